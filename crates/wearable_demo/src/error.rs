@@ -1,0 +1,157 @@
+//! What can go wrong, and what mends it.
+//!
+//! Every message says what is wrong, where, and the command or edit that mends it. A notebook shows
+//! it as it stands here, because `?` in a cell prints an error's `Display`.
+
+use std::path::{Path, PathBuf};
+
+use polars::prelude::PolarsError;
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The command that makes the small dataset, as messages name it.
+pub const MAKE_DATA: &str = "./justw data small";
+
+/// Everything this crate reports.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Files of the dataset are not there.
+    #[error(
+        "The demo data in {dir} are incomplete.\n  missing files: {}\n  sensor parts found: {sensor_parts}\nMake them, from the repository's root: {MAKE_DATA}",
+        list(missing)
+    )]
+    MissingData {
+        /// The data directory.
+        dir: PathBuf,
+        /// Files, or file patterns, that matched nothing.
+        missing: Vec<PathBuf>,
+        /// Parquet parts of sensor_hrv that are there.
+        sensor_parts: usize,
+    },
+
+    /// A file of the dataset cannot be read as Parquet.
+    #[error(
+        "{file} is damaged: {reason}\nMake the data again, from the repository's root: {MAKE_DATA}"
+    )]
+    DamagedFile {
+        /// The file.
+        file: PathBuf,
+        /// What the Parquet reader said.
+        reason: String,
+    },
+
+    /// A file's columns are not its table's.
+    #[error(
+        "{file} is not a {table} table:\n  {}\nMake the data again, from the repository's root: {MAKE_DATA}",
+        differences.join("\n  ")
+    )]
+    SchemaMismatch {
+        /// The file.
+        file: PathBuf,
+        /// The table it should hold.
+        table: &'static str,
+        /// A line per column that is missing, of another type, or not in the table.
+        differences: Vec<String>,
+    },
+
+    /// An option of the generator has a value it cannot have.
+    #[error("{option} is {value}, but must be {allowed}")]
+    InvalidOption {
+        /// The option, as `GenerateOptions` calls it.
+        option: &'static str,
+        /// The value given.
+        value: String,
+        /// What is allowed.
+        allowed: &'static str,
+    },
+
+    /// Neither the working directory nor one above it is in the project.
+    #[error(
+        "{cwd} is not inside the wearable_demo project.\nStart there, or say where the files are: set {variable} to a directory"
+    )]
+    NoProject {
+        /// The working directory.
+        cwd: PathBuf,
+        /// The environment variable that overrides the search.
+        variable: &'static str,
+    },
+
+    /// A function handed to `show_source` is not one whose source this crate carries.
+    #[error(
+        "No source to show for `{name}`: show_source takes a public function of wearable_demo's query, plan or measure module, for example show_source(nightly)"
+    )]
+    NoSource {
+        /// Full path of the item.
+        name: String,
+    },
+
+    /// A statement that a notebook makes did not hold when it was checked.
+    #[error("This does not hold: {statement}")]
+    ClaimFailed {
+        /// The statement.
+        statement: String,
+    },
+
+    /// The operating system refused something.
+    #[error("Could not {action} {path}: {source}\n{}", io_hint(source, path))]
+    Io {
+        /// What was tried, as a verb: "write", "create", …
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// Its reason.
+        source: std::io::Error,
+    },
+
+    /// polars could not run a step.
+    #[error("polars could not {action}: {source}")]
+    Polars {
+        /// What was tried, as a verb phrase.
+        action: String,
+        /// Its reason.
+        source: PolarsError,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.to_owned();
+        move |source| Error::Io { action, path, source }
+    }
+
+    pub(crate) fn polars(action: impl Into<String>) -> impl FnOnce(PolarsError) -> Error {
+        let action = action.into();
+        move |source| Error::Polars { action, source }
+    }
+}
+
+/// Cells use polars directly; this lets `?` carry its errors too.
+impl From<PolarsError> for Error {
+    fn from(source: PolarsError) -> Self {
+        Error::Polars { action: "run the query".to_owned(), source }
+    }
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    if paths.is_empty() {
+        return "(none)".to_owned();
+    }
+    paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn io_hint(source: &std::io::Error, path: &Path) -> String {
+    use std::io::ErrorKind;
+    match source.kind() {
+        ErrorKind::StorageFull => {
+            "The disk is full: free some space (./justw clean removes what runs left) and try again"
+                .to_owned()
+        }
+        ErrorKind::PermissionDenied => format!(
+            "Take the file or directory into your ownership (ls -l {}) or choose another with --output-dir",
+            path.display()
+        ),
+        _ => "Check that the path exists and is what its name says".to_owned(),
+    }
+}

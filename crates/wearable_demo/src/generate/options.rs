@@ -1,0 +1,121 @@
+//! What to generate.
+
+use std::path::PathBuf;
+
+use crate::error::{Error, Result};
+
+/// How many sensor rows to make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// 1,000,000 rows, 150 users.
+    Small,
+    /// 10,000,000 rows, 1000 users.
+    Large,
+    /// Any other number of rows.
+    Rows(u64),
+}
+
+impl Size {
+    /// Rows of sensor_hrv.
+    pub fn rows(self) -> u64 {
+        match self {
+            Size::Small => 1_000_000,
+            Size::Large => 10_000_000,
+            Size::Rows(rows) => rows,
+        }
+    }
+
+    /// Users by sensor rows: 1000 from 5,000,000 rows, 150 from 1,000,000, else a user per 10,000
+    /// rows and at least 50.
+    pub fn users(self) -> u32 {
+        match self.rows() {
+            5_000_000.. => 1000,
+            1_000_000.. => 150,
+            rows => (rows / 10_000).max(50) as u32,
+        }
+    }
+}
+
+/// Options of [`generate_dataset`](crate::generate_dataset).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GenerateOptions {
+    /// Sensor rows.
+    pub size: Size,
+    /// Seed of every random stream.
+    pub seed: u64,
+    /// Directory to write into; made if it is not there.
+    pub output_dir: PathBuf,
+    /// Rows to a part of sensor_hrv, and so the bound of the memory in use.
+    pub chunk_rows: u64,
+}
+
+impl GenerateOptions {
+    /// Seed where none is given.
+    pub const DEFAULT_SEED: u64 = 42;
+    /// Rows to a part where none are given.
+    pub const DEFAULT_CHUNK_ROWS: u64 = 200_000;
+    /// Most parts: their numbers have five digits.
+    const MOST_PARTS: u64 = 100_000;
+
+    /// `size` into `output_dir`, with the default seed and rows to a part.
+    pub fn new(size: Size, output_dir: impl Into<PathBuf>) -> GenerateOptions {
+        GenerateOptions {
+            size,
+            seed: Self::DEFAULT_SEED,
+            output_dir: output_dir.into(),
+            chunk_rows: Self::DEFAULT_CHUNK_ROWS,
+        }
+    }
+
+    pub(super) fn validate(&self) -> Result<()> {
+        let invalid = |option, value: u64, allowed| {
+            Err(Error::InvalidOption { option, value: value.to_string(), allowed })
+        };
+        let rows = self.size.rows();
+        if rows == 0 {
+            return invalid("rows", rows, "at least 1");
+        }
+        if !(1..=10_000_000).contains(&self.chunk_rows) {
+            return invalid("chunk_rows", self.chunk_rows, "from 1 to 10,000,000");
+        }
+        if rows.div_ceil(self.chunk_rows) > Self::MOST_PARTS {
+            return invalid(
+                "chunk_rows",
+                self.chunk_rows,
+                "large enough for at most 100,000 parts",
+            );
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_follow_the_rows() {
+        let users = |rows| Size::Rows(rows).users();
+        assert_eq!([users(1), users(500_000), users(510_000), users(999_999)], [50, 50, 51, 99]);
+        assert_eq!([users(1_000_000), users(4_999_999), users(5_000_000)], [150, 150, 1000]);
+        assert_eq!((Size::Small.users(), Size::Large.users()), (150, 1000));
+    }
+
+    #[test]
+    fn impossible_options_are_named() {
+        let options = |rows, chunk_rows| GenerateOptions {
+            chunk_rows,
+            ..GenerateOptions::new(Size::Rows(rows), "unused")
+        };
+        for (options, name) in [
+            (options(0, 1), "rows is 0"),
+            (options(1, 0), "chunk_rows is 0"),
+            (options(1, 10_000_001), "chunk_rows is 10000001"),
+            (options(100_001, 1), "chunk_rows is 1,"),
+        ] {
+            let message = options.validate().unwrap_err().to_string();
+            assert!(message.contains(name), "{message}");
+        }
+        options(100_000, 1).validate().unwrap();
+    }
+}

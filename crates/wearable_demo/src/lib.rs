@@ -1,0 +1,62 @@
+//! Synthetic wearable data, and the lazy polars queries that the walkthrough `02a_lazy_join` runs
+//! on them.
+//!
+//! Data flow one way:
+//!
+//! 1. [`tables`] declares the three tables, each column once;
+//! 2. [`generate`] draws them and writes Parquet files;
+//! 3. [`scan`] checks those files and opens them as lazy frames;
+//! 4. [`query`] builds the query from them, a function a step;
+//! 5. [`measure`] runs a query and takes its time, [`plan`] reads what the optimiser made of it;
+//! 6. [`notebook`] shows all that in a cell.
+//!
+//! A notebook needs `use wearable_demo::prelude::*;` and nothing else:
+//!
+//! ```no_run
+//! use wearable_demo::prelude::*;
+//!
+//! # fn main() -> wearable_demo::Result<()> {
+//! let paths = Paths::locate()?;
+//! let sensor = query::quality_filter(&scan_sensor_hrv(&paths.data)?);
+//! let nightly = query::nightly(&query::night_segments(&query::with_keys(&sensor)));
+//! println!("{}", nightly.collect()?);
+//! # Ok(())
+//! # }
+//! ```
+
+#![warn(missing_docs)]
+
+pub mod error;
+pub mod generate;
+pub mod measure;
+pub mod notebook;
+pub mod output;
+pub mod paths;
+pub mod plan;
+pub mod query;
+pub mod scan;
+pub mod tables;
+
+pub use chrono;
+pub use error::{Error, Result};
+pub use generate::{GenerateOptions, Generated, Progress, Size, generate_dataset};
+pub use generate::{generate_dataset_with_progress, print_progress};
+pub use plotly;
+pub use polars;
+
+/// What a notebook's cells need, and no more.
+pub mod prelude {
+    pub use crate::generate::{
+        GenerateOptions, Size, generate_dataset_with_progress, print_progress,
+    };
+    pub use crate::measure::{Measurement, measure};
+    pub use crate::notebook::{EvcxrDisplay, claim, show_source};
+    pub use crate::output::{read_parquet, sink_parquet, write_csv, write_parquet};
+    pub use crate::paths::{Paths, short};
+    pub use crate::plan::{Execution, Plan, explain, streaming_nodes};
+    pub use crate::scan::{
+        check_dataset, has_sensor_data, scan_sensor_hrv, scan_sleep_diary, scan_user_profile,
+    };
+    pub use crate::{plotly, query, tables};
+    pub use polars::prelude::*;
+}

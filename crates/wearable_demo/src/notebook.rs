@@ -1,0 +1,239 @@
+//! How tables, plans and sources show in a cell.
+//!
+//! The evcxr kernel displays a cell's last expression by its `evcxr_display` method, which prints
+//! content between two marker lines, once for each MIME type; the front end shows the richest
+//! it knows. A cell has one such result. This module knows nothing of wearables.
+
+use std::fmt::{Display, Write as _};
+
+use polars::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::measure::Measurement;
+use crate::plan::Plan;
+
+/// Shows a value in a notebook, as HTML or Markdown and as text.
+pub trait EvcxrDisplay {
+    /// Prints the value for the kernel, in every form it has.
+    fn evcxr_display(&self);
+}
+
+impl EvcxrDisplay for DataFrame {
+    fn evcxr_display(&self) {
+        send("text/html", &html_table(self));
+        send("text/plain", &self.to_string());
+    }
+}
+
+impl EvcxrDisplay for Schema {
+    fn evcxr_display(&self) {
+        let names: Vec<&str> = self.iter_names().map(|name| name.as_str()).collect();
+        let dtypes: Vec<String> = self.iter_values().map(|dtype| dtype.to_string()).collect();
+        match df!["column" => names, "type" => dtypes] {
+            Ok(frame) => frame.evcxr_display(),
+            Err(_) => send("text/plain", &format!("{self:?}")),
+        }
+    }
+}
+
+impl EvcxrDisplay for Plan {
+    fn evcxr_display(&self) {
+        let text = self.to_string();
+        // A plan keeps its alignment: it scrolls, it does not wrap.
+        send(
+            "text/html",
+            &format!("<pre style=\"overflow-x: auto; white-space: pre\">{}</pre>", escape(&text)),
+        );
+        send("text/plain", &text);
+    }
+}
+
+/// A lazy frame shows as the plan it is, not yet optimised: showing it runs nothing.
+impl EvcxrDisplay for LazyFrame {
+    fn evcxr_display(&self) {
+        match self.describe_plan() {
+            Ok(plan) => Plan::new(plan).evcxr_display(),
+            Err(error) => send("text/plain", &format!("This lazy frame has no plan: {error}")),
+        }
+    }
+}
+
+impl EvcxrDisplay for Measurement {
+    fn evcxr_display(&self) {
+        send("text/plain", &self.to_string());
+    }
+}
+
+/// Prints `statement` with a tick if it holds.
+///
+/// # Errors
+///
+/// [`Error::ClaimFailed`] if it does not, so that what a notebook says is what its cells found.
+pub fn claim(holds: bool, statement: impl Display) -> Result<()> {
+    if !holds {
+        return Err(Error::ClaimFailed { statement: statement.to_string() });
+    }
+    println!("✅ {statement}");
+    Ok(())
+}
+
+/// Shows the source of one of this crate's functions, from the file that was compiled:
+/// `show_source(query::nightly)?`.
+///
+/// # Errors
+///
+/// [`Error::NoSource`] for a function of another crate, or of a module whose source is not
+/// carried along.
+pub fn show_source<F>(_function: F) -> Result<()> {
+    let code = source_of(std::any::type_name::<F>())?;
+    send("text/markdown", &format!("```rust\n{code}\n```"));
+    send("text/plain", &code);
+    Ok(())
+}
+
+const SOURCES: [(&str, &str); 5] = [
+    ("measure", include_str!("measure.rs")),
+    ("output", include_str!("output.rs")),
+    ("plan", include_str!("plan.rs")),
+    ("query", include_str!("query.rs")),
+    ("scan", include_str!("scan.rs")),
+];
+
+/// The source of `name`, such as `wearable_demo::query::nightly`, with its documentation. rustfmt
+/// puts an item's first line and its closing brace at the start of a line.
+fn source_of(name: &str) -> Result<String> {
+    let none = || Error::NoSource { name: name.to_owned() };
+    let path: Vec<&str> = name.split("::").collect();
+    let &[krate, module, function] = path.as_slice() else { return Err(none()) };
+    let source = SOURCES.iter().find(|(m, _)| krate == env!("CARGO_PKG_NAME") && *m == module);
+    let lines: Vec<&str> = source.ok_or_else(none)?.1.lines().collect();
+    let head = |line: &&str| {
+        let rest = line.strip_prefix("pub fn ").and_then(|rest| rest.strip_prefix(function));
+        rest.is_some_and(|rest| rest.starts_with(['(', '<']))
+    };
+    let first = lines.iter().position(|line| head(line)).ok_or_else(none)?;
+    let docs = lines[..first].iter().rev().take_while(|line| line.starts_with("///")).count();
+    let length = lines[first..].iter().position(|line| *line == "}").ok_or_else(none)?;
+    Ok(lines[first - docs..=first + length].join("\n"))
+}
+
+/// Prints `content` as the kernel expects it.
+fn send(mime: &str, content: &str) {
+    println!("EVCXR_BEGIN_CONTENT {mime}\n{content}\nEVCXR_END_CONTENT");
+}
+
+/// Rows a table shows before it is cut.
+const MOST_ROWS: usize = 20;
+/// Characters a value shows before it is cut.
+const MOST_CHARACTERS: usize = 80;
+
+/// `frame` as an HTML table: names and types in the head, nulls marked, long tables cut in the
+/// middle, the true shape below.
+fn html_table(frame: &DataFrame) -> String {
+    let (height, width) = frame.shape();
+    let cut = height > MOST_ROWS;
+    let rows: Vec<usize> = match cut {
+        true => (0..MOST_ROWS / 2).chain(height - MOST_ROWS / 2..height).collect(),
+        false => (0..height).collect(),
+    };
+    let mut names = String::new();
+    let mut dtypes = String::new();
+    for column in frame.columns() {
+        let name = escape(column.name());
+        write!(names, "<th scope=\"col\">{name}</th>").expect("a String takes all");
+        let dtype = escape(&column.dtype().to_string());
+        write!(dtypes, "<td><small>{dtype}</small></td>").expect("a String takes all");
+    }
+    let mut body = String::new();
+    for (shown, &row) in rows.iter().enumerate() {
+        if cut && shown == MOST_ROWS / 2 {
+            body += &format!("<tr>{}</tr>", "<td>…</td>".repeat(width));
+        }
+        body += "<tr>";
+        for column in frame.columns() {
+            body += &html_cell(column, row);
+        }
+        body += "</tr>\n";
+    }
+    let note = match cut {
+        true => format!("; the first and last {} rows are shown", MOST_ROWS / 2),
+        false => String::new(),
+    };
+    format!(
+        "<div style=\"overflow-x: auto\"><table class=\"dataframe\">\n<thead><tr>{names}</tr>\n<tr>{dtypes}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n<small>{height} rows × {width} columns{note}</small></div>"
+    )
+}
+
+fn html_cell(column: &Column, row: usize) -> String {
+    let value = match column.get(row) {
+        Ok(AnyValue::Null) | Err(_) => {
+            return "<td><em style=\"opacity: 0.6\">null</em></td>".to_owned();
+        }
+        Ok(AnyValue::String(text)) => text.to_owned(),
+        Ok(AnyValue::StringOwned(text)) => text.to_string(),
+        Ok(value) => value.to_string(),
+    };
+    let value = match value.char_indices().nth(MOST_CHARACTERS) {
+        Some((end, _)) => format!("{}…", &value[..end]),
+        None => value,
+    };
+    match column.dtype().is_primitive_numeric() {
+        true => format!("<td style=\"text-align: right\">{}</td>", escape(&value)),
+        false => format!("<td style=\"text-align: left\">{}</td>", escape(&value)),
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_has_types_marks_nulls_and_escapes() {
+        let frame = df!["a<b" => [Some("x & y"), None], "n" => [Some(1i64), None]].unwrap();
+        let html = html_table(&frame);
+        assert!(html.contains("<th scope=\"col\">a&lt;b</th>"), "{html}");
+        assert!(html.contains("<small>str</small>") && html.contains("<small>i64</small>"));
+        assert!(html.contains("x &amp; y"));
+        assert_eq!(html.matches("<em style=\"opacity: 0.6\">null</em>").count(), 2);
+        assert!(html.contains("2 rows × 2 columns</small>"));
+    }
+
+    #[test]
+    fn a_long_table_is_cut_and_says_its_true_shape() {
+        let rows = |n: i64| html_table(&df!["n" => (0..n).collect::<Vec<_>>()].unwrap());
+        assert!(!rows(20).contains('…'));
+        let cut = rows(21);
+        assert!(cut.contains("21 rows × 1 columns; the first and last 10 rows are shown"), "{cut}");
+        assert!(cut.contains(">9<") && !cut.contains(">10<") && cut.contains(">11<"), "{cut}");
+        assert_eq!(html_table(&df!["n" => Vec::<i64>::new()].unwrap()).matches("<tr>").count(), 2);
+    }
+
+    #[test]
+    fn a_source_is_shown_whole_with_its_documentation() {
+        let code = source_of("wearable_demo::query::nightly").unwrap();
+        assert!(code.starts_with("/// One row per user and calendar date"), "{code}");
+        assert!(code.contains("pub fn nightly(") && code.ends_with("\n}"), "{code}");
+        assert_eq!(code.matches("fn ").count(), 1, "{code}");
+    }
+
+    #[test]
+    fn only_this_crate_has_sources_to_show() {
+        for name in ["alloc::vec::from_elem", "wearable_demo::query::nonsense", "x::query::nightly"]
+        {
+            assert!(matches!(source_of(name), Err(Error::NoSource { .. })), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_claim_that_fails_is_an_error() {
+        claim(true, "one is one").unwrap();
+        assert_eq!(
+            claim(false, "one is two").unwrap_err().to_string(),
+            "This does not hold: one is two"
+        );
+    }
+}

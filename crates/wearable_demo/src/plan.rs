@@ -1,0 +1,198 @@
+//! What the optimiser made of a query, as text and as facts that a cell can check.
+//!
+//! polars prints an optimised plan as indented text, one node a line with its details below it,
+//! and a physical streaming plan as a graph in which a node's colour says how it runs. Both are
+//! made to be read; the little that the walkthrough checks is read off them here.
+
+use std::fmt;
+
+use polars::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::paths::short;
+
+/// A plan as text. It names files by their last two components, so that it reads the same on every
+/// machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    text: String,
+}
+
+/// A scan in a [`Plan`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scan {
+    /// What is scanned, such as `data/sleep_diary.parquet`.
+    pub source: String,
+    /// Columns that are read.
+    pub columns_read: usize,
+    /// Columns in the file.
+    pub columns: usize,
+    /// The filter that the scan applies itself, if any.
+    pub predicate: Option<String>,
+}
+
+/// How the streaming engine runs a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Execution {
+    /// Batch by batch.
+    Streaming,
+    /// Batch by batch, but it may have to keep much of its input.
+    MemoryIntensive,
+    /// Not at all: the node's whole input is collected and handed to the in-memory engine.
+    InMemoryFallback,
+}
+
+/// A node of the physical streaming plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamingNode {
+    /// What it does, such as `sort` or `equi-join`.
+    pub name: String,
+    /// How it runs.
+    pub execution: Execution,
+}
+
+/// The optimised plan of `query`; builds it, and runs nothing.
+///
+/// # Errors
+///
+/// [`Error::Polars`] where the query has no valid plan, for want of a column for example.
+pub fn explain(query: &LazyFrame) -> Result<Plan> {
+    query.explain(true).map(Plan::new).map_err(Error::polars("plan the query"))
+}
+
+/// The nodes with which the streaming engine would run `query`; runs nothing.
+///
+/// # Errors
+///
+/// As [`explain`].
+pub fn streaming_nodes(query: &LazyFrame) -> Result<Vec<StreamingNode>> {
+    let dot = query.to_dot_streaming_phys(true).map_err(Error::polars("plan the query"))?;
+    Ok(dot.lines().filter_map(streaming_node).collect())
+}
+
+impl Plan {
+    pub(crate) fn new(text: impl AsRef<str>) -> Plan {
+        let lines: Vec<String> = text.as_ref().lines().map(shorten_sources).collect();
+        Plan { text: lines.join("\n") }
+    }
+
+    /// The scans, in the plan's order.
+    pub fn scans(&self) -> Vec<Scan> {
+        let mut scans: Vec<Scan> = Vec::new();
+        for line in self.text.lines().map(str::trim) {
+            if let Some((_, source)) = line.split_once(" SCAN [") {
+                let source = source.trim_end_matches(']').to_owned();
+                scans.push(Scan { source, columns_read: 0, columns: 0, predicate: None });
+            } else if let Some(scan) = scans.last_mut() {
+                if let Some(columns) = projection(line) {
+                    (scan.columns_read, scan.columns) = columns;
+                } else if let Some(predicate) = line.strip_prefix("SELECTION: ") {
+                    scan.predicate = Some(predicate.to_owned());
+                }
+            }
+        }
+        scans
+    }
+
+    /// How many nodes' lines start with `name`: `FILTER`, `AGGREGATE`, `INNER JOIN`, `SORT BY`, …
+    pub fn count(&self, name: &str) -> usize {
+        self.text.lines().filter(|line| line.trim_start().starts_with(name)).count()
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// `PROJECT 3/9 COLUMNS` as (3, 9), `PROJECT */9 COLUMNS` as (9, 9).
+fn projection(line: &str) -> Option<(usize, usize)> {
+    let (read, all) = line.strip_prefix("PROJECT ")?.strip_suffix(" COLUMNS")?.split_once('/')?;
+    let all = all.parse().ok()?;
+    Some((if read == "*" { all } else { read.parse().ok()? }, all))
+}
+
+/// Absolute paths in a scan's line, cut to their last two components.
+fn shorten_sources(line: &str) -> String {
+    let Some((head, sources)) = line.split_once(" SCAN [") else { return line.to_owned() };
+    let sources: Vec<String> = sources
+        .trim_end_matches(']')
+        .split(", ")
+        .map(
+            |source| {
+                if source.starts_with("...") { source.to_owned() } else { short(source.as_ref()) }
+            },
+        )
+        .collect();
+    format!("{head} SCAN [{}]", sources.join(", "))
+}
+
+/// A node's line, `4294967308 [label="sort\n…",style=filled,fillcolor="0.16 0.3 1.0"];`. The
+/// colours are those of the graph's own legend.
+fn streaming_node(line: &str) -> Option<StreamingNode> {
+    let (id, rest) = line.split_once(" [label=\"")?;
+    id.parse::<u64>().ok()?;
+    let name = rest.split(['"', '\\']).next()?.to_owned();
+    let execution = if rest.ends_with("fillcolor=\"0.0 0.3 1.0\"];") {
+        Execution::InMemoryFallback
+    } else if rest.ends_with("fillcolor=\"0.16 0.3 1.0\"];") {
+        Execution::MemoryIntensive
+    } else {
+        Execution::Streaming
+    };
+    Some(StreamingNode { name, execution })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "INNER JOIN:
+LEFT PLAN ON: [col(\"user_id\")]
+  Parquet SCAN [/home/a/data/sleep_diary.parquet]
+  PROJECT */9 COLUMNS
+RIGHT PLAN ON: [col(\"user_id\")]
+  Parquet SCAN [/home/a/data/sensor_hrv/part-00000.parquet, ... 4 other sources]
+  PROJECT 4/14 COLUMNS
+  SELECTION: col(\"missingness_score\") <= 0.35
+END INNER JOIN";
+
+    #[test]
+    fn scans_are_read_off_the_text() {
+        let plan = Plan::new(TEXT);
+        let [diary, sensor] = plan.scans().try_into().unwrap();
+        assert_eq!((diary.columns_read, diary.columns, diary.predicate), (9, 9, None));
+        assert_eq!(diary.source, "data/sleep_diary.parquet");
+        assert_eq!((sensor.columns_read, sensor.columns), (4, 14));
+        assert_eq!(sensor.source, "sensor_hrv/part-00000.parquet, ... 4 other sources");
+        assert_eq!(sensor.predicate.as_deref(), Some("col(\"missingness_score\") <= 0.35"));
+        assert_eq!((plan.count("INNER JOIN"), plan.count("FILTER")), (1, 0));
+    }
+
+    #[test]
+    fn a_nodes_colour_says_how_it_runs() {
+        let execution = |colour: &str| {
+            streaming_node(&format!("7 [label=\"sort\\nby x\"{colour}];")).unwrap().execution
+        };
+        assert_eq!(execution(""), Execution::Streaming);
+        let intensive = ",style=filled,fillcolor=\"0.16 0.3 1.0\"";
+        assert_eq!(execution(intensive), Execution::MemoryIntensive);
+        let fallback = ",style=filled,fillcolor=\"0.0 0.3 1.0\"";
+        assert_eq!(execution(fallback), Execution::InMemoryFallback);
+        assert_eq!(streaming_node("4294967298 -> 4294967299;"), None);
+    }
+
+    /// The legend is what gives the colours their meaning: if polars changes it, this fails.
+    #[test]
+    fn the_colours_are_those_of_polars_legend() {
+        let query = df!["x" => [1i64]].unwrap().lazy();
+        let dot = query.to_dot_streaming_phys(true).unwrap();
+        for legend in [
+            "COLOR=\"0.16 0.3 1.0\">⬤</FONT> potentially memory-intensive node",
+            "COLOR=\"0.0 0.3 1.0\">⬤</FONT> in-memory engine fallback",
+        ] {
+            assert!(dot.contains(legend), "{dot}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The tables as lazy frames, after a look at the files: that they are there, can be read, and
+//! hold the table they should.
+//!
+//! The look reads footers only, a few kilobytes per file. Without it a missing or wrong file
+//! would show up in the middle of a query, as a message about a plan.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use polars::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::tables::{SENSOR_HRV, SLEEP_DIARY, TABLES, Table, USER_PROFILE};
+
+/// What [`check_dataset`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inventory {
+    /// Parquet parts of sensor_hrv.
+    pub sensor_parts: usize,
+    /// Rows of user_profile, sleep_diary and sensor_hrv, from the files' footers.
+    pub rows: [u64; 3],
+}
+
+/// Whether `data` holds any part of sensor_hrv; the walkthrough generates a dataset if not.
+pub fn has_sensor_data(data: &Path) -> bool {
+    !files(data, &SENSOR_HRV).is_empty()
+}
+
+/// Checks that the whole dataset is in `data`.
+///
+/// # Errors
+///
+/// [`Error::MissingData`] with every file that is not there and the number of sensor parts,
+/// [`Error::DamagedFile`] for a file that is not readable Parquet, [`Error::SchemaMismatch`] for a
+/// file with other columns than its table's.
+pub fn check_dataset(data: &Path) -> Result<Inventory> {
+    let found = TABLES.map(|table| (table, files(data, table)));
+    let missing: Vec<PathBuf> = found
+        .iter()
+        .filter(|(_, files)| files.is_empty())
+        .map(|(table, _)| data.join(table.location))
+        .collect();
+    let [_, _, (_, sensor)] = &found;
+    let sensor_parts = sensor.len();
+    if !missing.is_empty() {
+        return Err(Error::MissingData { dir: data.to_owned(), missing, sensor_parts });
+    }
+    let mut rows = [0; 3];
+    for ((table, files), rows) in found.iter().zip(&mut rows) {
+        for file in files {
+            *rows += check_file(file, table)?;
+        }
+    }
+    Ok(Inventory { sensor_parts, rows })
+}
+
+/// user_profile: one row per user. Columns: [`USER_PROFILE`].
+///
+/// # Errors
+///
+/// As [`check_dataset`], for this table's file.
+pub fn scan_user_profile(data: &Path) -> Result<LazyFrame> {
+    scan(data, &USER_PROFILE)
+}
+
+/// sleep_diary: one row per user and day. Columns: [`SLEEP_DIARY`].
+///
+/// # Errors
+///
+/// As [`check_dataset`], for this table's file.
+pub fn scan_sleep_diary(data: &Path) -> Result<LazyFrame> {
+    scan(data, &SLEEP_DIARY)
+}
+
+/// sensor_hrv: one row per recorded five-minute segment, from every part in the directory.
+/// Columns: [`SENSOR_HRV`].
+///
+/// # Errors
+///
+/// As [`check_dataset`], for this table's files.
+pub fn scan_sensor_hrv(data: &Path) -> Result<LazyFrame> {
+    scan(data, &SENSOR_HRV)
+}
+
+fn scan(data: &Path, table: &'static Table) -> Result<LazyFrame> {
+    let files = files(data, table);
+    if files.is_empty() {
+        let sensor_parts = self::files(data, &SENSOR_HRV).len();
+        let missing = vec![data.join(table.location)];
+        return Err(Error::MissingData { dir: data.to_owned(), missing, sensor_parts });
+    }
+    for file in &files {
+        check_file(file, table)?;
+    }
+    // The files are listed here rather than by a pattern, so that a `*` or `[` in the data
+    // directory's own name means itself.
+    let args = ScanArgsParquet { glob: false, ..Default::default() };
+    let paths: PolarsResult<_> = files.iter().map(|file| PlRefPath::try_from_path(file)).collect();
+    paths
+        .and_then(|paths| LazyFrame::scan_parquet_files(paths, args))
+        .map_err(Error::polars(format!("scan {}", table.name)))
+}
+
+/// The table's files that are there, in name order.
+fn files(data: &Path, table: &Table) -> Vec<PathBuf> {
+    let Some((directory, _)) = table.location.split_once('/') else {
+        let file = data.join(table.location);
+        return if file.is_file() { vec![file] } else { Vec::new() };
+    };
+    let entries = std::fs::read_dir(data.join(directory)).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|e| e == "parquet") && path.is_file())
+        .collect();
+    files.sort();
+    files
+}
+
+/// Rows in `file`, if it is readable and its columns are `table`'s.
+fn check_file(file: &Path, table: &'static Table) -> Result<u64> {
+    let damaged = |error: PolarsError| Error::DamagedFile {
+        file: file.to_owned(),
+        reason: error.to_string(),
+    };
+    let handle = File::open(file).map_err(Error::io("open", file))?;
+    let mut reader = ParquetReader::new(handle);
+    let schema = reader.schema().map_err(damaged)?;
+    let schema = Schema::from_arrow_schema(&schema);
+    let differences = differences(table, &schema);
+    if !differences.is_empty() {
+        return Err(Error::SchemaMismatch {
+            file: file.to_owned(),
+            table: table.name,
+            differences,
+        });
+    }
+    Ok(reader.num_rows().map_err(damaged)? as u64)
+}
+
+/// A line per column in which `found` is not `table`'s schema; its order does not matter.
+fn differences(table: &Table, found: &Schema) -> Vec<String> {
+    let expected = table.schema();
+    let mut lines = Vec::new();
+    for (name, dtype) in expected.iter() {
+        match found.get(name) {
+            None => lines.push(format!("{name}: missing, should be {dtype}")),
+            Some(other) if other != dtype => {
+                lines.push(format!("{name}: is {other}, should be {dtype}"));
+            }
+            Some(_) => {}
+        }
+    }
+    for name in found.iter_names().filter(|name| !expected.contains(name)) {
+        lines.push(format!("{name}: not in the table"));
+    }
+    lines
+}

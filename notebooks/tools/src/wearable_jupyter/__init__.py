@@ -1,0 +1,1 @@
+"""What Jupyter needs for the Rust notebooks; see DESIGN.md."""
