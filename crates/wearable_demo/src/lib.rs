@@ -8,7 +8,8 @@
 //! 3. [`scan`] checks those files and opens them as lazy frames;
 //! 4. [`query`] builds the query from them, a function a step;
 //! 5. [`measure`] runs a query and takes its time, [`plan`] reads what the optimiser made of it;
-//! 6. [`notebook`] shows all that in a cell.
+//! 6. [`output`] writes results into files, [`compare`] says whether two are the same;
+//! 7. [`notebook`] shows all that in a cell.
 //!
 //! A notebook needs `use wearable_demo::prelude::*;` and nothing else:
 //!
@@ -26,6 +27,7 @@
 
 #![warn(missing_docs)]
 
+pub mod compare;
 pub mod error;
 pub mod generate;
 pub mod measure;
@@ -46,6 +48,7 @@ pub use polars;
 
 /// What a notebook's cells need, and no more.
 pub mod prelude {
+    pub use crate::compare::same;
     pub use crate::generate::{
         GenerateOptions, Size, generate_dataset_with_progress, print_progress,
     };

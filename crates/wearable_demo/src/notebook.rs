@@ -107,11 +107,11 @@ fn source_of(name: &str) -> Result<String> {
     let &[krate, module, function] = path.as_slice() else { return Err(none()) };
     let source = SOURCES.iter().find(|(m, _)| krate == env!("CARGO_PKG_NAME") && *m == module);
     let lines: Vec<&str> = source.ok_or_else(none)?.1.lines().collect();
-    let head = |line: &&str| {
+    let is_head = |line: &&str| {
         let rest = line.strip_prefix("pub fn ").and_then(|rest| rest.strip_prefix(function));
         rest.is_some_and(|rest| rest.starts_with(['(', '<']))
     };
-    let first = lines.iter().position(|line| head(line)).ok_or_else(none)?;
+    let first = lines.iter().position(is_head).ok_or_else(none)?;
     let docs = lines[..first].iter().rev().take_while(|line| line.starts_with("///")).count();
     let length = lines[first..].iter().position(|line| *line == "}").ok_or_else(none)?;
     Ok(lines[first - docs..=first + length].join("\n"))
@@ -140,9 +140,10 @@ fn html_table(frame: &DataFrame) -> String {
     let mut dtypes = String::new();
     for column in frame.columns() {
         let name = escape(column.name());
-        write!(names, "<th scope=\"col\">{name}</th>").expect("a String takes all");
+        let align = alignment(column);
+        write!(names, "<th scope=\"col\" {align}>{name}</th>").expect("a String takes all");
         let dtype = escape(&column.dtype().to_string());
-        write!(dtypes, "<td><small>{dtype}</small></td>").expect("a String takes all");
+        write!(dtypes, "<td {align}><small>{dtype}</small></td>").expect("a String takes all");
     }
     let mut body = String::new();
     for (shown, &row) in rows.iter().enumerate() {
@@ -177,9 +178,14 @@ fn html_cell(column: &Column, row: usize) -> String {
         Some((end, _)) => format!("{}…", &value[..end]),
         None => value,
     };
+    format!("<td {}>{}</td>", alignment(column), escape(&value))
+}
+
+/// Numbers stand right, everything else left.
+fn alignment(column: &Column) -> &'static str {
     match column.dtype().is_primitive_numeric() {
-        true => format!("<td style=\"text-align: right\">{}</td>", escape(&value)),
-        false => format!("<td style=\"text-align: left\">{}</td>", escape(&value)),
+        true => "style=\"text-align: right\"",
+        false => "style=\"text-align: left\"",
     }
 }
 
@@ -195,7 +201,7 @@ mod tests {
     fn a_table_has_types_marks_nulls_and_escapes() {
         let frame = df!["a<b" => [Some("x & y"), None], "n" => [Some(1i64), None]].unwrap();
         let html = html_table(&frame);
-        assert!(html.contains("<th scope=\"col\">a&lt;b</th>"), "{html}");
+        assert!(html.contains(">a&lt;b</th>"), "{html}");
         assert!(html.contains("<small>str</small>") && html.contains("<small>i64</small>"));
         assert!(html.contains("x &amp; y"));
         assert_eq!(html.matches("<em style=\"opacity: 0.6\">null</em>").count(), 2);

@@ -12,17 +12,19 @@ use crate::error::{Error, Result};
 /// Runs `query` with the streaming engine straight into a snappy Parquet file at `path`: batches
 /// go from the engine to the file, and no frame of the whole result is made.
 ///
+/// Returns what the engine hands back for a sink: a frame without rows.
+///
 /// # Errors
 ///
 /// [`Error::Polars`] where the query or the writing fails, [`Error::Io`] where the file cannot be
 /// moved into place.
-pub fn sink_parquet(query: &LazyFrame, path: &Path) -> Result<()> {
+pub fn sink_parquet(query: &LazyFrame, path: &Path) -> Result<DataFrame> {
     let part = Part::beside(path);
     let action = format!("sink the query into {}", path.display());
     let target = PlRefPath::try_from_path(&part.path).map_err(Error::polars(&action))?;
     let options =
         ParquetWriteOptions { compression: ParquetCompression::Snappy, ..Default::default() };
-    query
+    let returned = query
         .clone()
         .sink(
             SinkDestination::File { target: SinkTarget::Path(target) },
@@ -31,7 +33,8 @@ pub fn sink_parquet(query: &LazyFrame, path: &Path) -> Result<()> {
         )
         .and_then(|sink| sink.collect_with_engine(Engine::Streaming))
         .map_err(Error::polars(action))?;
-    part.finish(path)
+    part.finish(path)?;
+    Ok(returned.unwrap_single())
 }
 
 /// Writes `frame` to `path` as snappy Parquet.

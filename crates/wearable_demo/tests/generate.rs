@@ -1,0 +1,198 @@
+//! The generator through its public face: what it promises of every dataset, and what it leaves
+//! when it fails.
+
+use std::fs;
+use std::path::Path;
+
+use polars::prelude::*;
+use proptest::prelude::*;
+use wearable_demo::tables::{DAYS, SENSOR_HRV, SLEEP_DIARY, USER_PROFILE};
+use wearable_demo::{Error, GenerateOptions, Size, generate_dataset, scan};
+
+fn options(rows: u64, dir: &Path) -> GenerateOptions {
+    GenerateOptions::new(Size::Rows(rows), dir)
+}
+
+fn read(path: &Path) -> DataFrame {
+    wearable_demo::output::read_parquet(path).unwrap()
+}
+
+/// Every Parquet file below `dir` with its bytes, by name.
+fn parquet_files(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let sensor = fs::read_dir(dir.join("sensor_hrv")).unwrap().map(|e| e.unwrap().path());
+    let mut paths: Vec<_> = sensor.collect();
+    paths.extend([dir.join(USER_PROFILE.location), dir.join(SLEEP_DIARY.location)]);
+    paths.sort();
+    let name = |p: &Path| p.strip_prefix(dir).unwrap().display().to_string();
+    paths.iter().map(|p| (name(p), fs::read(p).unwrap())).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    /// Any number of rows, any part size, any seed: the rows asked for, in the parts asked for,
+    /// with the tables' columns, and the same bytes once more.
+    #[test]
+    fn the_same_options_give_the_same_bytes(
+        rows in 1u64..3_000, chunk_rows in 1u64..2_000, seed in any::<u64>(),
+    ) {
+        prop_assume!(rows / chunk_rows < 50);
+        let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for dir in [&a, &b] {
+            let options = GenerateOptions { seed, chunk_rows, ..options(rows, dir.path()) };
+            let generated = generate_dataset(&options).unwrap();
+            prop_assert_eq!(generated.sensor_rows, rows);
+        }
+        prop_assert_eq!(parquet_files(a.path()), parquet_files(b.path()));
+        let inventory = scan::check_dataset(a.path()).unwrap();
+        prop_assert_eq!(inventory.rows, [50, 50 * u64::from(DAYS), rows]);
+        prop_assert_eq!(inventory.sensor_parts as u64, rows.div_ceil(chunk_rows));
+    }
+}
+
+#[test]
+fn another_seed_gives_other_values() {
+    let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    generate_dataset(&options(100, a.path())).unwrap();
+    generate_dataset(&GenerateOptions { seed: 43, ..options(100, b.path()) }).unwrap();
+    for (a, b) in parquet_files(a.path()).iter().zip(parquet_files(b.path())) {
+        assert_ne!(a.1, b.1, "{}", a.0);
+    }
+}
+
+/// Smallest and largest value of a column, as floats.
+fn range(frame: &DataFrame, column: &str) -> (f64, f64) {
+    let values = frame.column(column).unwrap().cast(&DataType::Float64).unwrap();
+    let values = values.f64().unwrap();
+    assert_eq!(values.null_count(), 0, "{column}");
+    (values.min().unwrap(), values.max().unwrap())
+}
+
+#[test]
+fn values_stay_in_their_ranges_and_fill_them() {
+    let dir = tempfile::tempdir().unwrap();
+    generate_dataset(&options(200_000, dir.path())).unwrap();
+    let users = read(&dir.path().join("user_profile.parquet"));
+    let diary = read(&dir.path().join("sleep_diary.parquet"));
+    let sensor = read(&dir.path().join("sensor_hrv/part-00000.parquet"));
+    // (table, column, lowest, highest, how much of the range is surely reached)
+    for (frame, column, low, high, reached) in [
+        (&users, "age", 18.0, 65.0, 0.7),
+        (&users, "height_cm", 150.0, 200.0, 0.7),
+        (&users, "weight_kg", 45.0, 120.0, 0.7),
+        (&users, "exercise_freq_weekly", 0.0, 7.0, 0.99),
+        (&diary, "waso_minutes", 0.0, 30.0, 0.9),
+        (&diary, "sleep_latency", 0.0, 30.0, 0.9),
+        (&diary, "sleep_efficiency", 50.0, 100.0, 0.2),
+        (&diary, "sleep_duration", 3.5, 12.0, 0.5),
+        (&sensor, "heart_rate", 40.0, 220.0, 0.3),
+        (&sensor, "hrv_sdnn", 20.0, 200.0, 0.4),
+        (&sensor, "hrv_rmssd", 10.0, 150.0, 0.5),
+        (&sensor, "hrv_lf_hf_ratio", 0.3, 2.0, 0.99),
+        (&sensor, "bvp_mean", 0.3, 1.5, 0.99),
+        (&sensor, "spo2", 95.0, 100.0, 0.99),
+        (&sensor, "eda_mean", 0.12, 6.0, 0.8),
+        (&sensor, "skin_temp", 32.0, 36.0, 0.99),
+        (&sensor, "acc_magnitude", 0.015, 1.5, 0.8),
+        (&sensor, "steps", 0.0, 149.0, 0.9),
+        (&sensor, "missingness_score", 0.0, 1.0, 0.99),
+    ] {
+        let (min, max) = range(frame, column);
+        assert!(low <= min && max <= high, "{column}: {min} to {max}");
+        assert!((max - min) / (high - low) >= reached, "{column}: only {min} to {max}");
+    }
+}
+
+#[test]
+fn devices_charge_from_midnight_to_six() {
+    let dir = tempfile::tempdir().unwrap();
+    generate_dataset(&options(100_000, dir.path())).unwrap();
+    let hour = col("ts_start").dt().hour();
+    let by_charging = scan::scan_sensor_hrv(dir.path())
+        .unwrap()
+        .group_by([hour.lt(lit(6)).alias("charging")])
+        .agg([
+            len().alias("n"),
+            col("missingness_score").min().alias("least"),
+            col("steps").max().alias("most"),
+        ])
+        .sort(["charging"], SortMultipleOptions::default())
+        .collect()
+        .unwrap();
+    let n = by_charging.column("n").unwrap().u32().unwrap();
+    let share = f64::from(n.get(1).unwrap()) / 100_000.0;
+    assert!((0.24..0.26).contains(&share), "a quarter of the day is charging: {share}");
+    let least = by_charging.column("least").unwrap().f64().unwrap();
+    assert!(least.get(0).unwrap() < 0.01 && least.get(1).unwrap() >= 0.3);
+    let most = by_charging.column("most").unwrap().i64().unwrap();
+    assert!(most.get(0).unwrap() > 100 && most.get(1).unwrap() <= 29);
+}
+
+/// Times are consistent: asleep after bed, awake after asleep, efficiency from all of them.
+#[test]
+fn efficiency_follows_from_the_times() {
+    let dir = tempfile::tempdir().unwrap();
+    generate_dataset(&options(1, dir.path())).unwrap();
+    let minutes = |a: &str, b: &str| {
+        let ns = col(a).cast(DataType::Int64) - col(b).cast(DataType::Int64);
+        let day = lit(24i64 * 3_600_000_000_000);
+        ((ns + day.clone()) % day).cast(DataType::Float64) / lit(6e10)
+    };
+    let off = scan::scan_sleep_diary(dir.path())
+        .unwrap()
+        .select([
+            (minutes("fall_asleep_time", "bedtime") - col("sleep_latency")).alias("latency"),
+            (col("sleep_duration") * lit(6000.0) / minutes("wake_time", "bedtime")
+                - col("sleep_efficiency"))
+            .alias("efficiency"),
+            col("bedtime").dt().hour().alias("bedtime"),
+        ])
+        .collect()
+        .unwrap();
+    let (low, high) = range(&off, "latency");
+    assert!(low.abs() < 1e-6 && high.abs() < 1e-6);
+    let (low, high) = range(&off, "efficiency");
+    assert!(low.abs() <= 0.051 && high.abs() <= 0.15, "{low} to {high}");
+    let (low, high) = range(&off, "bedtime");
+    assert!((20.0..=23.0).contains(&low) && (20.0..=23.0).contains(&high));
+}
+
+#[test]
+fn a_shorter_dataset_replaces_a_longer_one_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let short_parts = |rows| GenerateOptions { chunk_rows: 10, ..options(rows, dir.path()) };
+    generate_dataset(&short_parts(50)).unwrap();
+    let generated = generate_dataset(&short_parts(20)).unwrap();
+    let inventory = scan::check_dataset(dir.path()).unwrap();
+    assert_eq!((inventory.sensor_parts, inventory.rows[2]), (2, 20));
+    assert!(fs::read_to_string(generated.metadata).unwrap().contains("actual_sensor_rows: 20\n"));
+    let entries = fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(entries, 4, "three tables and the metadata, nothing else");
+}
+
+/// A directory that cannot be written to: the dataset that was there stays, nothing is left over.
+#[test]
+fn a_failure_leaves_what_was_there() {
+    let dir = tempfile::tempdir().unwrap();
+    generate_dataset(&options(10, dir.path())).unwrap();
+    let before = parquet_files(dir.path());
+    // The staging directory's name is taken by a file, so the very first write fails.
+    let staging = dir.path().join(format!(".generating-{}", std::process::id()));
+    fs::write(&staging, "in the way").unwrap();
+    let error = generate_dataset(&options(20, dir.path())).unwrap_err();
+    assert!(matches!(error, Error::Io { action: "create", .. }), "{error}");
+    assert!(error.to_string().contains(".generating-"), "{error}");
+    assert_eq!(parquet_files(dir.path()), before);
+}
+
+#[test]
+fn the_data_dictionary_is_what_describe_prints() {
+    let readme = include_str!("../../../data/README.md");
+    for table in [&USER_PROFILE, &SLEEP_DIARY, &SENSOR_HRV] {
+        assert!(
+            readme.contains(&table.describe()),
+            "write `generate_demo_data --describe` to data/README.md: {}",
+            table.name
+        );
+    }
+}

@@ -1,0 +1,90 @@
+//! Missing and damaged data: the error says what, where, and what mends it.
+
+use std::fs;
+
+use polars::prelude::*;
+use wearable_demo::{Error, GenerateOptions, Size, generate_dataset, output, scan};
+
+fn dataset() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    generate_dataset(&GenerateOptions::new(Size::Rows(10), dir.path())).unwrap();
+    dir
+}
+
+#[test]
+fn every_missing_file_is_listed_and_the_parts_are_counted() {
+    let dir = dataset();
+    fs::remove_file(dir.path().join("sleep_diary.parquet")).unwrap();
+    let message = scan::check_dataset(dir.path()).unwrap_err().to_string();
+    assert!(message.contains("sleep_diary.parquet") && !message.contains("user_profile"));
+    assert!(message.contains("sensor parts found: 1"), "{message}");
+    assert!(message.contains("./justw data small"), "{message}");
+
+    fs::remove_dir_all(dir.path().join("sensor_hrv")).unwrap();
+    let message = scan::check_dataset(dir.path()).unwrap_err().to_string();
+    assert!(message.contains("sensor parts found: 0"), "{message}");
+    assert!(!scan::has_sensor_data(dir.path()));
+    let error = scan::scan_sensor_hrv(dir.path()).err().unwrap();
+    assert!(matches!(error, Error::MissingData { sensor_parts: 0, .. }), "{error}");
+}
+
+#[test]
+fn a_damaged_file_is_named() {
+    let dir = dataset();
+    let part = dir.path().join("sensor_hrv/part-00000.parquet");
+    let bytes = fs::read(&part).unwrap();
+    for damaged in [&b""[..], b"not Parquet at all", &bytes[..bytes.len() / 2]] {
+        fs::write(&part, damaged).unwrap();
+        let error = scan::check_dataset(dir.path()).unwrap_err();
+        let message = error.to_string();
+        assert!(matches!(error, Error::DamagedFile { .. }), "{message}");
+        assert!(message.contains("part-00000.parquet") && message.contains("./justw data small"));
+    }
+}
+
+#[test]
+fn a_wrong_schema_is_told_column_by_column() {
+    let dir = dataset();
+    let path = dir.path().join("user_profile.parquet");
+    let users = output::read_parquet(&path).unwrap();
+    let changed = users
+        .lazy()
+        .select([(all() - by_name(["gender"], true, false)).as_expr()])
+        .with_columns([col("age").cast(DataType::Float64), lit(1i64).alias("shoe_size")])
+        .collect()
+        .unwrap();
+    output::write_parquet(&changed, &path).unwrap();
+    let error = scan::scan_user_profile(dir.path()).err().unwrap();
+    let Error::SchemaMismatch { table, differences, .. } = &error else { panic!("{error}") };
+    assert_eq!(*table, "user_profile");
+    assert_eq!(
+        differences,
+        &[
+            "age: is f64, should be i64",
+            "gender: missing, should be str",
+            "shoe_size: not in the table"
+        ]
+    );
+    assert!(error.to_string().contains("user_profile.parquet"));
+}
+
+/// Characters that mean something in a file pattern mean themselves in a directory's name.
+#[test]
+fn a_directory_may_be_called_anything() {
+    let dir = tempfile::tempdir().unwrap();
+    let odd = dir.path().join("data [1] *? é, x");
+    generate_dataset(&GenerateOptions::new(Size::Rows(10), &odd)).unwrap();
+    assert_eq!(scan::scan_sensor_hrv(&odd).unwrap().collect().unwrap().height(), 10);
+}
+
+#[test]
+fn a_failed_sink_leaves_the_old_file_and_no_half_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("result.parquet");
+    let good = df!["x" => [1i64]].unwrap();
+    output::write_parquet(&good, &path).unwrap();
+    let bad = good.clone().lazy().select([col("y")]);
+    assert!(output::sink_parquet(&bad, &path).is_err());
+    assert_eq!(output::read_parquet(&path).unwrap(), good);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}

@@ -1,0 +1,51 @@
+set quiet
+
+tools := ".venv/bin/python -m wearable_jupyter"
+
+# List the recipes
+[private]
+default:
+    @just --list --unsorted --justfile {{ quote(justfile()) }}
+
+# Run every notebook on the small dataset; notebooks and HTML go to outputs/
+run *notebooks: _environment
+    {{ tools }} run {{ notebooks }}
+
+# Run all tests: linters, Rust, Python and notebooks; options go to pytest
+test *options: _environment
+    {{ tools }} test {{ options }}
+
+# Open JupyterLab on the walkthrough
+lab *options: _environment
+    {{ tools }} lab {{ options }}
+
+# Run notebooks headless and strictly, as a reviewer does
+check *notebooks: _environment
+    {{ tools }} check {{ notebooks }}
+
+# Write a dataset into data/: small (1,000,000 rows), large (10,000,000) or a number of rows
+data size="small": _environment
+    {{ tools }} data {{ size }}
+
+# Install and compile everything, and run nothing
+setup: _environment
+    {{ tools }} setup
+
+# Format Rust, Python and notebooks; takes outputs out of notebooks
+fmt: _environment
+    {{ tools }} fmt
+
+# Check formatting and lints; warnings are errors
+lint: _environment
+    {{ tools }} lint
+
+# Remove what runs leave in outputs/ and data/; compiled code stays
+clean:
+    git clean -fdXq outputs data notebooks
+
+# Remove everything that is not committed; the shared cache folder stays
+distclean: clean
+    rm -rf target .venv .venv.lock
+
+_environment:
+    @python3 notebooks/tools/environment.py

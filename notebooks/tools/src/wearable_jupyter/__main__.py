@@ -1,0 +1,187 @@
+"""The commands behind the justfile's recipes: python -m wearable_jupyter COMMAND."""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+
+from . import html, layout, normalise, runner
+from .layout import Problem
+from .prepare import build_workspace, cargo, prepare, prerequisites, run_binary
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file so that nobody ever finds half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part-{os.getpid()}")
+    try:
+        part.write_text(text)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def notebooks(names: list[str]) -> list[Path]:
+    """The notebooks of those names or paths; all of the project's if there are none."""
+    if not names:
+        return sorted(layout.NOTEBOOKS.glob("*.ipynb"))
+    found = []
+    for name in names:
+        candidates = (Path(name), layout.NOTEBOOKS / f"{Path(name).stem}.ipynb")
+        path = next((p for p in candidates if p.is_file() and p.suffix == ".ipynb"), None)
+        if path is None:
+            known = ", ".join(p.stem for p in sorted(layout.NOTEBOOKS.glob("*.ipynb")))
+            raise Problem(f"There is no notebook {name}. Those of the project are: {known}")
+        found.append(path.resolve())
+    return found
+
+
+def data(size: str) -> None:
+    """Write a dataset: `small`, `large`, or a number of sensor rows."""
+    prerequisites()
+    rows = size.replace("_", "").replace(",", "")
+    if size in ("small", "large"):
+        arguments = ["--size", size]
+    elif rows.isdigit():
+        arguments = ["--rows", rows]
+    else:
+        raise Problem(f"data takes small, large or a number of rows, not {size}")
+    build_workspace()
+    run_binary("generate_demo_data", *arguments)
+
+
+def execute(names: list[str], limit: int, export: bool) -> int:
+    """Run notebooks strictly, one after the other; their executed copies go to `outputs/`."""
+    selected = notebooks(names)
+    prepare()
+    failures = 0
+    for path in selected:
+        print(f"Running {path.name}", flush=True)
+        result = runner.run(path, cell_seconds=limit)
+        executed = layout.OUTPUTS / path.name
+        write(executed, nbformat.writes(result.executed))
+        runner.report(result)
+        written = [executed]
+        if result.failure is not None:
+            failures += 1
+        elif export:
+            written.append(executed.with_suffix(".html"))
+            write(written[-1], html.export(result.executed, path.stem))
+        if export or result.failure:
+            print("\n".join(f"  {p.relative_to(layout.ROOT)}" for p in written), flush=True)
+    total = len(selected)
+    print(f"{total - failures} of {total} notebooks passed", flush=True)
+    return 1 if failures else 0
+
+
+def run(names: list[str], limit: int) -> int:
+    """The main job: data if there are none, every notebook, its executed copy and its HTML."""
+    directory = Path(os.environ.get("WEARABLE_DATA_DIR") or layout.DATA)
+    if not any((directory / "sensor_hrv").glob("*.parquet")):
+        data("small")
+    return execute(names, limit, export=True)
+
+
+def fmt() -> None:
+    """Format Rust, Python and notebooks."""
+    cargo("fmt", "--all")
+    ruff("format")
+    ruff("check", "--fix")
+    for path in notebooks([]):
+        write(path, normalise.text(path))
+
+
+def lint() -> None:
+    """Check formatting and lints of Rust, Python and notebooks; warnings are errors."""
+    cargo("fmt", "--all", "--check")
+    ruff("format", "--check")
+    ruff("check")
+    for path in notebooks([]):
+        if path.read_text() != normalise.text(path):
+            raise Problem(f"{path.name} has outputs or is not in its normal form. Run: ./justw fmt")
+    build_workspace()
+    clippy = ("clippy", "--workspace", "--all-targets", "--locked", "--quiet")
+    cargo(*clippy, "--", "--deny", "warnings")
+
+
+def ruff(*arguments: str) -> None:
+    """Run ruff on the Python tools."""
+    binary = Path(sys.executable).parent / "ruff"
+    tools = layout.NOTEBOOKS / "tools"
+    if subprocess.run([binary, *arguments, "--quiet", tools], cwd=tools).returncode != 0:
+        raise Problem("ruff found something, see above. What it can mend itself: ./justw fmt")
+
+
+def test(arguments: list[str]) -> int:
+    """Linters, Rust's tests and Python's; `arguments` go to pytest."""
+    prepare()
+    lint()
+    print(cargo("test", "--workspace", "--locked"), flush=True)
+    command = [sys.executable, "-m", "pytest", *(arguments or [str(layout.NOTEBOOKS / "tools")])]
+    return subprocess.run(command, cwd=layout.NOTEBOOKS / "tools").returncode
+
+
+def lab(arguments: list[str]) -> int:
+    """JupyterLab on the walkthrough."""
+    prepare()
+    command = [Path(sys.executable).parent / "jupyter", "lab", *arguments]
+    notebook = layout.NOTEBOOKS / "02a_lazy_join.ipynb"
+    # Root may only start Jupyter with this said; in a container there often is no other user.
+    command += ["--allow-root"] if os.geteuid() == 0 else []
+    command += [f"--ServerApp.root_dir={layout.ROOT}", str(notebook)]
+    os.chdir(layout.ROOT)
+    os.execv(command[0], [str(part) for part in command])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="wearable_jupyter", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("setup", help="install and compile everything")
+    for name, text in (("run", "run notebooks, write them and their HTML"), ("check", "run them")):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("notebooks", nargs="*", help="names or paths; all if none")
+        command.add_argument("--cell-seconds", type=int, default=runner.CELL_SECONDS)
+    commands.add_parser("data", help="write a dataset").add_argument(
+        "size", nargs="?", default="small"
+    )
+    commands.add_parser("fmt", help="format everything")
+    commands.add_parser("lint", help="check formats and lints")
+    commands.add_parser("test", help="run all tests", add_help=False)
+    commands.add_parser("lab", help="start JupyterLab", add_help=False)
+    options, rest = parser.parse_known_args()
+    if rest and options.command not in ("lab", "test"):
+        parser.error(f"unknown arguments: {' '.join(rest)}")
+    try:
+        match options.command:
+            case "setup":
+                prepare()
+                print("Everything is ready: ./justw lab, ./justw run or ./justw test")
+            case "run":
+                return run(options.notebooks, options.cell_seconds)
+            case "check":
+                return execute(options.notebooks, options.cell_seconds, export=False)
+            case "data":
+                data(options.size)
+            case "fmt":
+                fmt()
+            case "lint":
+                prerequisites()
+                lint()
+            case "test":
+                return test(rest)
+            case "lab":
+                return lab(rest)
+    except Problem as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""Start one Rust kernel in a directory of its own, and leave nothing behind.
+
+    python -m wearable_jupyter.kernel CONNECTION_FILE
+
+Jupyter starts this, as `kernelspec/kernel.json` says. Two evcxr kernels that share a directory run
+each other's code, so each gets a copy of the template in `target/kernels/`, mostly hard links. This
+process then becomes the kernel. A second one, the reaper, waits until the kernel or Jupyter is
+gone, however that came about, and then ends whatever the kernel has started (a compiler, a cell
+that is still running) and deletes the directory.
+"""
+
+import os
+import select
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from . import layout
+from .prepare import build_template, link_tree, prerequisites
+
+POLL_SECONDS = 1.0
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there; a zombie counts as gone."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    return True
+
+
+def sweep() -> None:
+    """Delete directories whose kernel and reaper were both killed before they could."""
+    for directory in layout.KERNELS.glob("*"):
+        pid = directory.name.split("-")[0]
+        if pid.isdigit() and not alive(int(pid)):
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def is_rewritten(path: Path) -> bool:
+    """Whether cargo may change a file or directory of the template's in place."""
+    if path.parent.name == ".fingerprint":
+        return path.name.startswith(("ctx-", "wearable_demo-"))
+    if path.name == "incremental":
+        return True
+    return path.is_file() and (path.suffix == ".d" or path.parent.name == "target")
+
+
+def make_directory() -> Path:
+    """A directory for this kernel: evcxr's Cargo project, compiled, and its start-up commands."""
+    directory = layout.KERNELS / f"{os.getpid()}-{time.time_ns():x}"
+    project, config = directory / "project", directory / "config"
+    config.mkdir(parents=True)
+    link_tree(layout.TEMPLATE / "target", project / "target", copy=is_rewritten)
+    lock = config / "Cargo.lock"
+    shutil.copy(layout.TEMPLATE / "Cargo.lock", lock)
+    # evcxr starts with no dependencies, and cargo prunes the lock file to match. Putting it back
+    # before the first `:dep` keeps the workspace's versions. Cells are compiled without
+    # optimisation; what they call, polars and the library, is optimised already.
+    (config / "init.evcxr").write_text(
+        f":build_env RUSTFLAGS={layout.RUSTFLAGS}\n"
+        ":opt 0\n"
+        ":offline 1\n"
+        f"!cp {shlex.quote(str(lock))} {shlex.quote(str(project))}\n"
+    )
+    return directory
+
+
+def reap(kernel: int, jupyter: int, directory: Path) -> None:
+    """Wait for the end of the kernel or of Jupyter, then remove what is left of the kernel."""
+    try:
+        handle = os.pidfd_open(kernel)
+    except (AttributeError, OSError):
+        handle = None
+    while alive(kernel) and alive(jupyter):
+        if handle is None:
+            time.sleep(POLL_SECONDS)
+        else:
+            select.select([handle], [], [], POLL_SECONDS)
+    with suppress(ProcessLookupError):
+        os.killpg(kernel, signal.SIGKILL)
+    # A compiler that is just dying may still write a file into it.
+    for _ in range(20):
+        shutil.rmtree(directory, ignore_errors=True)
+        if not directory.exists():
+            break
+        time.sleep(0.1)
+
+
+def main(connection_file: str) -> None:
+    jupyter = os.getppid()
+    try:
+        prerequisites()
+        if not layout.evcxr().is_file():
+            raise layout.Problem("The Rust kernel is not installed. Run: ./justw setup")
+        sweep()
+        build_template()
+    except layout.Problem as problem:
+        sys.exit(f"error: {problem}")
+
+    directory = make_directory()
+    if os.getpgrp() != os.getpid():
+        os.setpgrp()
+    subprocess.Popen(
+        [sys.executable, "-m", __spec__.name, "--reap", str(os.getpid()), str(jupyter), directory],
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    environment = layout.cargo_environment() | {
+        "EVCXR_TMPDIR": str(directory / "project"),
+        "EVCXR_CONFIG_DIR": str(directory / "config"),
+    }
+    os.execve(layout.evcxr(), [str(layout.evcxr()), "--control_file", connection_file], environment)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--reap":
+        reap(int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
+    else:
+        main(sys.argv[1])

@@ -1,0 +1,81 @@
+"""Where everything is, and with which settings cargo is run.
+
+Nothing is written outside the repository and one folder in the user's cache directory.
+"""
+
+import hashlib
+import os
+import subprocess
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[4]
+NOTEBOOKS = ROOT / "notebooks"
+OUTPUTS = ROOT / "outputs"
+DATA = ROOT / "data"
+TARGET = ROOT / "target"
+# A kernel's Cargo project with everything compiled, and the directories of running kernels.
+TEMPLATE = TARGET / "kernel-template"
+KERNELS = TARGET / "kernels"
+
+EVCXR_VERSION = "0.22.0"
+# What evcxr gives rustc; .cargo/config.toml has the same for a plain `cargo test`.
+RUSTFLAGS = "-Cprefer-dynamic"
+
+
+class Problem(Exception):
+    """Something the user can mend; the message says what it is and how."""
+
+
+def cache_directory() -> Path:
+    """The one folder outside the repository that the project writes to."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "wearable_demo"
+
+
+def evcxr() -> Path:
+    """The kernel's binary, installed or not."""
+    return cache_directory() / f"evcxr_jupyter-{EVCXR_VERSION}" / "bin" / "evcxr_jupyter"
+
+
+def cargo_environment() -> dict[str, str]:
+    """The environment for cargo: the caller's, without what would compile polars once more."""
+    overriding = ("CARGO_BUILD_", "CARGO_PROFILE_", "CARGO_TARGET_", "CARGO_ENCODED_RUSTFLAGS")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(overriding)}
+    return environment | {"RUSTFLAGS": RUSTFLAGS, "CARGO_TARGET_DIR": str(TARGET)}
+
+
+@cache
+def rustc_version() -> str:
+    """What `rustc -vV` says in the repository."""
+    return subprocess.run(
+        ["rustc", "-vV"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+
+
+def host() -> str:
+    """The platform, as rustc names it."""
+    return next(
+        line.removeprefix("host: ")
+        for line in rustc_version().splitlines()
+        if line.startswith("host: ")
+    )
+
+
+@cache
+def dependencies_key() -> str:
+    """What decides the content of the compiled dependencies, as a short name."""
+    digest = hashlib.sha256(f"{rustc_version()}{RUSTFLAGS}".encode())
+    for file in (
+        ROOT / "Cargo.lock",
+        ROOT / "Cargo.toml",
+        ROOT / ".cargo" / "config.toml",
+        *sorted(ROOT.glob("crates/*/Cargo.toml")),
+    ):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def compiled_dependencies() -> Path:
+    """The folder of the compiled dependencies, shared by all clones with the same key."""
+    return cache_directory() / f"dependencies-{dependencies_key()}"

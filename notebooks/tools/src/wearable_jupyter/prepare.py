@@ -1,0 +1,299 @@
+"""Make ready what notebooks and tests run on: the kernel's binary, the compiled dependencies, the
+library, and a kernel's Cargo project to copy.
+
+Dependencies are compiled once: into `target/`, by an ordinary cargo build, and from there into a
+folder of the cache, from which other clones take them. Each step finds out for itself whether
+there is anything to do, so a second call takes seconds.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from . import layout
+from .layout import Problem
+
+# Compiled dependencies that nobody has used for so long are deleted.
+KEEP_DAYS = 30
+
+
+def prerequisites() -> None:
+    """Check for what the user has to install.
+
+    Raises `Problem` naming what is missing and the command that gets it.
+    """
+    if shutil.which("cargo") is None or shutil.which("rustc") is None:
+        raise Problem(
+            "Rust is not installed, or not on the PATH. Get rustup as https://rustup.rs says, "
+            "then open a new terminal."
+        )
+    # A pinned toolchain that is not there yet would make the next call fail without a hint.
+    result = subprocess.run(
+        ["rustc", "--print", "sysroot"], cwd=layout.ROOT, capture_output=True, text=True
+    )
+    if result.returncode != 0:
+        raise Problem(
+            f"rustc does not start here: {result.stderr.strip()}\n"
+            "Get the pinned toolchain, from the repository's root: rustup toolchain install"
+        )
+    library = Path(result.stdout.strip()) / "lib/rustlib/src/rust/library/Cargo.toml"
+    if not library.is_file():
+        raise Problem(
+            "rust-src is not installed; the kernel needs it to infer types. "
+            "Get it, from the repository's root: rustup component add rust-src"
+        )
+    if shutil.which("cc") is None:
+        raise Problem(
+            "There is no C compiler; Rust links with it. "
+            "Debian and Ubuntu: sudo apt install build-essential"
+        )
+
+
+def cargo(*arguments: str, cwd: Path = layout.ROOT, quiet: bool = False, **environment: str) -> str:
+    """Run cargo and return its stdout; its progress goes to the terminal unless `quiet`.
+
+    Raises `Problem` when it fails.
+    """
+    result = subprocess.run(
+        ["cargo", *arguments],
+        cwd=cwd,
+        env=layout.cargo_environment() | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE if quiet else None,
+        text=True,
+    )
+    if result.returncode != 0:
+        reason = f":\n{result.stderr.strip()}" if quiet else ", see above"
+        raise Problem(f"`cargo {' '.join(arguments)}` failed{reason}")
+    return result.stdout
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Let one process at a time do `name`, among all clones."""
+    layout.cache_directory().mkdir(parents=True, exist_ok=True)
+    with (layout.cache_directory() / f".{name}.lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"Waiting for another process that prepares {name}", flush=True)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def link_tree(
+    source: Path,
+    destination: Path,
+    *,
+    skip: Callable[[Path], bool] = lambda path: False,
+    copy: Callable[[Path], bool] = lambda path: False,
+) -> None:
+    """Copy a directory by hard links, where the file system can.
+
+    A file that is changed in place must not be a link: `copy` says which files and directories are
+    copied instead. cargo replaces what it compiles, but rewrites its notes on it.
+    """
+    destination.mkdir(parents=True, exist_ok=True)
+    with os.scandir(source) as entries:
+        for entry in entries:
+            path, target = Path(entry.path), destination / entry.name
+            if skip(path):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                if copy(path):
+                    shutil.copytree(path, target, dirs_exist_ok=True)
+                else:
+                    link_tree(path, target, skip=skip, copy=copy)
+                continue
+            target.unlink(missing_ok=True)
+            try:
+                if copy(path):
+                    raise OSError
+                os.link(path, target)
+            except OSError:  # also another file system, or one without links
+                shutil.copy2(path, target)
+
+
+def install_kernel() -> None:
+    """Compile evcxr_jupyter into the cache, if it is not there."""
+    binary = layout.evcxr()
+    with locked("evcxr"):
+        if binary.is_file():
+            return
+        print(
+            f"Compiling the kernel, evcxr_jupyter {layout.EVCXR_VERSION}: "
+            "once for this machine, about 7 minutes on 2 cores",
+            flush=True,
+        )
+        with tempfile.TemporaryDirectory(dir=layout.cache_directory()) as build:
+            # Its own lock file; no profile or flag of this workspace.
+            cargo(
+                *("install", "--locked", "--version", layout.EVCXR_VERSION, "evcxr_jupyter"),
+                *("--root", str(Path(build) / "root"), "--target-dir", str(Path(build) / "target")),
+                cwd=layout.cache_directory(),
+            )
+            shutil.rmtree(binary.parent.parent, ignore_errors=True)
+            (Path(build) / "root").rename(binary.parent.parent)
+
+
+def workspace_files() -> tuple[set[str], set[str]]:
+    """Names of the workspace's packages and of everything that is compiled from them."""
+    metadata = json.loads(cargo("metadata", "--no-deps", "--format-version=1", quiet=True))
+    packages = {package["name"] for package in metadata["packages"]}
+    targets = {t["name"].replace("-", "_") for p in metadata["packages"] for t in p["targets"]}
+    return packages, targets
+
+
+def is_dependency(path: Path, packages: set[str], targets: set[str]) -> bool:
+    """Whether a path in `target/` is part of the dependencies, not of the workspace itself."""
+    folder, name = path.parent.name, path.name
+    if folder in (".fingerprint", "build"):
+        return name.rsplit("-", 1)[0] not in packages
+    if folder == "deps":
+        stem = name.split(".")[0]
+        return stem.rsplit("-", 1)[0].removeprefix("lib") not in targets | {"ctx"}
+    if folder == "debug":
+        return path.is_dir() and name in (".fingerprint", "build", "deps")
+    return True
+
+
+def build_workspace() -> None:
+    """Compile the library, the generator and the tests, and their dependencies first if need be."""
+    compiled = layout.compiled_dependencies()
+    stamp = layout.TARGET / ".dependencies"
+    with locked("dependencies"):
+        seeded = stamp.is_file() and stamp.read_text() == compiled.name
+        if not seeded and compiled.is_dir():
+            print("Taking the compiled dependencies from the cache", flush=True)
+            layout.TARGET.mkdir(exist_ok=True)
+            link_tree(compiled, layout.TARGET)
+        elif not seeded:
+            print(
+                "Compiling polars and 400 other packages: once for this machine, "
+                "about 18 minutes on 2 cores",
+                flush=True,
+            )
+        # All platforms' packages, or a kernel's `cargo metadata` would want the network for them.
+        cargo("fetch", "--locked", "--quiet")
+        build = ("test", "--workspace", "--no-run", "--locked")
+        if seeded:
+            cargo(*build, "--quiet")
+        else:
+            cargo(*build)
+            # evcxr checks a cell that does not compile, and clippy checks the workspace; both want
+            # the dependencies' metadata, which a build does not leave.
+            cargo("check", "--workspace", "--all-targets", "--locked")
+        if not compiled.is_dir():
+            publish(compiled)
+        os.utime(compiled)
+        stamp.write_text(compiled.name)
+        collect(compiled)
+
+
+def run_binary(name: str, *arguments: str, example: bool = False, **environment: str) -> None:
+    """Run one of the workspace's programs, compiled by `build_workspace`.
+
+    Raises `Problem` when it fails; its own message is on stderr.
+    """
+    folder = layout.TARGET / layout.host() / "debug"
+    binary = folder / "examples" / name if example else folder / name
+    result = subprocess.run([binary, *arguments], cwd=layout.ROOT, env=os.environ | environment)
+    if result.returncode != 0:
+        raise Problem(f"{name} failed, see above")
+
+
+def publish(compiled: Path) -> None:
+    """Put what was compiled from other people's packages into the cache."""
+    packages, targets = workspace_files()
+    with tempfile.TemporaryDirectory(dir=layout.cache_directory()) as staging:
+        staged = Path(staging) / compiled.name
+        for part in ("debug", f"{layout.host()}/debug"):
+            (staged / part).mkdir(parents=True)
+            link_tree(
+                layout.TARGET / part,
+                staged / part,
+                skip=lambda path: not is_dependency(path, packages, targets),
+            )
+        staged.rename(compiled)
+
+
+def collect(compiled: Path) -> None:
+    """Delete compiled dependencies that no clone has used for a while."""
+    oldest = time.time() - KEEP_DAYS * 24 * 3600
+    for other in layout.cache_directory().glob("dependencies-*"):
+        if other != compiled and other.stat().st_mtime < oldest:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def kernel_project() -> str:
+    """The Cargo.toml that evcxr would write for a kernel with our library."""
+    return f"""
+[package]
+name = "ctx"
+version = "1.0.0"
+edition = "2024"
+
+[lib]
+crate-type = ["cdylib"]
+path = "src/lib.rs"
+
+[profile.dev]
+opt-level = 0
+debug = false
+strip = "debuginfo"
+rpath = true
+lto = false
+debug-assertions = true
+codegen-units = 16
+panic = 'unwind'
+incremental = true
+overflow-checks = true
+
+[dependencies]
+wearable_demo = {{ path = "{layout.ROOT / "crates" / "wearable_demo"}" }}
+"""
+
+
+def build_template() -> None:
+    """Compile a kernel's Cargo project with the library as it is now.
+
+    Dependencies come from the cache's folder; the library is compiled anew if its source changed,
+    which takes seconds.
+    """
+    template, compiled = layout.TEMPLATE, layout.compiled_dependencies()
+    stamp = template / ".dependencies"
+    layout.TARGET.mkdir(exist_ok=True)
+    with (layout.TARGET / ".kernel-template.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if not (stamp.is_file() and stamp.read_text() == compiled.name):
+            if not compiled.is_dir():
+                raise Problem("The kernel's dependencies are not compiled. Run: ./justw setup")
+            shutil.rmtree(template, ignore_errors=True)
+            (template / "src").mkdir(parents=True)
+            (template / "src" / "lib.rs").write_text("pub use wearable_demo;\n")
+            (template / "Cargo.toml").write_text(kernel_project())
+            shutil.copy(layout.ROOT / "Cargo.lock", template)
+            link_tree(compiled, template / "target")
+            stamp.write_text(compiled.name)
+        cargo(
+            *("build", "--offline", "--quiet", "--target", layout.host()),
+            cwd=template,
+            quiet=True,
+            CARGO_TARGET_DIR="target",
+            CARGO_BUILD_BUILD_DIR="target",
+        )
+
+
+def prepare() -> None:
+    """Everything, in order."""
+    prerequisites()
+    install_kernel()
+    build_workspace()
+    build_template()

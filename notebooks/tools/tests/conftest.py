@@ -1,0 +1,84 @@
+"""Fixtures: what `./justw setup` makes, and notebooks made on the spot."""
+
+import os
+import time
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+
+from wearable_jupyter import layout, normalise, prepare, runner
+
+
+@pytest.fixture(scope="session", autouse=True)
+def prepared():
+    """Everything compiled; a second call takes a moment."""
+    prepare.prepare()
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    """Write a Rust notebook of these cells, each a source or a (source, metadata) pair."""
+
+    def write(*cells, name: str = "made") -> Path:
+        made = nbformat.v4.new_notebook(metadata={"kernelspec": normalise.KERNELSPEC})
+        for cell in cells:
+            source, metadata = cell if isinstance(cell, tuple) else (cell, {})
+            made.cells.append(nbformat.v4.new_code_cell(source, metadata=metadata))
+        path = tmp_path / f"{name}.ipynb"
+        nbformat.write(made, path)
+        return path
+
+    return write
+
+
+def kernel_processes() -> list[psutil.Process]:
+    """Processes that run in, or belong to, a directory of a kernel of this clone."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid == os.getpid():
+                continue
+            environment = process.environ().get("EVCXR_TMPDIR", "")
+            if environment.startswith(str(layout.KERNELS)):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.fixture
+def nothing_left():
+    """After the test, no kernel, child or directory of one is left."""
+    before = {p.pid for p in kernel_processes()}
+    directories = set(layout.KERNELS.glob("*"))
+    yield
+    deadline = time.monotonic() + 15
+    while True:
+        left = [p for p in kernel_processes() if p.pid not in before]
+        left += [d for d in layout.KERNELS.glob("*") if d not in directories]
+        if not left or time.monotonic() > deadline:
+            break
+        time.sleep(0.2)
+    assert not left
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory):
+    """The small dataset."""
+    directory = tmp_path_factory.mktemp("small")
+    prepare.run_binary("generate_demo_data", "--size", "small", "--output-dir", str(directory))
+    return directory
+
+
+@pytest.fixture(scope="session")
+def walkthrough(small_data, tmp_path_factory):
+    """02a_lazy_join, executed strictly on the small dataset: its result and its outputs."""
+    outputs = tmp_path_factory.mktemp("outputs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WEARABLE_DATA_DIR", str(small_data))
+        patch.setenv("WEARABLE_OUTPUT_DIR", str(outputs))
+        result = runner.run(layout.NOTEBOOKS / "02a_lazy_join.ipynb")
+    assert result.failure is None, result.failure
+    return result, outputs
