@@ -21,6 +21,8 @@ ROOT = TOOLS.parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 REQUIREMENTS = TOOLS / "requirements.txt"
+# Files that are copied into .venv; see shared-data in pyproject.toml.
+SHARED = (TOOLS / "kernelspec" / "kernel.json", TOOLS / "settings" / "overrides.json")
 BOOTSTRAP = ("uv", "rust-just")
 
 
@@ -84,7 +86,7 @@ def bootstrap() -> None:
 def install() -> None:
     """Install every locked package, and the project's own Jupyter tools."""
     marker = VENV / ".installed"
-    wanted = stamp(REQUIREMENTS, TOOLS / "pyproject.toml", *sorted(TOOLS.glob("kernelspec/*")))
+    wanted = stamp(REQUIREMENTS, TOOLS / "pyproject.toml", *SHARED)
     if marker.is_file() and marker.read_text() == wanted:
         return
     print("Installing JupyterLab and the other Python packages (about a minute)", flush=True)
