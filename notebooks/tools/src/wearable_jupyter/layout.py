@@ -65,7 +65,9 @@ def host() -> str:
 @cache
 def dependencies_key() -> str:
     """What decides the content of the compiled dependencies, as a short name."""
-    digest = hashlib.sha256(f"{rustc_version()}{RUSTFLAGS}".encode())
+    # cargo also notes where the sources are.
+    home = os.environ.get("CARGO_HOME") or Path.home() / ".cargo"
+    digest = hashlib.sha256(f"{rustc_version()}{RUSTFLAGS}{home}".encode())
     for file in (
         ROOT / "Cargo.lock",
         ROOT / "Cargo.toml",

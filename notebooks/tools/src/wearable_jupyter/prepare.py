@@ -121,6 +121,11 @@ def link_tree(
                 shutil.copy2(path, target)
 
 
+def is_note(path: Path) -> bool:
+    """Whether a path in a target directory holds cargo's notes, which it rewrites in place."""
+    return path.name == ".fingerprint"
+
+
 def install_kernel() -> None:
     """Compile evcxr_jupyter into the cache, if it is not there."""
     binary = layout.evcxr()
@@ -173,7 +178,7 @@ def build_workspace() -> None:
         if not seeded and compiled.is_dir():
             print("Taking the compiled dependencies from the cache", flush=True)
             layout.TARGET.mkdir(exist_ok=True)
-            link_tree(compiled, layout.TARGET)
+            link_tree(compiled, layout.TARGET, copy=is_note)
         elif not seeded:
             print(
                 "Compiling polars and 400 other packages: once for this machine, "
@@ -220,6 +225,7 @@ def publish(compiled: Path) -> None:
                 layout.TARGET / part,
                 staged / part,
                 skip=lambda path: not is_dependency(path, packages, targets),
+                copy=is_note,
             )
         staged.rename(compiled)
 
@@ -280,7 +286,7 @@ def build_template() -> None:
             (template / "src" / "lib.rs").write_text("pub use wearable_demo;\n")
             (template / "Cargo.toml").write_text(kernel_project())
             shutil.copy(layout.ROOT / "Cargo.lock", template)
-            link_tree(compiled, template / "target")
+            link_tree(compiled, template / "target", copy=is_note)
             stamp.write_text(compiled.name)
         cargo(
             *("build", "--offline", "--quiet", "--target", layout.host()),
