@@ -128,10 +128,13 @@ def lab(arguments: list[str]) -> int:
     """JupyterLab on the walkthrough."""
     prepare()
     command = [Path(sys.executable).parent / "jupyter", "lab", *arguments]
-    notebook = layout.NOTEBOOKS / "02a_lazy_join.ipynb"
     # Root may only start Jupyter with this said; in a container there often is no other user.
     command += ["--allow-root"] if os.geteuid() == 0 else []
-    command += [f"--ServerApp.root_dir={layout.ROOT}", str(notebook)]
+    # As the default page, so that the address in the terminal leads there too.
+    command += [
+        f"--ServerApp.root_dir={layout.ROOT}",
+        "--LabApp.default_url=/lab/tree/notebooks/02a_lazy_join.ipynb",
+    ]
     os.chdir(layout.ROOT)
     os.execv(command[0], [str(part) for part in command])
 

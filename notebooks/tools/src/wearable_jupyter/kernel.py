@@ -20,7 +20,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from . import layout
+from . import analysis, layout
 from .prepare import build_template, link_tree, prerequisites
 
 POLL_SECONDS = 1.0
@@ -69,6 +69,7 @@ def make_directory() -> Path:
     # optimisation; what they call, polars and the library, is optimised already.
     (config / "init.evcxr").write_text(
         f":build_env RUSTFLAGS={layout.RUSTFLAGS}\n"
+        f":build_env CARGO_HOME={layout.cargo_home()}\n"
         ":opt 0\n"
         ":offline 1\n"
         f"!cp {shlex.quote(str(lock))} {shlex.quote(str(project))}\n"
@@ -105,6 +106,7 @@ def main(connection_file: str) -> None:
             raise layout.Problem("The Rust kernel is not installed. Run: ./justw setup")
         sweep()
         build_template()
+        analysis.make_home(layout.ANALYSIS_HOME, layout.cargo(), layout.cargo_home())
     except layout.Problem as problem:
         sys.exit(f"error: {problem}")
 
@@ -121,6 +123,7 @@ def main(connection_file: str) -> None:
     environment = layout.cargo_environment() | {
         "EVCXR_TMPDIR": str(directory / "project"),
         "EVCXR_CONFIG_DIR": str(directory / "config"),
+        "CARGO_HOME": str(layout.ANALYSIS_HOME),
     }
     os.execve(layout.evcxr(), [str(layout.evcxr()), "--control_file", connection_file], environment)
 

@@ -5,6 +5,7 @@ Nothing is written outside the repository and one folder in the user's cache dir
 
 import hashlib
 import os
+import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,8 @@ TARGET = ROOT / "target"
 # A kernel's Cargo project with everything compiled, and the directories of running kernels.
 TEMPLATE = TARGET / "kernel-template"
 KERNELS = TARGET / "kernels"
+# The cargo home of the kernels' rust-analyzer; see analysis.py.
+ANALYSIS_HOME = TARGET / "kernel-cargo-home"
 
 EVCXR_VERSION = "0.22.0"
 # What evcxr gives rustc; .cargo/config.toml has the same for a plain `cargo test`.
@@ -36,6 +39,20 @@ def cache_directory() -> Path:
 def evcxr() -> Path:
     """The kernel's binary, installed or not."""
     return cache_directory() / f"evcxr_jupyter-{EVCXR_VERSION}" / "bin" / "evcxr_jupyter"
+
+
+def cargo_home() -> Path:
+    """Where cargo keeps the sources of packages."""
+    return Path(os.environ.get("CARGO_HOME") or Path.home() / ".cargo")
+
+
+def cargo() -> Path:
+    """The toolchain's own cargo, behind rustup's."""
+    sysroot = subprocess.run(
+        ["rustc", "--print", "sysroot"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.strip()
+    own = Path(sysroot) / "bin" / "cargo"
+    return own if own.is_file() else Path(shutil.which("cargo") or "cargo")
 
 
 def cargo_environment() -> dict[str, str]:
@@ -66,8 +83,7 @@ def host() -> str:
 def dependencies_key() -> str:
     """What decides the content of the compiled dependencies, as a short name."""
     # cargo also notes where the sources are.
-    home = os.environ.get("CARGO_HOME") or Path.home() / ".cargo"
-    digest = hashlib.sha256(f"{rustc_version()}{RUSTFLAGS}{home}".encode())
+    digest = hashlib.sha256(f"{rustc_version()}{RUSTFLAGS}{cargo_home()}".encode())
     for file in (
         ROOT / "Cargo.lock",
         ROOT / "Cargo.toml",
