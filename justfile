@@ -31,6 +31,10 @@ data size="small": _environment
 setup: _environment
     {{ tools }} setup
 
+# Say what is ready and what is not, and the command that mends it
+doctor: _environment
+    {{ tools }} doctor
+
 # Format Rust, Python and notebooks; takes outputs out of notebooks
 fmt: _environment
     {{ tools }} fmt

@@ -77,9 +77,10 @@ def test_a_cell_tagged_so_may_write_to_stderr(notebook):
     assert result.failure is None
 
 
-def test_a_kernel_that_cannot_start_fails(notebook, monkeypatch):
+def test_a_kernel_that_cannot_start_says_why_in_the_notebook(notebook, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/nonexistent")
     result = runner.run(notebook(FINE))
-    assert "did not start: error: The Rust kernel is not installed. Run: ./justw setup" in (
-        result.failure
-    )
+    assert result.failure is not None
+    assert "The Rust kernel is not installed. Run: ./justw setup" in result.failure
+    (shown,) = result.executed.cells[0].outputs
+    assert "Restart" in shown.traceback[1]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nbformat
 
-from . import html, layout, normalise, runner
+from . import doctor, html, layout, normalise, runner
 from .layout import Problem
 from .prepare import build_workspace, cargo, prepare, prerequisites, run_binary
 
@@ -150,6 +150,7 @@ def main() -> int:
     commands.add_parser("data", help="write a dataset").add_argument(
         "size", nargs="?", default="small"
     )
+    commands.add_parser("doctor", help="say what is ready and what is not")
     commands.add_parser("fmt", help="format everything")
     commands.add_parser("lint", help="check formats and lints")
     commands.add_parser("test", help="run all tests", add_help=False)
@@ -168,6 +169,8 @@ def main() -> int:
                 return execute(options.notebooks, options.cell_seconds, export=False)
             case "data":
                 data(options.size)
+            case "doctor":
+                return doctor.report()
             case "fmt":
                 fmt()
             case "lint":

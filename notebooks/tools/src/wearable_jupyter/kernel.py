@@ -9,6 +9,7 @@ gone, however that came about, and then ends whatever the kernel has started (a 
 that is still running) and deletes the directory.
 """
 
+import errno
 import os
 import select
 import shlex
@@ -21,6 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from . import analysis, layout
+from .layout import Problem
 from .prepare import build_template, link_tree, prerequisites
 
 POLL_SECONDS = 1.0
@@ -98,19 +100,39 @@ def reap(kernel: int, jupyter: int, directory: Path) -> None:
         time.sleep(0.1)
 
 
-def main(connection_file: str) -> None:
-    jupyter = os.getppid()
+def prepare_directory() -> Path:
+    """Check what a kernel needs, bring the template up to date, and copy it.
+
+    Raises `Problem`, also for a disk that is full.
+    """
+    prerequisites()
+    if not layout.evcxr().is_file():
+        raise Problem("The Rust kernel is not installed. Run: ./justw setup")
     try:
-        prerequisites()
-        if not layout.evcxr().is_file():
-            raise layout.Problem("The Rust kernel is not installed. Run: ./justw setup")
         sweep()
         build_template()
         analysis.make_home(layout.ANALYSIS_HOME, layout.cargo(), layout.cargo_home())
-    except layout.Problem as problem:
-        sys.exit(f"error: {problem}")
+        return make_directory()
+    except OSError as error:
+        for directory in layout.KERNELS.glob(f"{os.getpid()}-*"):
+            shutil.rmtree(directory, ignore_errors=True)
+        hint = "Run: ./justw setup"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "Free some space (./justw clean removes what runs left)"
+        raise Problem(f"{error.strerror}: {error.filename}. {hint}") from error
 
-    directory = make_directory()
+
+def main(connection_file: str) -> None:
+    jupyter = os.getppid()
+    try:
+        directory = prepare_directory()
+    except Problem as problem:
+        print(f"error: {problem}", file=sys.stderr, flush=True)
+        from . import apology  # only now: it loads IPython
+
+        apology.start(connection_file, str(problem))
+        return
+
     if os.getpgrp() != os.getpid():
         os.setpgrp()
     subprocess.Popen(
@@ -124,6 +146,8 @@ def main(connection_file: str) -> None:
         "EVCXR_TMPDIR": str(directory / "project"),
         "EVCXR_CONFIG_DIR": str(directory / "config"),
         "CARGO_HOME": str(layout.ANALYSIS_HOME),
+        # evcxr_jupyter would bring a stock installation that it finds there up to date.
+        "JUPYTER_PATH": str(directory / "no-installation"),
     }
     os.execve(layout.evcxr(), [str(layout.evcxr()), "--control_file", connection_file], environment)
 

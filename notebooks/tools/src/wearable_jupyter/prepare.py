@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +30,8 @@ def prerequisites() -> None:
 
     Raises `Problem` naming what is missing and the command that gets it.
     """
+    if sys.platform not in ("linux", "darwin"):
+        raise Problem(f"{sys.platform} is not supported; Linux is, and macOS may work.")
     if shutil.which("cargo") is None or shutil.which("rustc") is None:
         raise Problem(
             "Rust is not installed, or not on the PATH. Get rustup as https://rustup.rs says, "

@@ -1,0 +1,138 @@
+"""What is ready and what is not, and what mends it; looks only, and takes seconds."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import layout
+from .kernel import alive
+from .layout import Problem
+from .prepare import prerequisites
+
+NEEDED_GB = 6
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at."""
+
+    what: str
+    ready: bool
+    detail: str
+
+
+def toolchain() -> str:
+    prerequisites()
+    release = layout.rustc_version().splitlines()[0]
+    return f"{release}, with rust-src and a C compiler"
+
+
+def kernel_binary() -> str:
+    binary = layout.evcxr()
+    if not binary.is_file():
+        raise Problem("not installed. Run: ./justw setup")
+    if subprocess.run([binary, "--help"], capture_output=True).returncode != 0:
+        raise Problem(f"{binary} does not start. Delete it and run: ./justw setup")
+    return f"evcxr_jupyter {layout.EVCXR_VERSION}"
+
+
+def dependencies() -> str:
+    compiled = layout.compiled_dependencies()
+    if not compiled.is_dir():
+        others = list(layout.cache_directory().glob("dependencies-*"))
+        why = " (Cargo.lock, compiler or settings have changed)" if others else ""
+        raise Problem(f"not compiled{why}. Run: ./justw setup")
+    missing = [p for p in ("debug", f"{layout.host()}/debug/deps") if not (compiled / p).is_dir()]
+    if missing:
+        raise Problem(f"half of {compiled} is missing. Delete it and run: ./justw setup")
+    return f"compiled, in {compiled}"
+
+
+def template() -> str:
+    stamp = layout.TEMPLATE / ".dependencies"
+    if not stamp.is_file():
+        raise Problem("not made yet; the first kernel takes 10 s longer. Run: ./justw setup")
+    if stamp.read_text() != layout.compiled_dependencies().name:
+        raise Problem("made for other dependencies. Run: ./justw setup")
+    return "ready to be copied"
+
+
+def jupyter() -> str:
+    result = subprocess.run(
+        [Path(sys.executable).parent / "jupyter", "kernelspec", "list", "--json"],
+        capture_output=True,
+        text=True,
+    )
+    specs = json.loads(result.stdout)["kernelspecs"] if result.returncode == 0 else {}
+    found = specs.get("rust", {}).get("spec", {}).get("argv", [])
+    if not any("wearable_jupyter" in part for part in found):
+        raise Problem("JupyterLab does not find our kernel. Run: ./justw distclean setup")
+    return "JupyterLab finds the kernel"
+
+
+def space() -> str:
+    folder = next(p for p in (layout.TARGET, layout.ROOT) if p.is_dir())
+    free = shutil.disk_usage(folder).free / 1e9
+    if free < NEEDED_GB:
+        raise Problem(f"{free:.1f} GB free, {NEEDED_GB} GB are needed for compiling. Free some")
+    return f"{free:.0f} GB free"
+
+
+def leftovers() -> str:
+    running, dead = 0, []
+    for directory in layout.KERNELS.glob("*"):
+        pid = directory.name.split("-")[0]
+        if pid.isdigit() and alive(int(pid)):
+            running += 1
+        else:
+            dead.append(directory)
+    if dead:
+        raise Problem(
+            f"{len(dead)} directories of kernels that were killed; the next kernel deletes them. "
+            f"Or: rm -r {layout.KERNELS}"
+        )
+    return f"{running} running, nothing left of others"
+
+
+def data() -> str:
+    parts = len(list((layout.DATA / "sensor_hrv").glob("*.parquet")))
+    tables = [layout.DATA / f"{name}.parquet" for name in ("user_profile", "sleep_diary")]
+    if parts == 0 or not all(table.is_file() for table in tables):
+        raise Problem("no dataset, or an incomplete one. Run: ./justw data small")
+    return f"a dataset with {parts} sensor parts"
+
+
+CHECKS: tuple[tuple[str, Callable[[], str]], ...] = (
+    ("Rust", toolchain),
+    ("kernel", kernel_binary),
+    ("dependencies", dependencies),
+    ("kernel template", template),
+    ("Jupyter", jupyter),
+    ("disk", space),
+    ("kernels", leftovers),
+    ("data", data),
+)
+
+
+def findings() -> Iterator[Finding]:
+    """Each check's finding, in order; one that fails does not stop the others."""
+    for what, check in CHECKS:
+        try:
+            yield Finding(what, True, check())
+        except Problem as problem:
+            yield Finding(what, False, str(problem))
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            yield Finding(what, False, f"could not be checked: {error}")
+
+
+def report() -> int:
+    """Print all findings; 0 if everything is ready."""
+    ready = True
+    for finding in findings():
+        print(f"{'✔' if finding.ready else '✘'} {finding.what}: {finding.detail}", flush=True)
+        ready = ready and finding.ready
+    return 0 if ready else 1

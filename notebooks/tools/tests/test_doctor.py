@@ -1,0 +1,54 @@
+"""The doctor finds what is missing, and names the command that mends it."""
+
+import shutil
+
+import pytest
+
+from wearable_jupyter import doctor, layout
+
+
+def finding(what: str) -> doctor.Finding:
+    return next(f for f in doctor.findings() if f.what == what)
+
+
+def test_everything_but_perhaps_the_data_is_ready():
+    for found in doctor.findings():
+        assert found.ready or found.what == "data", found
+
+
+@pytest.mark.parametrize(
+    ("what", "mend"), [("kernel", "./justw setup"), ("dependencies", "./justw setup")]
+)
+def test_an_empty_cache_is_found(what, mend, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    found = finding(what)
+    assert not found.ready and mend in found.detail
+
+
+def test_dependencies_that_are_half_there_are_found(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    layout.compiled_dependencies().mkdir(parents=True)
+    assert "Delete it and run" in finding("dependencies").detail
+
+
+def test_a_missing_compiler_is_found(monkeypatch, tmp_path):
+    real = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == "cc" else real(name))
+    assert "build-essential" in finding("Rust").detail
+
+
+def test_a_dataset_that_lacks_a_table_is_found(monkeypatch, tmp_path):
+    monkeypatch.setattr(layout, "DATA", tmp_path)
+    assert "./justw data small" in finding("data").detail
+    (tmp_path / "sensor_hrv").mkdir()
+    (tmp_path / "sensor_hrv" / "part-00000.parquet").touch()
+    (tmp_path / "user_profile.parquet").touch()
+    assert not finding("data").ready
+    (tmp_path / "sleep_diary.parquet").touch()
+    assert finding("data").ready
+
+
+def test_what_a_killed_kernel_left_is_found(monkeypatch, tmp_path):
+    monkeypatch.setattr(layout, "KERNELS", tmp_path)
+    (tmp_path / "4194305-1").mkdir()  # above the largest process number of Linux
+    assert "1 directories of kernels that were killed" in finding("kernels").detail
