@@ -190,7 +190,7 @@ def build_workspace() -> None:
             )
         # All platforms' packages, or a kernel's `cargo metadata` would want the network for them.
         cargo("fetch", "--locked", "--quiet")
-        build = ("test", "--workspace", "--no-run", "--locked")
+        build = ("build", "--workspace", "--all-targets", "--locked")
         if seeded:
             cargo(*build, "--quiet")
         else:
@@ -212,6 +212,8 @@ def run_binary(name: str, *arguments: str, example: bool = False, **environment:
     """
     folder = layout.TARGET / layout.host() / "debug"
     binary = folder / "examples" / name if example else folder / name
+    if not binary.is_file():
+        raise Problem(f"{binary} is not there. Run: ./justw setup")
     result = subprocess.run([binary, *arguments], cwd=layout.ROOT, env=os.environ | environment)
     if result.returncode != 0:
         raise Problem(f"{name} failed, see above")
