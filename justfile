@@ -35,6 +35,10 @@ setup: _environment
 doctor: _environment
     {{ tools }} doctor
 
+# Measure, beside the same in Python: `bench kernel` takes about four minutes
+bench what="kernel" *options: _environment
+    {{ tools }} bench {{ what }} {{ options }}
+
 # Format Rust, Python and notebooks; takes outputs out of notebooks
 fmt: _environment
     {{ tools }} fmt

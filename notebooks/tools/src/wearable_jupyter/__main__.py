@@ -151,6 +151,9 @@ def main() -> int:
         "size", nargs="?", default="small"
     )
     commands.add_parser("doctor", help="say what is ready and what is not")
+    bench_parser = commands.add_parser("bench", help="measure")
+    bench_parser.add_argument("what", choices=["kernel"])
+    bench_parser.add_argument("--rounds", type=int, default=3)
     commands.add_parser("fmt", help="format everything")
     commands.add_parser("lint", help="check formats and lints")
     commands.add_parser("test", help="run all tests", add_help=False)
@@ -169,6 +172,10 @@ def main() -> int:
                 return execute(options.notebooks, options.cell_seconds, export=False)
             case "data":
                 data(options.size)
+            case "bench":
+                from . import bench  # psutil is for development only
+
+                bench.kernel(options.rounds)
             case "doctor":
                 return doctor.report()
             case "fmt":

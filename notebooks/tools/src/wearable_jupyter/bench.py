@@ -1,0 +1,134 @@
+"""How quick a kernel is: ours, beside the same steps in Python on ipykernel.
+
+Not a test: times depend on the machine and on what else it does. Compare what one call prints.
+"""
+
+import os
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import psutil
+from nbclient import NotebookClient
+
+from . import layout, runner
+from .normalise import KERNELSPEC
+from .prepare import prepare, run_binary
+
+RUST_FIRST = [
+    ':dep wearable_demo = { path = "../crates/wearable_demo" }\nuse wearable_demo::prelude::*;',
+    'let frame = df!["x" => [1i64, 2, 3]]?;\nframe.lazy().select([col("x").sum()]).collect()?',
+]
+PYTHON_FIRST = [
+    "import polars as pl",
+    'frame = pl.DataFrame({"x": [1, 2, 3]})\nframe.lazy().select(pl.col("x").sum()).collect()',
+]
+PYTHON_KERNELSPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
+PYTHON = layout.NOTEBOOKS / "tools" / "bench" / "python_walkthrough.py"
+BAR = 40
+
+
+@dataclass
+class Row:
+    """One measured figure of one kernel."""
+
+    what: str
+    rust: float
+    python: float | None = None
+
+
+class Stopwatch(runner.StrictClient):
+    """Takes each cell's wall time, and what its query took at the least.
+
+    A cell's code runs in a child of evcxr. Its processor time, spread over all cores, is no more
+    than what the query took; the rest of the cell's wall time is called overhead.
+    """
+
+    def __init__(self, notebook, **options):
+        super().__init__(notebook, **options)
+        self.overhead: dict[int, float] = {}
+
+    def _started(self, cell, cell_index):
+        super()._started(cell, cell_index)
+        self.cpu = self._child_cpu()
+
+    def _ended(self, cell, cell_index, execute_reply):
+        super()._ended(cell, cell_index, execute_reply)
+        query = (self._child_cpu() - self.cpu) / (os.cpu_count() or 1)
+        self.overhead[cell_index] = max(self.seconds[cell_index] - query, 0.0)
+
+    def _child_cpu(self) -> float:
+        kernel = psutil.Process(self.km.provisioner.pid)
+        for child in kernel.children():
+            if child.name().startswith("evcxr"):
+                times = child.cpu_times()
+                return times.user + times.system
+        return 0.0
+
+
+def made(kernelspec: dict[str, str], sources: list[str]) -> nbformat.NotebookNode:
+    """A notebook of these cells."""
+    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": kernelspec})
+    notebook.cells = [nbformat.v4.new_code_cell(source.strip()) for source in sources]
+    return notebook
+
+
+def timed(client) -> float:
+    """Seconds from the launch of the client's kernel to its end."""
+    start = time.monotonic()
+    with tempfile.TemporaryFile("w") as log:
+        client.execute(stdout=log, stderr=log)
+    return time.monotonic() - start
+
+
+def kernel(rounds: int = 3) -> None:
+    """Measure `rounds` times, alternating, and print medians as a table and as bars."""
+    prepare()
+    resources = {"metadata": {"path": str(layout.NOTEBOOKS)}}
+    first, whole, median, worst = [], [], [], []
+    python_first, python_whole = [], []
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ["WEARABLE_DATA_DIR"] = str(Path(scratch) / "data")
+        os.environ["WEARABLE_OUTPUT_DIR"] = str(Path(scratch) / "outputs")
+        run_binary("generate_demo_data", "--output-dir", os.environ["WEARABLE_DATA_DIR"])
+        for turn in range(rounds):
+            print(f"round {turn + 1} of {rounds}", flush=True)
+            short = made(KERNELSPEC, RUST_FIRST)
+            first.append(timed(runner.StrictClient(short, resources=resources)))
+            notebook = nbformat.read(layout.NOTEBOOKS / "02a_lazy_join.ipynb", as_version=4)
+            client = Stopwatch(notebook, resources=resources)
+            whole.append(timed(client))
+            # The first two cells load the library and infer the first type: see the first figure.
+            overhead = list(client.overhead.values())[2:]
+            median.append(statistics.median(overhead))
+            worst.append(max(overhead))
+            python_first.append(timed(NotebookClient(made(PYTHON_KERNELSPEC, PYTHON_FIRST))))
+            cells = PYTHON.read_text().split("# %%\n")[1:]
+            python_whole.append(timed(NotebookClient(made(PYTHON_KERNELSPEC, cells))))
+    show(
+        [
+            Row("launch to first polars result", *map(statistics.median, (first, python_first))),
+            Row("whole walkthrough, headless", *map(statistics.median, (whole, python_whole))),
+            Row("overhead of a cell, median", statistics.median(median)),
+            Row("overhead of a cell, worst", statistics.median(worst)),
+        ]
+    )
+
+
+def show(rows: list[Row]) -> None:
+    """Print a table, then bars to one scale."""
+    print(f"\n{'seconds':<32}{'Rust':>8}{'Python':>8}{'ratio':>8}")
+    for row in rows:
+        python = "" if row.python is None else f"{row.python:.2f}"
+        ratio = "" if row.python is None else f"{row.rust / row.python:.1f}"
+        print(f"{row.what:<32}{row.rust:>8.2f}{python:>8}{ratio:>8}")
+    longest = max(max(row.rust, row.python or 0) for row in rows)
+    print()
+    for row in rows:
+        for name, seconds in (("Rust", row.rust), ("Python", row.python)):
+            if seconds is not None:
+                bar = "█" * max(round(BAR * seconds / longest), 1)
+                print(f"{row.what if name == 'Rust' else '':<32}{name:<7}{bar} {seconds:.2f}")
