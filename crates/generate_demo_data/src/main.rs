@@ -1,6 +1,6 @@
 //! Writes the synthetic wearable dataset as Parquet files; see `--help`.
 
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -63,11 +63,10 @@ enum Preset {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if arguments.describe {
-        print!("{}", TABLES.map(|table| table.describe()).join("\n"));
-        return ExitCode::SUCCESS;
+        return say(&TABLES.map(|table| table.describe()).join("\n"));
     }
     match generate(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(done) => say(&done),
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE
@@ -75,7 +74,19 @@ fn main() -> ExitCode {
     }
 }
 
-fn generate(arguments: Arguments) -> Result<()> {
+/// Prints `text`; a reader that has gone away is no failure, a full disk is.
+fn say(text: &str) -> ExitCode {
+    match writeln!(std::io::stdout(), "{}", text.trim_end()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            eprintln!("error: could not print: {error}");
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Writes the dataset; returns what was written, in a line.
+fn generate(arguments: Arguments) -> Result<String> {
     let size = match (arguments.rows, arguments.size) {
         (Some(rows), _) => Size::Rows(rows),
         (None, Some(Preset::Large)) => Size::Large,
@@ -83,7 +94,7 @@ fn generate(arguments: Arguments) -> Result<()> {
     };
     let output_dir = match arguments.output_dir {
         Some(directory) => directory,
-        None => Paths::locate()?.data,
+        None => Paths::locate_data()?,
     };
     let options = GenerateOptions {
         seed: arguments.seed,
@@ -107,6 +118,5 @@ fn generate(arguments: Arguments) -> Result<()> {
         // No terminal, no bar: a line per part.
         false => generate_dataset_with_progress(&options, &mut print_progress)?,
     };
-    println!("{generated}, in {}", options.output_dir.display());
-    Ok(())
+    Ok(format!("{generated}, in {}", options.output_dir.display()))
 }

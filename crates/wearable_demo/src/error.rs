@@ -31,6 +31,38 @@ pub enum Error {
         sensor_parts: usize,
     },
 
+    /// The dataset is not the one that its metadata describe.
+    #[error(
+        "The demo data in {dir} are not what generation_metadata.yaml says:\n  {}\nMake them again, from the repository's root: {MAKE_DATA}",
+        differences.join("\n  ")
+    )]
+    InconsistentData {
+        /// The data directory.
+        dir: PathBuf,
+        /// A line per difference.
+        differences: Vec<String>,
+    },
+
+    /// What is in the way of a new dataset is not an old one.
+    #[error(
+        "{path} {problem}, and would be lost if a dataset took its place.\nMove it away, or choose another directory with --output-dir"
+    )]
+    InTheWay {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong with it, as a verb phrase.
+        problem: String,
+    },
+
+    /// Another process is writing a dataset into the same directory.
+    #[error(
+        "Another process is generating a dataset in {dir}.\nWait for it, or choose another directory with --output-dir"
+    )]
+    Busy {
+        /// The directory.
+        dir: PathBuf,
+    },
+
     /// A file of the dataset cannot be read as Parquet.
     #[error(
         "{file} is damaged: {reason}\nMake the data again, from the repository's root: {MAKE_DATA}"
@@ -106,7 +138,7 @@ pub enum Error {
     },
 
     /// polars could not run a step.
-    #[error("polars could not {action}: {source}")]
+    #[error("polars could not {action}: {source}{}", polars_hint(source))]
     Polars {
         /// What was tried, as a verb phrase.
         action: String,
@@ -144,14 +176,32 @@ fn list(paths: &[PathBuf]) -> String {
 fn io_hint(source: &std::io::Error, path: &Path) -> String {
     use std::io::ErrorKind;
     match source.kind() {
-        ErrorKind::StorageFull => {
-            "The disk is full: free some space (./justw clean removes what runs left) and try again"
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "The disk is full: free some space there, or choose another directory, and try again"
                 .to_owned()
         }
+        ErrorKind::ReadOnlyFilesystem => {
+            "That file system is read-only: choose another directory".to_owned()
+        }
         ErrorKind::PermissionDenied => format!(
-            "Take the file or directory into your ownership (ls -l {}) or choose another with --output-dir",
-            path.display()
+            "You may not: see who owns it (ls -ld {}), or choose another directory",
+            nearest_that_exists(path).display()
         ),
         _ => "Check that the path exists and is what its name says".to_owned(),
+    }
+}
+
+/// `path`, or the closest directory above it that is there.
+fn nearest_that_exists(path: &Path) -> &Path {
+    path.ancestors().find(|p| p.symlink_metadata().is_ok()).unwrap_or(path)
+}
+
+/// A file can be damaged behind an intact footer; only a query notices, and polars names no file.
+fn polars_hint(source: &PolarsError) -> String {
+    match source.to_string().contains("parquet: ") {
+        true => format!(
+            "\nA data file is damaged. Make them again, from the repository's root: {MAKE_DATA}"
+        ),
+        false => String::new(),
     }
 }

@@ -5,14 +5,17 @@
 //! into Parquet files and those into place.
 //!
 //! Every table has a random stream of its own, and so has every part of the sensor table: streams
-//! of ChaCha8, which is specified, so the same options give the same bytes, and a part does not
-//! depend on the parts before it. Memory is bounded by one part.
+//! of ChaCha8, which is specified. With the locked versions of rand's distributions and of polars,
+//! the same options give the same bytes, and a part does not depend on the parts before it. Memory
+//! is bounded by one part.
 
 pub mod diary;
 mod options;
 pub mod people;
 pub mod sensor;
 mod write;
+
+use std::io::Write as _;
 
 use chrono::Local;
 use rand::SeedableRng;
@@ -23,6 +26,7 @@ pub use write::{Generated, WrittenFile};
 
 use crate::error::Result;
 use crate::tables::{SENSOR_HRV, SLEEP_DIARY, USER_PROFILE};
+pub(crate) use write::METADATA;
 use write::Staging;
 
 /// How far a generation is.
@@ -60,11 +64,14 @@ fn stream(seed: u64, stream: Stream) -> ChaCha8Rng {
 /// dataset that is there.
 ///
 /// Same options, same bytes in every Parquet file. The files are written beside their places and
-/// moved into them when all of them are complete, so an error leaves what was there before.
+/// moved into them when all of them are complete; if that fails, what was moved is moved back. So
+/// an error leaves what was there before. What a killed process left is removed by the next call.
 ///
 /// # Errors
 ///
 /// [`Error::InvalidOption`](crate::Error::InvalidOption) where an option is out of its range,
+/// [`Error::InTheWay`](crate::Error::InTheWay) where the directory holds something else under a
+/// table's name, [`Error::Busy`](crate::Error::Busy) where another process writes there,
 /// [`Error::Io`](crate::Error::Io) and [`Error::Polars`](crate::Error::Polars) where a file cannot
 /// be written.
 pub fn generate_dataset(options: &GenerateOptions) -> Result<Generated> {
@@ -118,7 +125,9 @@ fn round(value: f64, decimals: i32) -> f64 {
 pub fn print_progress(progress: Progress) {
     let Progress { rows_done, rows_total, parts_done, parts_total } = progress;
     let percent = 100 * rows_done / rows_total.max(1);
-    println!(
+    // A reader that has gone away must not end the generation.
+    let _ = writeln!(
+        std::io::stdout(),
         "sensor_hrv: part {parts_done} of {parts_total}, {rows_done} of {rows_total} rows ({percent} %)"
     );
 }

@@ -2,6 +2,7 @@
 //! complete, so nobody ever reads half of one, and a failure leaves what was there before.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -41,13 +42,15 @@ pub fn sink_parquet(query: &LazyFrame, path: &Path) -> Result<DataFrame> {
 ///
 /// # Errors
 ///
-/// As [`sink_parquet`].
+/// [`Error::Io`] where the file cannot be written or moved into place, [`Error::Polars`] where the
+/// frame cannot be encoded.
 pub fn write_parquet(frame: &DataFrame, path: &Path) -> Result<()> {
     let part = Part::beside(path);
-    ParquetWriter::new(part.create()?)
-        .with_compression(ParquetCompression::Snappy)
-        .finish(&mut frame.clone())
-        .map_err(Error::polars(format!("write {}", path.display())))?;
+    write_file(&part.path, |file| {
+        ParquetWriter::new(file)
+            .with_compression(ParquetCompression::Snappy)
+            .finish(&mut frame.clone())
+    })?;
     part.finish(path)
 }
 
@@ -55,13 +58,58 @@ pub fn write_parquet(frame: &DataFrame, path: &Path) -> Result<()> {
 ///
 /// # Errors
 ///
-/// As [`sink_parquet`].
+/// As [`write_parquet`].
 pub fn write_csv(frame: &DataFrame, path: &Path) -> Result<()> {
     let part = Part::beside(path);
-    CsvWriter::new(part.create()?)
-        .finish(&mut frame.clone())
-        .map_err(Error::polars(format!("write {}", path.display())))?;
+    write_file(&part.path, |file| CsvWriter::new(file).finish(&mut frame.clone()))?;
     part.finish(path)
+}
+
+/// Creates the file at `path` and has `write` fill it.
+///
+/// polars reports a full disk as a malformed file; the operating system's own word is kept here.
+pub(crate) fn write_file<T>(
+    path: &Path,
+    write: impl FnOnce(&mut Recorder) -> PolarsResult<T>,
+) -> Result<()> {
+    let file = File::create(path).map_err(Error::io("create", path))?;
+    let mut recorder = Recorder { file, error: None };
+    let result = write(&mut recorder);
+    match (result, recorder.error) {
+        (Ok(_), _) => Ok(()),
+        (Err(_), Some(error)) => Err(Error::io("write", path)(error)),
+        (Err(error), None) => Err(Error::polars(format!("write {}", path.display()))(error)),
+    }
+}
+
+/// A file that remembers the error that made a write fail.
+pub(crate) struct Recorder {
+    file: File,
+    error: Option<std::io::Error>,
+}
+
+impl Recorder {
+    fn remember<T>(&mut self, result: std::io::Result<T>) -> std::io::Result<T> {
+        if let Err(error) = &result {
+            self.error = Some(match error.raw_os_error() {
+                Some(code) => std::io::Error::from_raw_os_error(code),
+                None => std::io::Error::new(error.kind(), error.to_string()),
+            });
+        }
+        result
+    }
+}
+
+impl Write for Recorder {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let result = self.file.write(bytes);
+        self.remember(result)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        let result = self.file.flush();
+        self.remember(result)
+    }
 }
 
 /// Reads a Parquet file whole.
@@ -89,10 +137,6 @@ impl Part {
         Part { path: path.with_file_name(name) }
     }
 
-    fn create(&self) -> Result<File> {
-        File::create(&self.path).map_err(Error::io("create", &self.path))
-    }
-
     fn finish(self, path: &Path) -> Result<()> {
         fs::rename(&self.path, path).map_err(Error::io("write", path))
     }
@@ -102,5 +146,28 @@ impl Drop for Part {
     fn drop(&mut self) {
         // Gone already once it was moved into place.
         let _ = fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `/dev/full` answers every write as a full disk does.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_called_by_its_name() {
+        let frame = df!["x" => (0..100_000i64).collect::<Vec<_>>()].unwrap();
+        let full = Path::new("/dev/full");
+        let parquet = write_file(full, |f| ParquetWriter::new(f).finish(&mut frame.clone()));
+        let csv = write_file(full, |f| CsvWriter::new(f).finish(&mut frame.clone()));
+        for error in [parquet.unwrap_err(), csv.unwrap_err()] {
+            let message = error.to_string();
+            assert!(matches!(error, Error::Io { action: "write", .. }), "{message}");
+            assert!(
+                message.contains("/dev/full") && message.contains("The disk is full"),
+                "{message}"
+            );
+        }
     }
 }

@@ -36,21 +36,23 @@ impl Paths {
     /// upwards is the project; [`Error::Io`] where the working directory cannot be read.
     pub fn locate() -> Result<Paths> {
         let cwd = std::env::current_dir().map_err(Error::io("read", Path::new(".")))?;
-        Paths::locate_from(&cwd, |variable| std::env::var_os(variable).map(PathBuf::from))
+        Paths::locate_from(&cwd, environment)
+    }
+
+    /// The data directory alone, found as [`locate`](Paths::locate) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`locate`](Paths::locate), for that directory.
+    pub fn locate_data() -> Result<PathBuf> {
+        let cwd = std::env::current_dir().map_err(Error::io("read", Path::new(".")))?;
+        directory(&cwd, DATA_DIR_VARIABLE, "data", environment)
     }
 
     fn locate_from(cwd: &Path, variable: impl Fn(&str) -> Option<PathBuf>) -> Result<Paths> {
-        let directory = |name: &'static str, fallback: &str| {
-            if let Some(path) = variable(name).filter(|p| !p.as_os_str().is_empty()) {
-                return Ok(cwd.join(path));
-            }
-            let root = cwd.ancestors().find(|dir| dir.join(MARKER).is_file());
-            root.map(|root| root.join(fallback))
-                .ok_or_else(|| Error::NoProject { cwd: cwd.to_owned(), variable: name })
-        };
         Ok(Paths {
-            data: directory(DATA_DIR_VARIABLE, "data")?,
-            outputs: directory(OUTPUT_DIR_VARIABLE, "outputs")?,
+            data: directory(cwd, DATA_DIR_VARIABLE, "data", &variable)?,
+            outputs: directory(cwd, OUTPUT_DIR_VARIABLE, "outputs", &variable)?,
         })
     }
 
@@ -63,6 +65,24 @@ impl Paths {
         std::fs::create_dir_all(&self.outputs).map_err(Error::io("create", &self.outputs))?;
         Ok(self.outputs.join(name))
     }
+}
+
+fn environment(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).map(PathBuf::from)
+}
+
+fn directory(
+    cwd: &Path,
+    name: &'static str,
+    fallback: &str,
+    variable: impl Fn(&str) -> Option<PathBuf>,
+) -> Result<PathBuf> {
+    if let Some(path) = variable(name).filter(|p| !p.as_os_str().is_empty()) {
+        return Ok(cwd.join(path));
+    }
+    let root = cwd.ancestors().find(|dir| dir.join(MARKER).is_file());
+    root.map(|root| root.join(fallback))
+        .ok_or_else(|| Error::NoProject { cwd: cwd.to_owned(), variable: name })
 }
 
 /// `path` as people name it: its last two components, such as `outputs/summary.csv`. Shown

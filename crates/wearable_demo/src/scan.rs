@@ -5,11 +5,13 @@
 //! would show up in the middle of a query, as a message about a plan.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use polars::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::generate::METADATA;
 use crate::tables::{SENSOR_HRV, SLEEP_DIARY, TABLES, Table, USER_PROFILE};
 
 /// What [`check_dataset`] found.
@@ -23,7 +25,7 @@ pub struct Inventory {
 
 /// Whether `data` holds any part of sensor_hrv; the walkthrough generates a dataset if not.
 pub fn has_sensor_data(data: &Path) -> bool {
-    !files(data, &SENSOR_HRV).is_empty()
+    files(data, &SENSOR_HRV).is_ok_and(|files| !files.is_empty())
 }
 
 /// Checks that the whole dataset is in `data`.
@@ -32,26 +34,31 @@ pub fn has_sensor_data(data: &Path) -> bool {
 ///
 /// [`Error::MissingData`] with every file that is not there and the number of sensor parts,
 /// [`Error::DamagedFile`] for a file that is not readable Parquet, [`Error::SchemaMismatch`] for a
-/// file with other columns than its table's.
+/// file with other columns than its table's, [`Error::InconsistentData`] where users, rows or parts
+/// are not as many as the metadata say (a dataset without metadata is not compared),
+/// [`Error::Io`] where a file or directory cannot be read.
 pub fn check_dataset(data: &Path) -> Result<Inventory> {
-    let found = TABLES.map(|table| (table, files(data, table)));
-    let missing: Vec<PathBuf> = found
-        .iter()
-        .filter(|(_, files)| files.is_empty())
-        .map(|(table, _)| data.join(table.location))
-        .collect();
-    let [_, _, (_, sensor)] = &found;
-    let sensor_parts = sensor.len();
+    let mut missing = Vec::new();
+    let mut rows = [0; 3];
+    let sensor_parts = files(data, &SENSOR_HRV)?.len();
+    for (table, rows) in TABLES.iter().zip(&mut rows) {
+        let files = files(data, table)?;
+        if files.is_empty() {
+            missing.push(data.join(table.location));
+        }
+        for file in files {
+            *rows += check_file(&file, table)?;
+        }
+    }
     if !missing.is_empty() {
         return Err(Error::MissingData { dir: data.to_owned(), missing, sensor_parts });
     }
-    let mut rows = [0; 3];
-    for ((table, files), rows) in found.iter().zip(&mut rows) {
-        for file in files {
-            *rows += check_file(file, table)?;
-        }
+    let inventory = Inventory { sensor_parts, rows };
+    let differences = metadata_differences(data, &inventory)?;
+    match differences.is_empty() {
+        true => Ok(inventory),
+        false => Err(Error::InconsistentData { dir: data.to_owned(), differences }),
     }
-    Ok(Inventory { sensor_parts, rows })
 }
 
 /// user_profile: one row per user. Columns: [`USER_PROFILE`].
@@ -83,9 +90,9 @@ pub fn scan_sensor_hrv(data: &Path) -> Result<LazyFrame> {
 }
 
 fn scan(data: &Path, table: &'static Table) -> Result<LazyFrame> {
-    let files = files(data, table);
+    let files = files(data, table)?;
     if files.is_empty() {
-        let sensor_parts = self::files(data, &SENSOR_HRV).len();
+        let sensor_parts = self::files(data, &SENSOR_HRV)?.len();
         let missing = vec![data.join(table.location)];
         return Err(Error::MissingData { dir: data.to_owned(), missing, sensor_parts });
     }
@@ -101,19 +108,52 @@ fn scan(data: &Path, table: &'static Table) -> Result<LazyFrame> {
         .map_err(Error::polars(format!("scan {}", table.name)))
 }
 
-/// The table's files that are there, in name order.
-fn files(data: &Path, table: &Table) -> Vec<PathBuf> {
+/// The table's files that are there, in name order. Hidden files are none of them.
+fn files(data: &Path, table: &Table) -> Result<Vec<PathBuf>> {
     let Some((directory, _)) = table.location.split_once('/') else {
         let file = data.join(table.location);
-        return if file.is_file() { vec![file] } else { Vec::new() };
+        return Ok(if file.is_file() { vec![file] } else { Vec::new() });
     };
-    let entries = std::fs::read_dir(data.join(directory)).into_iter().flatten().flatten();
-    let mut files: Vec<PathBuf> = entries
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|e| e == "parquet") && path.is_file())
-        .collect();
+    let directory = data.join(directory);
+    let entries = match std::fs::read_dir(&directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(Error::io("read", &directory))?,
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(Error::io("read", &directory))?.path();
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && path.extension().is_some_and(|e| e == "parquet") && path.is_file() {
+            files.push(path);
+        }
+    }
     files.sort();
-    files
+    Ok(files)
+}
+
+/// In what the dataset is not the one that `generation_metadata.yaml` describes, if there is one.
+fn metadata_differences(data: &Path, found: &Inventory) -> Result<Vec<String>> {
+    let path = data.join(METADATA);
+    let text = match std::fs::read_to_string(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        text => text.map_err(Error::io("read", &path))?,
+    };
+    let parts = text.lines().filter(|line| line.contains("path: sensor_hrv/")).count() as u64;
+    let value = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
+        line.and_then(|value| value.trim().parse::<u64>().ok())
+    };
+    let expected = [
+        ("users", value("users"), found.rows[0]),
+        ("sensor rows", value("actual_sensor_rows"), found.rows[2]),
+        ("sensor parts", Some(parts), found.sensor_parts as u64),
+    ];
+    let differs = |(what, expected, found): (&str, Option<u64>, u64)| match expected {
+        Some(expected) if expected == found => None,
+        Some(expected) => Some(format!("{what}: {found}, should be {expected}")),
+        None => Some(format!("{what}: not in the metadata")),
+    };
+    Ok(expected.into_iter().filter_map(differs).collect())
 }
 
 /// Rows in `file`, if it is readable and its columns are `table`'s.

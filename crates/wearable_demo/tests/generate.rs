@@ -170,19 +170,52 @@ fn a_shorter_dataset_replaces_a_longer_one_whole() {
     assert_eq!(entries, 4, "three tables and the metadata, nothing else");
 }
 
-/// A directory that cannot be written to: the dataset that was there stays, nothing is left over.
+/// What is not a generator's own is neither replaced nor deleted, and nothing is written.
 #[test]
-fn a_failure_leaves_what_was_there() {
+fn what_is_in_the_way_stays() {
     let dir = tempfile::tempdir().unwrap();
     generate_dataset(&options(10, dir.path())).unwrap();
     let before = parquet_files(dir.path());
-    // The staging directory's name is taken by a file, so the very first write fails.
-    let staging = dir.path().join(format!(".generating-{}", std::process::id()));
-    fs::write(&staging, "in the way").unwrap();
+    let notes = dir.path().join("sensor_hrv/my_notes.txt");
+    fs::write(&notes, "important").unwrap();
     let error = generate_dataset(&options(20, dir.path())).unwrap_err();
-    assert!(matches!(error, Error::Io { action: "create", .. }), "{error}");
-    assert!(error.to_string().contains(".generating-"), "{error}");
+    assert!(matches!(error, Error::InTheWay { .. }) && error.to_string().contains("my_notes.txt"));
+    assert_eq!(fs::read_to_string(&notes).unwrap(), "important");
+    fs::remove_file(notes).unwrap();
     assert_eq!(parquet_files(dir.path()), before);
+
+    for (entry, is_directory) in [("user_profile.parquet", true), ("sensor_hrv", false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join(entry);
+        if is_directory { fs::create_dir(&place) } else { fs::write(&place, "x") }.unwrap();
+        let error = generate_dataset(&options(20, dir.path())).unwrap_err();
+        assert!(matches!(error, Error::InTheWay { .. }), "{error}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}
+
+#[test]
+fn two_generators_do_not_write_into_one_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = fs::File::open(dir.path()).unwrap();
+    other.lock().unwrap();
+    let error = generate_dataset(&options(10, dir.path())).unwrap_err();
+    assert!(matches!(error, Error::Busy { .. }), "{error}");
+    drop(other);
+    generate_dataset(&options(10, dir.path())).unwrap();
+}
+
+/// An output directory that cannot be made: the error names it, and nothing is left.
+#[test]
+fn a_directory_that_cannot_be_made_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "x").unwrap();
+    for place in [file.clone(), file.join("below")] {
+        let error = generate_dataset(&options(10, &place)).unwrap_err();
+        assert!(error.to_string().contains(&place.display().to_string()), "{error}");
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
 #[test]

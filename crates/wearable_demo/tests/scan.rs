@@ -88,3 +88,41 @@ fn a_failed_sink_leaves_the_old_file_and_no_half_one() {
     assert_eq!(output::read_parquet(&path).unwrap(), good);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
+
+/// A part that is gone, or one too many, shows in the metadata; hidden files are no parts.
+#[test]
+fn a_dataset_that_is_not_what_its_metadata_say_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let options =
+        GenerateOptions { chunk_rows: 10, ..GenerateOptions::new(Size::Rows(30), dir.path()) };
+    generate_dataset(&options).unwrap();
+    let part = |name: &str| dir.path().join("sensor_hrv").join(name);
+    fs::copy(part("part-00000.parquet"), part(".part-00009.parquet")).unwrap();
+    scan::check_dataset(dir.path()).unwrap();
+
+    fs::copy(part("part-00000.parquet"), part("copy.parquet")).unwrap();
+    let message = scan::check_dataset(dir.path()).unwrap_err().to_string();
+    assert!(message.contains("sensor rows: 40, should be 30"), "{message}");
+    assert!(message.contains("sensor parts: 4, should be 3"), "{message}");
+    assert!(message.contains("./justw data small"), "{message}");
+
+    fs::remove_file(part("copy.parquet")).unwrap();
+    fs::remove_file(part("part-00001.parquet")).unwrap();
+    let error = scan::check_dataset(dir.path()).unwrap_err();
+    assert!(matches!(error, Error::InconsistentData { .. }), "{error}");
+    fs::remove_file(dir.path().join("generation_metadata.yaml")).unwrap();
+    scan::check_dataset(dir.path()).unwrap();
+}
+
+/// Damage behind an intact footer is only met by a query; its message says what to do, too.
+#[test]
+fn a_damaged_page_comes_with_the_mending_command() {
+    let dir = dataset();
+    let path = dir.path().join("sensor_hrv/part-00000.parquet");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[4..200].fill(0);
+    fs::write(&path, bytes).unwrap();
+    let query = scan::scan_sensor_hrv(dir.path()).unwrap();
+    let error = Error::from(query.collect().unwrap_err());
+    assert!(error.to_string().contains("./justw data small"), "{error}");
+}

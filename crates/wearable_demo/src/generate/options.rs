@@ -56,6 +56,8 @@ impl GenerateOptions {
     pub const DEFAULT_CHUNK_ROWS: u64 = 200_000;
     /// Most parts: their numbers have five digits.
     const MOST_PARTS: u64 = 100_000;
+    /// Most rows to a part: a part has to fit into memory.
+    const MOST_CHUNK_ROWS: u64 = 10_000_000;
 
     /// `size` into `output_dir`, with the default seed and rows to a part.
     pub fn new(size: Size, output_dir: impl Into<PathBuf>) -> GenerateOptions {
@@ -72,10 +74,10 @@ impl GenerateOptions {
             Err(Error::InvalidOption { option, value: value.to_string(), allowed })
         };
         let rows = self.size.rows();
-        if rows == 0 {
-            return invalid("rows", rows, "at least 1");
+        if !(1..=Self::MOST_CHUNK_ROWS * Self::MOST_PARTS).contains(&rows) {
+            return invalid("rows", rows, "from 1 to 1,000,000,000,000");
         }
-        if !(1..=10_000_000).contains(&self.chunk_rows) {
+        if !(1..=Self::MOST_CHUNK_ROWS).contains(&self.chunk_rows) {
             return invalid("chunk_rows", self.chunk_rows, "from 1 to 10,000,000");
         }
         if rows.div_ceil(self.chunk_rows) > Self::MOST_PARTS {
@@ -109,6 +111,7 @@ mod tests {
         };
         for (options, name) in [
             (options(0, 1), "rows is 0"),
+            (options(u64::MAX, 10_000_000), "rows is 18446744073709551615"),
             (options(1, 0), "chunk_rows is 0"),
             (options(1, 10_000_001), "chunk_rows is 10000001"),
             (options(100_001, 1), "chunk_rows is 1,"),

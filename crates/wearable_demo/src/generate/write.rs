@@ -1,7 +1,8 @@
 //! Tables into Parquet files, and those into their places.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Local};
@@ -9,11 +10,13 @@ use polars::prelude::*;
 
 use super::options::{GenerateOptions, Size};
 use crate::error::{Error, Result};
+use crate::output::write_file;
 use crate::paths::short;
 use crate::tables::{DAYS, TABLES};
 
 const ROW_GROUP_ROWS: usize = 100_000;
-const METADATA: &str = "generation_metadata.yaml";
+/// Name of the file that describes a dataset.
+pub(crate) const METADATA: &str = "generation_metadata.yaml";
 
 /// A file of a generated dataset.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,17 +63,47 @@ fn megabytes(bytes: u64) -> f64 {
 
 /// A directory beside the dataset in which a new one grows. Dropped before
 /// [`finish`](Staging::finish), it takes what it holds with it.
+///
+/// It is called `.generating-…`; what it replaces waits in its `old` until all is in place, and
+/// then `old` becomes `replaced`. So whoever finds such a directory of a killed process knows
+/// whether to put the old dataset back.
 pub(super) struct Staging {
     output_dir: PathBuf,
     dir: PathBuf,
     locations: Vec<String>,
+    made_output_dir: bool,
+    /// The output directory, locked against other generators as long as this lives.
+    _lock: File,
 }
+
+const PREFIX: &str = ".generating-";
 
 impl Staging {
     pub(super) fn create(output_dir: &Path) -> Result<Staging> {
-        let dir = output_dir.join(format!(".generating-{}", std::process::id()));
-        fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
-        Ok(Staging { output_dir: output_dir.to_owned(), dir, locations: Vec::new() })
+        let made_output_dir = !output_dir.exists();
+        fs::create_dir_all(output_dir).map_err(Error::io("create", output_dir))?;
+        let lock = File::open(output_dir).map_err(Error::io("open", output_dir))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::Busy { dir: output_dir.to_owned() });
+            }
+            Err(TryLockError::Error(error)) => return Err(Error::io("lock", output_dir)(error)),
+        }
+        recover(output_dir)?;
+        for entry in entries() {
+            check_replaceable(&output_dir.join(entry))?;
+        }
+        let nanoseconds = Local::now().timestamp_nanos_opt().unwrap_or_default();
+        let dir = output_dir.join(format!("{PREFIX}{}-{nanoseconds:x}", std::process::id()));
+        fs::create_dir(&dir).map_err(Error::io("create", &dir))?;
+        Ok(Staging {
+            output_dir: output_dir.to_owned(),
+            dir,
+            locations: Vec::new(),
+            made_output_dir,
+            _lock: lock,
+        })
     }
 
     /// Writes `frame` to `location`, a path under the dataset's directory.
@@ -78,19 +111,12 @@ impl Staging {
         let path = self.dir.join(location);
         let parent = path.parent().expect("a location is below the staging directory");
         fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
-        let file = File::create(&path).map_err(Error::io("create", &path))?;
-        ParquetWriter::new(file)
-            .with_compression(ParquetCompression::Snappy)
-            .with_row_group_size(Some(ROW_GROUP_ROWS))
-            .finish(frame)
-            .map_err(|error| match error {
-                PolarsError::IO { error, .. } => Error::Io {
-                    action: "write",
-                    path: path.clone(),
-                    source: std::io::Error::new(error.kind(), error.to_string()),
-                },
-                error => Error::polars(format!("write {}", path.display()))(error),
-            })?;
+        write_file(&path, |file| {
+            ParquetWriter::new(file)
+                .with_compression(ParquetCompression::Snappy)
+                .with_row_group_size(Some(ROW_GROUP_ROWS))
+                .finish(frame)
+        })?;
         self.locations.push(location.to_owned());
         Ok(())
     }
@@ -119,32 +145,114 @@ impl Staging {
         let staged = self.dir.join(METADATA);
         let text = metadata_yaml(options, started, &generated);
         fs::write(&staged, text).map_err(Error::io("write", &staged))?;
-
-        // A table in a directory of its own is replaced as a whole: a shorter dataset must not
-        // keep parts of a longer one.
-        for table in TABLES {
-            let entry = table.location.split('/').next().expect("split yields at least one part");
-            self.replace(entry)?;
-        }
-        self.replace(METADATA)?;
+        self.put_into_place()?;
         Ok(generated)
     }
 
-    fn replace(&self, entry: &str) -> Result<()> {
-        let (from, to) = (self.dir.join(entry), self.output_dir.join(entry));
-        if to.is_dir() {
-            let old = self.dir.join(format!("{entry}.old"));
-            fs::rename(&to, &old).map_err(Error::io("replace", &to))?;
+    /// Swaps the old dataset for the new one, all of it or nothing.
+    fn put_into_place(&self) -> Result<()> {
+        let old = self.dir.join(OLD);
+        fs::create_dir(&old).map_err(Error::io("create", &old))?;
+        let mut moves = Vec::new();
+        for entry in entries() {
+            let place = self.output_dir.join(entry);
+            if place.symlink_metadata().is_ok() {
+                moves.push((place, old.join(entry)));
+            }
         }
-        fs::rename(&from, &to).map_err(Error::io("replace", &to))
+        for entry in entries() {
+            moves.push((self.dir.join(entry), self.output_dir.join(entry)));
+        }
+        moves.push((old, self.dir.join("replaced")));
+        for (done, (from, to)) in moves.iter().enumerate() {
+            if let Err(error) = fs::rename(from, to) {
+                for (from, to) in moves[..done].iter().rev() {
+                    // What cannot go back stays in `old`, and so does the directory; see Drop.
+                    let _ = fs::rename(to, from);
+                }
+                return Err(Error::io("move a dataset into the place of", to)(error));
+            }
+        }
+        Ok(())
     }
+}
+
+const OLD: &str = "old";
+
+/// What a dataset consists of in its directory; the metadata come last.
+fn entries() -> impl Iterator<Item = &'static str> {
+    let tables = TABLES.iter().filter_map(|table| table.location.split('/').next());
+    tables.chain([METADATA])
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // What is left here is of no use to anybody, and a failure to remove it changes nothing.
-        let _ = fs::remove_dir_all(&self.dir);
+        // Never the only copy of an old dataset; the next generator puts that back.
+        let old_is_back = fs::remove_dir(self.dir.join(OLD));
+        if old_is_back.is_ok() || !self.dir.join(OLD).exists() {
+            // A failure to remove the rest changes nothing.
+            let _ = fs::remove_dir_all(&self.dir);
+        }
+        if self.made_output_dir {
+            // Only if it is empty.
+            let _ = fs::remove_dir(&self.output_dir);
+        }
     }
+}
+
+/// Removes staging directories of processes that were killed, after putting back what the last of
+/// their moves took away. The caller holds the lock, so no living process has one.
+fn recover(output_dir: &Path) -> Result<()> {
+    let found = fs::read_dir(output_dir).map_err(Error::io("read", output_dir))?;
+    for entry in found.flatten() {
+        let stale = entry.path();
+        if !entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes()) || !stale.is_dir() {
+            continue;
+        }
+        let old = stale.join(OLD);
+        for entry in entries().filter(|entry| old.join(entry).symlink_metadata().is_ok()) {
+            let place = output_dir.join(entry);
+            if place.symlink_metadata().is_ok() {
+                let new = stale.join(entry);
+                fs::rename(&place, &new).map_err(Error::io("restore", &place))?;
+            }
+            fs::rename(old.join(entry), &place).map_err(Error::io("restore", &place))?;
+        }
+        fs::remove_dir_all(&stale).map_err(Error::io("remove", &stale))?;
+    }
+    Ok(())
+}
+
+/// Whether a file or directory is nothing, or something that a generator wrote.
+fn check_replaceable(place: &Path) -> Result<()> {
+    let in_the_way = |problem: &str| {
+        Err(Error::InTheWay { path: place.to_owned(), problem: problem.to_owned() })
+    };
+    let kind = match place.symlink_metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        metadata => metadata.map_err(Error::io("read", place))?.file_type(),
+    };
+    let is_directory = TABLES.iter().any(|table| {
+        let directory = table.location.split_once('/').map(|(directory, _)| directory);
+        directory.is_some_and(|directory| place.ends_with(directory))
+    });
+    if kind.is_symlink() {
+        return in_the_way("is a symbolic link");
+    }
+    if kind.is_dir() != is_directory {
+        return in_the_way(if is_directory { "is not a directory" } else { "is not a file" });
+    }
+    if is_directory {
+        for entry in fs::read_dir(place).map_err(Error::io("read", place))?.flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let number = name.strip_prefix("part-").and_then(|n| n.strip_suffix(".parquet"));
+            if !number.is_some_and(|n| n.len() == 5 && n.bytes().all(|b| b.is_ascii_digit())) {
+                return in_the_way(&format!("holds {name}, which is no part of a dataset"));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn metadata_yaml(
@@ -179,5 +287,73 @@ fn metadata_yaml(
 impl fmt::Display for WrittenFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({:.1} MB)", short(&self.path), megabytes(self.bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contents(dir: &Path) -> Vec<(String, String)> {
+        let read = |entry: &str| fs::read_to_string(dir.join(entry)).unwrap_or_default();
+        let entries = ["user_profile.parquet", "sleep_diary.parquet", METADATA];
+        let mut found: Vec<_> = entries.iter().map(|e| (e.to_string(), read(e))).collect();
+        for part in fs::read_dir(dir.join("sensor_hrv")).unwrap().flatten() {
+            let name = part.file_name().into_string().unwrap();
+            found.push((name, fs::read_to_string(part.path()).unwrap()));
+        }
+        found
+    }
+
+    /// A dataset of text files, in `dir`.
+    fn fake(dir: &Path, text: &str) {
+        fs::create_dir_all(dir.join("sensor_hrv")).unwrap();
+        for entry in ["user_profile.parquet", "sleep_diary.parquet", METADATA] {
+            fs::write(dir.join(entry), text).unwrap();
+        }
+        fs::write(dir.join("sensor_hrv/part-00000.parquet"), text).unwrap();
+    }
+
+    /// Wherever among the moves one fails, the old dataset is back afterwards, all of it.
+    #[test]
+    fn a_move_that_fails_is_undone() {
+        for missing in entries() {
+            let dir = tempfile::tempdir().unwrap();
+            fake(dir.path(), "old");
+            let before = contents(dir.path());
+            let staging = Staging::create(dir.path()).unwrap();
+            fake(&staging.dir, "new");
+            let gone = staging.dir.join(missing);
+            if gone.is_dir() { fs::remove_dir_all(&gone) } else { fs::remove_file(&gone) }.unwrap();
+            assert!(matches!(staging.put_into_place(), Err(Error::Io { .. })));
+            drop(staging);
+            assert_eq!(contents(dir.path()), before, "{missing}");
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
+        }
+    }
+
+    /// A process killed after any number of its moves: the next generator puts the old dataset
+    /// back, or, after the last move, keeps the new one.
+    #[test]
+    fn moves_that_a_killed_process_did_not_finish_are_undone() {
+        let moves = 2 * entries().count() + 1;
+        for done in 0..=moves {
+            let dir = tempfile::tempdir().unwrap();
+            fake(dir.path(), "old");
+            let stale = dir.path().join(".generating-1-1");
+            fake(&stale, "new");
+            let old = stale.join(OLD);
+            fs::create_dir(&old).unwrap();
+            let out = entries().map(|e| (dir.path().join(e), old.join(e)));
+            let into = entries().map(|e| (stale.join(e), dir.path().join(e)));
+            let last = [(old.clone(), stale.join("replaced"))];
+            for (from, to) in out.chain(into).chain(last).take(done) {
+                fs::rename(from, to).unwrap();
+            }
+            drop(Staging::create(dir.path()).unwrap());
+            let expected = if done == moves { "new" } else { "old" };
+            assert!(contents(dir.path()).iter().all(|(_, text)| text == expected), "{done} moves");
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4, "{done} moves");
+        }
     }
 }
