@@ -7,7 +7,7 @@ tools := ".venv/bin/python -m wearable_jupyter"
 default:
     @just --list --unsorted --justfile {{ quote(justfile()) }}
 
-# Run every notebook on the small dataset; notebooks and HTML go to outputs/
+# Run notebooks, all if none is named, with the small dataset if there is none; HTML goes to outputs/
 run *notebooks: _environment
     {{ tools }} run {{ notebooks }}
 
@@ -19,7 +19,7 @@ test *options: _environment
 lab *options: _environment
     {{ tools }} lab {{ options }}
 
-# Run notebooks headless and strictly, as a reviewer does
+# Run notebooks headless and strictly, as a reviewer does; report only
 check *notebooks: _environment
     {{ tools }} check {{ notebooks }}
 
@@ -51,7 +51,7 @@ lint: _environment
 clean:
     git clean -fdXq outputs data notebooks
 
-# Remove everything that is not committed; the shared cache folder stays
+# clean, and remove compiled code and the Python environment; the shared cache folder stays
 distclean: clean
     rm -rf target .venv .venv.lock
 

@@ -49,7 +49,7 @@ def run(*command: str | Path, **environment: str) -> None:
     if result.returncode != 0:
         fail(
             f"`{' '.join(str(part) for part in command)}` failed (see above). "
-            "Without a network nothing can be installed; otherwise try ./justw distclean and again."
+            "Without a network nothing can be installed; otherwise try again after: rm -rf .venv"
         )
 
 

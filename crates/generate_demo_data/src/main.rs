@@ -23,7 +23,7 @@ Examples:
   generate_demo_data --describe
       the three tables, column by column
 
-The same options give the same bytes.";
+The same options give the same Parquet files, byte for byte.";
 
 /// Write the synthetic wearable dataset: user_profile, sleep_diary and sensor_hrv.
 #[derive(Parser)]

@@ -112,7 +112,7 @@ pub enum Error {
 
     /// A function handed to `show_source` is not one whose source this crate carries.
     #[error(
-        "No source to show for `{name}`: show_source takes a public function of wearable_demo's query, plan or measure module, for example show_source(nightly)"
+        "No source to show for `{name}`: show_source takes a public function of wearable_demo's measure, output, plan, query or scan module, for example show_source(query::nightly)"
     )]
     NoSource {
         /// Full path of the item.

@@ -25,8 +25,9 @@ pub struct Measurement {
     pub seconds: f64,
     /// Size of the result in memory, in MB (1,000,000 bytes).
     pub result_mb: f64,
-    /// What the first run added to the process's resident memory at its peak, in MB. None where
-    /// the system does not tell (it is read from Linux's `/proc`).
+    /// What the first run added to the process's resident memory at its peak, in MB, pages of
+    /// mapped files included. None where the system does not tell (it is read from Linux's
+    /// `/proc/self`).
     pub peak_mb: Option<f64>,
 }
 
@@ -65,7 +66,7 @@ impl fmt::Display for Measurement {
         write!(f, "{MEASURED} {seconds:.3} s (median of {RUNS} runs)")?;
         match peak_mb {
             Some(peak) => write!(f, ", {peak:.0} MB more memory at the peak of a first run"),
-            None => write!(f, ", memory not measured: this system has no /proc"),
+            None => write!(f, ", memory not measured: /proc/self cannot be used here"),
         }
     }
 }

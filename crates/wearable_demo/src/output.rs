@@ -11,7 +11,8 @@ use polars::prelude::*;
 use crate::error::{Error, Result};
 
 /// Runs `query` with the streaming engine straight into a snappy Parquet file at `path`: batches
-/// go from the engine to the file, and no frame of the whole result is made.
+/// go from the engine to the file, and no frame of the result is handed back. A step such as a
+/// final sort still collects its own input.
 ///
 /// Returns what the engine hands back for a sink: a frame without rows.
 ///

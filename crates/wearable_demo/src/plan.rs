@@ -36,7 +36,8 @@ pub struct Scan {
 pub enum Execution {
     /// Batch by batch.
     Streaming,
-    /// Batch by batch, but it may have to keep much of its input.
+    /// What polars marks as potentially memory-intensive: it may keep all of its input, as a sort
+    /// always does.
     MemoryIntensive,
     /// Not at all: the node's whole input is collected and handed to the in-memory engine.
     InMemoryFallback,
@@ -60,7 +61,8 @@ pub fn explain(query: &LazyFrame) -> Result<Plan> {
     query.explain(true).map(Plan::new).map_err(Error::polars("plan the query"))
 }
 
-/// The nodes with which the streaming engine would run `query`; runs nothing.
+/// The nodes with which the streaming engine would run `query`, last first, without the final
+/// collection; runs nothing.
 ///
 /// # Errors
 ///

@@ -75,10 +75,11 @@ pub fn night_segments(sensor_keyed: &LazyFrame) -> LazyFrame {
     ])
 }
 
-/// One row per user and calendar date with night segments: `user_id`, `date`, `num_segments`,
-/// `night_mean_hr` (bpm), `night_mean_sdnn` (ms), `night_mean_rmssd` (ms), `night_steps`.
+/// One row per user and calendar date with night segments: `user_id`, `date`, `num_segments` (their
+/// number), `night_mean_hr` (bpm), `night_mean_sdnn` (ms), `night_mean_rmssd` (ms), `night_steps`
+/// (the sum).
 ///
-/// A calendar date joins the late evening with the early morning of the same date, which belong
+/// A calendar date puts together the late evening and the early morning of the same date, which belong
 /// to two different nights; the walkthrough groups this way, and says so.
 pub fn nightly(night_segments: &LazyFrame) -> LazyFrame {
     night_segments.clone().group_by([col("user_id"), col("date")]).agg([
@@ -107,7 +108,7 @@ pub fn joined(sleep: &LazyFrame, nightly: &LazyFrame, users: &LazyFrame) -> Lazy
 
 /// One row per occupation and gender, in that order: `occupation`, `gender`, `n_nights`,
 /// `avg_sleep_efficiency` (%), `avg_night_sdnn` (ms), and `corr_sleep_sdnn`, the Pearson
-/// correlation of both over the group's nights.
+/// correlation of `sleep_efficiency` and `night_mean_sdnn` over the group's nights.
 pub fn summary(joined: &LazyFrame) -> LazyFrame {
     joined
         .clone()

@@ -65,7 +65,7 @@ pub fn check_dataset(data: &Path) -> Result<Inventory> {
 ///
 /// # Errors
 ///
-/// As [`check_dataset`], for this table's file.
+/// As [`check_dataset`], for this table's file; [`Error::Polars`] where it cannot be scanned.
 pub fn scan_user_profile(data: &Path) -> Result<LazyFrame> {
     scan(data, &USER_PROFILE)
 }
@@ -74,7 +74,7 @@ pub fn scan_user_profile(data: &Path) -> Result<LazyFrame> {
 ///
 /// # Errors
 ///
-/// As [`check_dataset`], for this table's file.
+/// As [`check_dataset`], for this table's file; [`Error::Polars`] where it cannot be scanned.
 pub fn scan_sleep_diary(data: &Path) -> Result<LazyFrame> {
     scan(data, &SLEEP_DIARY)
 }
@@ -84,7 +84,7 @@ pub fn scan_sleep_diary(data: &Path) -> Result<LazyFrame> {
 ///
 /// # Errors
 ///
-/// As [`check_dataset`], for this table's files.
+/// As [`check_dataset`], for this table's files; [`Error::Polars`] where they cannot be scanned.
 pub fn scan_sensor_hrv(data: &Path) -> Result<LazyFrame> {
     scan(data, &SENSOR_HRV)
 }

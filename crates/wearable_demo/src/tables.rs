@@ -1,8 +1,7 @@
 //! The three tables, declared once.
 //!
-//! This is the only place that knows a column's name, type, unit and meaning. The generator builds
-//! its frames from it, the schema check compares files with it, `generate_demo_data --describe`
-//! prints it, and `data/README.md` is that print.
+//! The schema check compares files with this declaration, `generate_demo_data --describe` prints
+//! it, `data/README.md` is that print, and tests hold the generator to it.
 
 use std::fmt::Write as _;
 

@@ -1,6 +1,7 @@
 """What is ready and what is not, and what mends it; looks only, and takes seconds."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -70,7 +71,7 @@ def jupyter() -> str:
     specs = json.loads(result.stdout)["kernelspecs"] if result.returncode == 0 else {}
     found = specs.get("rust", {}).get("spec", {}).get("argv", [])
     if not any("wearable_jupyter" in part for part in found):
-        raise Problem("JupyterLab does not find our kernel. Run: ./justw distclean setup")
+        raise Problem("JupyterLab does not find our kernel. Run: rm -rf .venv, then ./justw setup")
     return "JupyterLab finds the kernel"
 
 
@@ -99,8 +100,9 @@ def leftovers() -> str:
 
 
 def data() -> str:
-    parts = len(list((layout.DATA / "sensor_hrv").glob("*.parquet")))
-    tables = [layout.DATA / f"{name}.parquet" for name in ("user_profile", "sleep_diary")]
+    directory = Path(os.environ.get("WEARABLE_DATA_DIR") or layout.DATA)
+    parts = len(list((directory / "sensor_hrv").glob("*.parquet")))
+    tables = [directory / f"{name}.parquet" for name in ("user_profile", "sleep_diary")]
     if parts == 0 or not all(table.is_file() for table in tables):
         raise Problem("no dataset, or an incomplete one. Run: ./justw data small")
     return f"a dataset with {parts} sensor parts"

@@ -184,7 +184,7 @@ def build_workspace() -> None:
             link_tree(compiled, layout.TARGET, copy=is_note)
         elif not seeded:
             print(
-                "Compiling polars and 400 other packages: once for this machine, "
+                "Compiling polars and some 300 other packages: once for this machine, "
                 "about 18 minutes on 2 cores",
                 flush=True,
             )
