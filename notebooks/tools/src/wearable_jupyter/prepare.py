@@ -141,12 +141,17 @@ def install_kernel() -> None:
             flush=True,
         )
         with tempfile.TemporaryDirectory(dir=layout.cache_directory()) as build:
-            # Its own lock file; no profile or flag of this workspace.
+            # Its own lock file, and no flag of this workspace: linked dynamically, it would not
+            # start without the toolchain's libraries in its path.
             cargo(
                 *("install", "--locked", "--version", layout.EVCXR_VERSION, "evcxr_jupyter"),
                 *("--root", str(Path(build) / "root"), "--target-dir", str(Path(build) / "target")),
                 cwd=layout.cache_directory(),
+                RUSTFLAGS="",
             )
+            installed = Path(build) / "root" / "bin" / binary.name
+            if subprocess.run([installed, "--help"], capture_output=True).returncode != 0:
+                raise Problem(f"{installed} was compiled and does not start. Run: ./justw doctor")
             shutil.rmtree(binary.parent.parent, ignore_errors=True)
             (Path(build) / "root").rename(binary.parent.parent)
 
