@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from wearable_jupyter import doctor, layout
+from wearable_jupyter import doctor, layout, prepare
 
 
 def finding(what: str) -> doctor.Finding:
@@ -23,6 +23,16 @@ def test_an_empty_cache_is_found(what, mend, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     found = finding(what)
     assert not found.ready and mend in found.detail
+
+
+def test_a_kernel_that_does_not_start_is_found(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    binary = layout.evcxr()
+    binary.parent.mkdir(parents=True)
+    binary.write_text("not a program")
+    binary.chmod(0o755)
+    assert "does not start. Run: ./justw setup" in finding("kernel").detail
+    assert not prepare.starts(binary)
 
 
 def test_dependencies_that_are_half_there_are_found(monkeypatch, tmp_path):

@@ -12,7 +12,7 @@ from pathlib import Path
 from . import layout
 from .kernel import alive
 from .layout import Problem
-from .prepare import prerequisites
+from .prepare import prerequisites, starts
 
 NEEDED_GB = 6
 
@@ -36,8 +36,8 @@ def kernel_binary() -> str:
     binary = layout.evcxr()
     if not binary.is_file():
         raise Problem("not installed. Run: ./justw setup")
-    if subprocess.run([binary, "--help"], capture_output=True).returncode != 0:
-        raise Problem(f"{binary} does not start. Delete it and run: ./justw setup")
+    if not starts(binary):
+        raise Problem(f"{binary} does not start. Run: ./justw setup")
     return f"evcxr_jupyter {layout.EVCXR_VERSION}"
 
 

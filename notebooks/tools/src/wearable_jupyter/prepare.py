@@ -129,11 +129,19 @@ def is_note(path: Path) -> bool:
     return path.name == ".fingerprint"
 
 
+def starts(binary: Path) -> bool:
+    """Whether a program is there and runs here."""
+    try:
+        return subprocess.run([binary, "--help"], capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
 def install_kernel() -> None:
-    """Compile evcxr_jupyter into the cache, if it is not there."""
+    """Compile evcxr_jupyter into the cache, if it is not there or does not run here."""
     binary = layout.evcxr()
     with locked("evcxr"):
-        if binary.is_file():
+        if starts(binary):
             return
         print(
             f"Compiling the kernel, evcxr_jupyter {layout.EVCXR_VERSION}: "
@@ -150,8 +158,8 @@ def install_kernel() -> None:
                 RUSTFLAGS="",
             )
             installed = Path(build) / "root" / "bin" / binary.name
-            if subprocess.run([installed, "--help"], capture_output=True).returncode != 0:
-                raise Problem(f"{installed} was compiled and does not start. Run: ./justw doctor")
+            if not starts(installed):
+                raise Problem("evcxr_jupyter was compiled and does not start. Run: ./justw doctor")
             shutil.rmtree(binary.parent.parent, ignore_errors=True)
             (Path(build) / "root").rename(binary.parent.parent)
 
