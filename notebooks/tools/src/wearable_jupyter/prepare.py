@@ -156,6 +156,8 @@ def install_kernel() -> None:
                 *("--root", str(Path(build) / "root"), "--target-dir", str(Path(build) / "target")),
                 cwd=layout.cache_directory(),
                 RUSTFLAGS="",
+                # Or cargo advises to put this passing folder on the PATH.
+                PATH=f"{Path(build) / 'root' / 'bin'}:{os.environ['PATH']}",
             )
             installed = Path(build) / "root" / "bin" / binary.name
             if not starts(installed):
