@@ -46,12 +46,22 @@ def cargo_home() -> Path:
     return Path(os.environ.get("CARGO_HOME") or Path.home() / ".cargo")
 
 
+@cache
+def rustc(*arguments: str) -> str:
+    """What rustc says in the repository, where the pinned toolchain is in force."""
+    return subprocess.run(
+        ["rustc", *arguments], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+
+
+def sysroot() -> Path:
+    """Where the pinned toolchain is."""
+    return Path(rustc("--print", "sysroot").strip())
+
+
 def cargo() -> Path:
     """The toolchain's own cargo, behind rustup's."""
-    sysroot = subprocess.run(
-        ["rustc", "--print", "sysroot"], cwd=ROOT, check=True, capture_output=True, text=True
-    ).stdout.strip()
-    own = Path(sysroot) / "bin" / "cargo"
+    own = sysroot() / "bin" / "cargo"
     return own if own.is_file() else Path(shutil.which("cargo") or "cargo")
 
 
@@ -62,12 +72,9 @@ def cargo_environment() -> dict[str, str]:
     return environment | {"RUSTFLAGS": RUSTFLAGS, "CARGO_TARGET_DIR": str(TARGET)}
 
 
-@cache
 def rustc_version() -> str:
-    """What `rustc -vV` says in the repository."""
-    return subprocess.run(
-        ["rustc", "-vV"], cwd=ROOT, check=True, capture_output=True, text=True
-    ).stdout
+    """The compiler's version, host and more."""
+    return rustc("-vV")
 
 
 def host() -> str:

@@ -38,15 +38,14 @@ def prerequisites() -> None:
             "then open a new terminal."
         )
     # A pinned toolchain that is not there yet would make the next call fail without a hint.
-    result = subprocess.run(
-        ["rustc", "--print", "sysroot"], cwd=layout.ROOT, capture_output=True, text=True
-    )
-    if result.returncode != 0:
+    try:
+        sysroot = layout.sysroot()
+    except subprocess.CalledProcessError as error:
         raise Problem(
-            f"rustc does not start here: {result.stderr.strip()}\n"
+            f"rustc does not start here: {error.stderr.strip()}\n"
             "Get the pinned toolchain, from the repository's root: rustup toolchain install"
-        )
-    library = Path(result.stdout.strip()) / "lib/rustlib/src/rust/library/Cargo.toml"
+        ) from error
+    library = sysroot / "lib/rustlib/src/rust/library/Cargo.toml"
     if not library.is_file():
         raise Problem(
             "rust-src is not installed; the kernel needs it to infer types. "
@@ -116,17 +115,22 @@ def link_tree(
                     link_tree(path, target, skip=skip, copy=copy)
                 continue
             target.unlink(missing_ok=True)
-            try:
-                if copy(path):
-                    raise OSError
-                os.link(path, target)
-            except OSError:  # also another file system, or one without links
+            if copy(path) or not link(path, target):
                 shutil.copy2(path, target)
+
+
+def link(source: Path, target: Path) -> bool:
+    """Make a hard link; False on another file system, or on one without links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        return False
+    return True
 
 
 def is_note(path: Path) -> bool:
     """Whether a path in a target directory holds cargo's notes, which it rewrites in place."""
-    return path.name == ".fingerprint"
+    return path.parent.name == ".fingerprint"
 
 
 def starts(binary: Path) -> bool:
