@@ -75,7 +75,7 @@ def small_data(tmp_path_factory):
 @pytest.fixture(scope="session")
 def walkthrough(small_data, tmp_path_factory):
     """02a_lazy_join, executed strictly on the small dataset: its result and its outputs."""
-    outputs = tmp_path_factory.mktemp("outputs")
+    outputs = tmp_path_factory.mktemp("walkthrough") / "outputs"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WEARABLE_DATA_DIR", str(small_data))
         patch.setenv("WEARABLE_OUTPUT_DIR", str(outputs))

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from test_oracle import assert_same
 
-from wearable_jupyter import html, runner
+from wearable_jupyter import runner
 
 FILES = ("sleep_hrv_by_group.parquet", "sleep_hrv_by_group.csv", "sleep_hrv_by_group_sink.parquet")
 
@@ -126,7 +126,7 @@ def test_the_bars_are_the_measured_seconds(cells):
     (bars,) = chart["data"]
     assert bars["type"] == "bar" and bars["x"] == ["streaming", "default"]
     assert chart["layout"]["title"]["text"] == "Streaming vs Default"
-    assert chart["layout"]["yaxis"]["title"]["text"] == "Execution time (s)"
+    assert chart["layout"]["yaxis"]["title"]["text"] == "⏱ Execution time (s)"
     for seconds, cell in zip(bars["y"], ("collect-streaming", "collect-default"), strict=True):
         assert f"⏱ {seconds:.3f} s" in shown(cells[cell])
 
@@ -163,15 +163,3 @@ def test_sources_are_those_that_were_compiled(cells):
     for cell in ("filter-expression", "keys", "night-segments", "nightly", "joined", "summary"):
         (text,) = runner.outputs(cells[cell], "text/markdown")
         assert text.removeprefix("```rust\n").removesuffix("\n```") in query
-
-
-def test_the_html_is_one_file_with_its_charts(walkthrough):
-    page = html.export(walkthrough[0].executed, "02a_lazy_join")
-    assert page.count("Plotly.newPlot(") == 2
-    assert len(page.encode()) < 6_000_000
-    # Nothing is loaded from anywhere: no script, style sheet, image or frame has an address.
-    tags = re.findall(
-        r"<(?:script|link|img|iframe)\b[^>]*>",
-        re.sub(r"<script>.*?</script>", "", page, flags=re.S),
-    )
-    assert not [tag for tag in tags if re.search(r"""(?:src|href)=["']?(?!data:|#)""", tag)]

@@ -4,11 +4,12 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
 
-from . import doctor, html, layout, normalise, runner
+from . import charts, doctor, expected, html, layout, normalise, report, runner
 from .layout import Problem
 from .prepare import build_workspace, cargo, prepare, prerequisites, run_binary
 
@@ -53,36 +54,110 @@ def data(size: str) -> None:
     run_binary("generate_demo_data", *arguments)
 
 
-def execute(names: list[str], limit: int, export: bool) -> int:
-    """Run notebooks strictly, one after the other; their executed copies go to `outputs/`."""
-    selected = notebooks(names)
-    prepare()
-    failures = 0
-    for path in selected:
-        print(f"Running {path.name}", flush=True)
-        result = runner.run(path, cell_seconds=limit)
-        executed = layout.OUTPUTS / path.name
-        write(executed, nbformat.writes(result.executed))
-        runner.report(result)
-        written = [executed]
-        if result.failure is not None:
-            failures += 1
-        elif export:
-            written.append(executed.with_suffix(".html"))
-            write(written[-1], html.export(result.executed, path.stem))
-        if export or result.failure:
-            print("\n".join(f"  {p.relative_to(layout.ROOT)}" for p in written), flush=True)
-    total = len(selected)
-    print(f"{total - failures} of {total} notebooks passed", flush=True)
+def execute(path: Path, limit: int, **environment: str) -> runner.Result:
+    """Run a notebook strictly and give its charts their pictures; what fails is printed."""
+    print(f"Running {path.name}", flush=True)
+    result = runner.run(path, cell_seconds=limit, environment=environment)
+    charts.add_pictures(result.executed)
+    if result.failure is not None:
+        print(f"FAILED {path.name}, {result.failure}", file=sys.stderr, flush=True)
+    return result
+
+
+def finish(results: list[runner.Result], written: list[Path]) -> int:
+    """Say how the notebooks went and where the files are; the exit code is 1 if one failed."""
+    print(f"\n{report.table(results)}\n")
+    print("\n".join(f"  {layout.shown(path)}" for path in written))
+    failures = sum(result.failure is not None for result in results)
+    print(f"{len(results) - failures} of {len(results)} notebooks passed", flush=True)
     return 1 if failures else 0
+
+
+def ensure_data() -> None:
+    """Write the small dataset if there is none."""
+    directory = Path(os.environ.get("WEARABLE_DATA_DIR") or layout.DATA)
+    if not any((directory / "sensor_hrv").glob("*.parquet")):
+        data("small")
 
 
 def run(names: list[str], limit: int) -> int:
     """The main job: data if there are none, every notebook, its executed copy and its HTML."""
-    directory = Path(os.environ.get("WEARABLE_DATA_DIR") or layout.DATA)
-    if not any((directory / "sensor_hrv").glob("*.parquet")):
-        data("small")
-    return execute(names, limit, export=True)
+    selected = notebooks(names)
+    ensure_data()
+    prepare()
+    results, written = [], []
+    for path in selected:
+        results.append(execute(path, limit))
+        written.append(layout.OUTPUTS / path.name)
+        write(written[-1], nbformat.writes(results[-1].executed))
+        if results[-1].failure is None:
+            written.append(written[-1].with_suffix(".html"))
+            write(written[-1], html.export(results[-1].executed, path.stem))
+    return finish(results, written)
+
+
+def check(names: list[str], limit: int, update: bool) -> int:
+    """Run notebooks as in a new clone, on the small dataset, and compare what they show.
+
+    They find no data and generate them; data and files go to a passing folder, so that a check
+    always sees the same and leaves what is in `data/` alone.
+    """
+    selected = notebooks(names)
+    prepare()
+    results, written = [], []
+    layout.TARGET.mkdir(exist_ok=True)
+    for path in selected:
+        with tempfile.TemporaryDirectory(prefix="check-", dir=layout.TARGET) as scratch:
+            result = execute(
+                path,
+                limit,
+                WEARABLE_DATA_DIR=f"{scratch}/data",
+                WEARABLE_OUTPUT_DIR=f"{scratch}/outputs",
+            )
+        results.append(result)
+        if result.failure is not None:
+            continue
+        if update:
+            written.append(expected.file(path))
+            write(written[-1], expected.render(result.executed))
+        elif (difference := expected.difference(result.executed, path)) is not None:
+            result.failed, result.failure = difference
+            print(f"FAILED {path.name}: {result.failure}", file=sys.stderr, flush=True)
+    return finish(results, [*written, *report.write(results, layout.OUTPUTS)])
+
+
+def newest_source() -> float:
+    """When anything was last changed that a notebook's results depend on."""
+    files = [layout.ROOT / "Cargo.lock", *(layout.ROOT / "crates").rglob("*.rs")]
+    data = Path(os.environ.get("WEARABLE_DATA_DIR") or layout.DATA)
+    files += [*(data / "sensor_hrv").glob("*.parquet")]
+    return max(file.stat().st_mtime for file in files)
+
+
+def to_html(names: list[str], limit: int, slides: bool, no_code: bool) -> int:
+    """HTML of notebooks: of the executed copy in `outputs/` if it is up to date, else run anew."""
+    selected = notebooks(names)
+    results, written = [], []
+    for path in selected:
+        copy = layout.OUTPUTS / path.name
+        if runner.is_current(path, copy, newest_source()):
+            print(f"{path.name} has not changed since it was last run: ./justw run runs it anew")
+            executed = nbformat.read(copy, as_version=4)
+        else:
+            ensure_data()
+            prepare()
+            results.append(execute(path, limit))
+            write(copy, nbformat.writes(results[-1].executed))
+            executed = results[-1].executed
+            if results[-1].failure is not None:
+                continue
+        suffix = ("-slides" if slides else "") + ("-no-code" if no_code else "")
+        written.append(copy.with_name(f"{path.stem}{suffix}.html"))
+        write(written[-1], html.export(executed, path.stem, slides=slides, no_code=no_code))
+    if results:
+        return finish(results, written)
+    print("\n".join(f"  {layout.shown(path)}" for path in written))
+    return 0
 
 
 def fmt() -> None:
@@ -143,10 +218,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="wearable_jupyter", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("setup", help="install and compile everything")
-    for name, text in (("run", "run notebooks, write them and their HTML"), ("check", "run them")):
-        command = commands.add_parser(name, help=text)
+    taking_notebooks = {}
+    for name, text in (
+        ("run", "run notebooks, write them and their HTML"),
+        ("check", "run notebooks as a reviewer does, and compare what they show"),
+        ("html", "write notebooks as HTML"),
+    ):
+        command = taking_notebooks[name] = commands.add_parser(name, help=text)
         command.add_argument("notebooks", nargs="*", help="names or paths; all if none")
         command.add_argument("--cell-seconds", type=int, default=runner.CELL_SECONDS)
+    taking_notebooks["check"].add_argument(
+        "--update", action="store_true", help="keep what is shown now as what is expected"
+    )
+    html_parser = taking_notebooks["html"]
+    html_parser.add_argument("--slides", action="store_true", help="slides of reveal.js")
+    html_parser.add_argument("--no-code", action="store_true", help="without the cells' code")
     commands.add_parser("data", help="write a dataset").add_argument(
         "size", nargs="?", default="small"
     )
@@ -169,7 +255,11 @@ def main() -> int:
             case "run":
                 return run(options.notebooks, options.cell_seconds)
             case "check":
-                return execute(options.notebooks, options.cell_seconds, export=False)
+                return check(options.notebooks, options.cell_seconds, options.update)
+            case "html":
+                return to_html(
+                    options.notebooks, options.cell_seconds, options.slides, options.no_code
+                )
             case "data":
                 data(options.size)
             case "bench":

@@ -1,23 +1,118 @@
-"""An executed notebook as one HTML file that needs no network."""
+"""Executed notebooks as HTML that needs no network: a document, and slides.
 
+These are exporters of nbconvert's, so `jupyter nbconvert --to walkthrough` and JupyterLab's menu
+(File > Save and Export Notebook As) have them too. What they add is in `templates/`: plotly's MIME
+type, drawn by one plotly.js inside the file, both colour themes, a table of contents, print. What
+nbconvert would load from a network, they leave out.
+"""
+
+from importlib.util import find_spec
 from pathlib import Path
 
-import plotly
-from nbconvert import HTMLExporter
-from nbformat import NotebookNode
-from traitlets.config import Config
+from bs4 import BeautifulSoup
+from nbconvert import HTMLExporter, SlidesExporter
+from nbconvert.filters import markdown2html
+from nbformat import NotebookNode, from_dict
 
-TEMPLATES = Path(__file__).parent / "templates"
+from . import charts
+
+TEMPLATES = str(Path(__file__).parent / "templates")
+# The first is where nbconvert looks for a template's name, the second for what templates include.
+LOCATION = {"extra_template_basedirs": [TEMPLATES], "extra_template_paths": [TEMPLATES]}
 
 
-def export(notebook: NotebookNode, name: str) -> str:
-    """The HTML of an executed notebook, with its charts drawn by plotly.js inside the file."""
-    config = Config()
-    config.HTMLExporter.extra_template_basedirs = [str(TEMPLATES)]
-    exporter = HTMLExporter(config=config, template_name="walkthrough")
-    script = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
-    body, _ = exporter.from_notebook_node(
-        notebook,
-        resources={"metadata": {"name": name}, "plotly_js": script.read_text(encoding="utf-8")},
-    )
+def asset(package: str, path: str) -> str:
+    """A file of an installed package, which need not be imported for it."""
+    return (Path(find_spec(package).origin).parent / path).read_text(encoding="utf-8")
+
+
+def headings(notebook: NotebookNode) -> list[dict]:
+    """The notebook's headings as `level`, `id` and `text`, with nbconvert's own ids."""
+    found = []
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            for tag in BeautifulSoup(markdown2html(cell.source), "html.parser").find_all(
+                ["h1", "h2", "h3"]
+            ):
+                if (anchor := tag.find("a", class_="anchor-link")) is not None:
+                    anchor.decompose()
+                text = tag.get_text().strip()
+                found.append({"level": int(tag.name[1]), "id": tag["id"], "text": text})
+    return found
+
+
+def prepared(notebook: NotebookNode, resources: dict) -> tuple[NotebookNode, dict]:
+    """A copy of the notebook, titled, and what the templates need besides it."""
+    notebook = from_dict(notebook)
+    contents = headings(notebook)
+    title = next((h["text"] for h in contents if h["level"] == 1), None)
+    if title is not None:
+        notebook.metadata.setdefault("title", title)
+    resources["plotly_js"] = asset("plotly", "package_data/plotly.min.js")
+    resources["contents"] = [heading for heading in contents if heading["level"] > 1]
+    resources["descriptions"] = {
+        cell.id: charts.description(output.data[charts.MIME])
+        for cell, output in charts.charts(notebook)
+    }
+    return notebook, resources
+
+
+class Walkthrough(HTMLExporter):
+    """A notebook as one document."""
+
+    export_from_notebook = "HTML with charts, for no network"
+
+    def __init__(self, **options):
+        super().__init__(**LOCATION | {"template_name": "walkthrough"} | options)
+
+    def from_notebook_node(self, nb, resources=None, **kw):
+        nb, resources = prepared(nb, self._init_resources(resources))
+        return super().from_notebook_node(nb, resources, **kw)
+
+
+class WalkthroughSlides(SlidesExporter):
+    """A notebook as slides of reveal.js."""
+
+    export_from_notebook = "Slides with charts, for no network"
+
+    def __init__(self, **options):
+        super().__init__(**LOCATION | {"template_name": "walkthrough_slides"} | options)
+
+    def from_notebook_node(self, nb, resources=None, **kw):
+        nb, resources = prepared(nb, self._init_resources(resources))
+        assign_slides(nb, with_code=not self.exclude_input)
+        for file in ("reset.css", "reveal.css", "theme/white.css", "reveal.js"):
+            resources[file] = asset("sphinx_revealjs", f"_static/revealjs/dist/{file}")
+        # The theme's fonts are files of their own; a system's sans-serif does as well.
+        theme = resources["theme/white.css"].splitlines()
+        resources["theme/white.css"] = "\n".join(x for x in theme if not x.startswith("@import"))
+        return super().from_notebook_node(nb, resources, **kw)
+
+
+def assign_slides(notebook: NotebookNode, *, with_code: bool) -> None:
+    """Divide a notebook into slides, but for cells whose author did so in JupyterLab.
+
+    Chapters go from left to right, their parts from top to bottom. A part is the text since the
+    last code, and the next code with its output. Cells that show nothing are skipped.
+    """
+    after_code = True
+    for cell in notebook.cells:
+        own = cell.metadata.get("slideshow", {}).get("slide_type")
+        if cell.cell_type == "code":
+            shows = with_code or bool(cell.outputs)
+            kind = ("subslide" if after_code else "-") if shows else "skip"
+            after_code = after_code or shows
+        else:
+            chapter = cell.source.startswith(("# ", "## "))
+            kind = "slide" if chapter else "subslide" if after_code else "-"
+            after_code = False
+        cell.metadata["slideshow"] = {"slide_type": own or kind}
+
+
+def export(
+    notebook: NotebookNode, name: str, *, slides: bool = False, no_code: bool = False
+) -> str:
+    """The HTML of an executed notebook called `name`, as a document or as slides."""
+    exporter = (WalkthroughSlides if slides else Walkthrough)(exclude_input=no_code)
+    body, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": name}})
     return body

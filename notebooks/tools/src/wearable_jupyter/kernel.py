@@ -21,9 +21,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from . import analysis, layout
+from . import analysis, cells, layout
 from .layout import Problem
-from .prepare import build_template, link_tree, prerequisites
+from .prepare import build_template, link, link_tree, prerequisites
 
 POLL_SECONDS = 1.0
 
@@ -51,19 +51,44 @@ def sweep() -> None:
 
 def is_rewritten(path: Path) -> bool:
     """Whether cargo may change a file or directory of the template's in place."""
+    own = path.name.startswith(("ctx-", "wearable_demo-", "libctx", "libwearable_demo"))
     if path.parent.name == ".fingerprint":
-        return path.name.startswith(("ctx-", "wearable_demo-"))
-    if path.name == "incremental":
-        return True
-    return path.is_file() and (path.suffix == ".d" or path.parent.name == "target")
+        return own
+    return path.is_file() and ((path.suffix == ".d" and own) or path.parent.name == "target")
+
+
+def deps(target: Path) -> Path:
+    """Where cargo puts what it compiles for this platform."""
+    return target / layout.host() / "debug" / "deps"
 
 
 def make_directory() -> Path:
-    """A directory for this kernel: evcxr's Cargo project, compiled, and its start-up commands."""
+    """A directory for this kernel: its start-up commands, its cargo, and the library as it is now.
+
+    What evcxr needs to compile a cell is named in the call that the template was compiled by. The
+    dependencies stay where they are; the library is linked, for an edit replaces the template's.
+    """
     directory = layout.KERNELS / f"{os.getpid()}-{time.time_ns():x}"
-    project, config = directory / "project", directory / "config"
-    config.mkdir(parents=True)
-    link_tree(layout.TEMPLATE / "target", project / "target", copy=is_rewritten)
+    project, config, library = (directory / name for name in ("project", "config", "library"))
+    for folder in (config, library, deps(project / "target")):
+        folder.mkdir(parents=True)
+    for file in deps(layout.TEMPLATE / "target").glob("libwearable_demo.*"):
+        link(file, library / file.name) or shutil.copy2(file, library)
+    cells.make_programs(directory, layout.cargo(), layout.shared_library("ctx"), __spec__.name)
+    call = (layout.TEMPLATE / "call").read_text()
+    for part, replacement in (
+        (f"wearable_demo={deps(layout.TEMPLATE / 'target')}", f"wearable_demo={library}"),
+        (f"-L dependency={layout.TEMPLATE / 'target'}", f"-L dependency={compiled()}"),
+        (f"-L native={layout.TEMPLATE / 'target'}", f"-L native={compiled()}"),
+        (str(layout.TEMPLATE), str(project)),
+    ):
+        call = call.replace(part, replacement)
+    # As evcxr calls cargo after the commands below.
+    arguments = ["--offline", "build", "--target", layout.host(), "--message-format=json"]
+    manifest = (layout.TEMPLATE / "Cargo.toml").read_text()
+    cell = deps(project / "target") / layout.shared_library("ctx")
+    cells.know(directory, cells.key(layout.RUSTFLAGS, arguments, manifest), call, cell)
+
     lock = config / "Cargo.lock"
     shutil.copy(layout.TEMPLATE / "Cargo.lock", lock)
     # evcxr starts with no dependencies, and cargo prunes the lock file to match. Putting it back
@@ -77,6 +102,30 @@ def make_directory() -> Path:
         f"!cp {shlex.quote(str(lock))} {shlex.quote(str(project))}\n"
     )
     return directory
+
+
+def compiled() -> Path:
+    """The compiled dependencies, which no other process changes; marked as in use."""
+    folder = layout.compiled_dependencies()
+    with suppress(OSError):
+        os.utime(folder)
+    return folder
+
+
+def link_compiled(directory: Path) -> None:
+    """Link what is compiled into a kernel's project, for cargo to go on from."""
+    target = directory / "project" / "target"
+    link_tree(
+        layout.TEMPLATE / "target",
+        target,
+        copy=is_rewritten,
+        skip=lambda path: path.name == "incremental",
+    )
+    # The library that the kernel runs with, should it have been edited since.
+    for file in (directory / "library").iterdir():
+        (deps(target) / file.name).unlink(missing_ok=True)
+        link(file, deps(target) / file.name) or shutil.copy2(file, deps(target))
+    (target / ".linked").touch()
 
 
 def reap(kernel: int, jupyter: int, directory: Path) -> None:
@@ -146,6 +195,7 @@ def main(connection_file: str) -> None:
         "EVCXR_TMPDIR": str(directory / "project"),
         "EVCXR_CONFIG_DIR": str(directory / "config"),
         "CARGO_HOME": str(layout.ANALYSIS_HOME),
+        "PATH": f"{directory / 'bin'}{os.pathsep}{os.environ['PATH']}",
         # evcxr_jupyter would bring a stock installation that it finds there up to date.
         "JUPYTER_PATH": str(directory / "no-installation"),
     }
@@ -155,5 +205,7 @@ def main(connection_file: str) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "--reap":
         reap(int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
+    elif sys.argv[1] == "--link":
+        link_compiled(Path(sys.argv[2]))
     else:
         main(sys.argv[1])

@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[4]
 NOTEBOOKS = ROOT / "notebooks"
 OUTPUTS = ROOT / "outputs"
 DATA = ROOT / "data"
+LIBRARY = ROOT / "crates" / "wearable_demo"
 TARGET = ROOT / "target"
 # A kernel's Cargo project with everything compiled, and the directories of running kernels.
 TEMPLATE = TARGET / "kernel-template"
@@ -28,6 +30,11 @@ RUSTFLAGS = "-Cprefer-dynamic"
 
 class Problem(Exception):
     """Something the user can mend; the message says what it is and how."""
+
+
+def shown(path: Path) -> Path:
+    """A path as people are told of it: from the repository's root, if it is in there."""
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
 
 
 def cache_directory() -> Path:
@@ -84,6 +91,11 @@ def host() -> str:
         for line in rustc_version().splitlines()
         if line.startswith("host: ")
     )
+
+
+def shared_library(crate: str) -> str:
+    """The file name of a crate's shared library here."""
+    return f"lib{crate}.dylib" if sys.platform == "darwin" else f"lib{crate}.so"
 
 
 @cache

@@ -15,7 +15,7 @@ LANGUAGE = {
     "pygment_lexer": "rust",
     "version": "",
 }
-CELL_METADATA = ("tags", "limit_seconds")
+CELL_METADATA = ("tags", "limit_seconds", "slideshow")
 
 
 def text(path: Path) -> str:

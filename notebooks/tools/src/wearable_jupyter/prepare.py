@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import layout
+from . import cells, layout
 from .layout import Problem
 
 # Compiled dependencies that nobody has used for so long are deleted.
@@ -58,11 +58,18 @@ def prerequisites() -> None:
         )
 
 
-def cargo(*arguments: str, cwd: Path = layout.ROOT, quiet: bool = False, **environment: str) -> str:
+def cargo(
+    *arguments: str,
+    cwd: Path = layout.ROOT,
+    quiet: bool = False,
+    stderr: bool = False,
+    **environment: str,
+) -> str:
     """Run cargo and return its stdout; its progress goes to the terminal unless `quiet`.
 
-    Raises `Problem` when it fails.
+    With `stderr`, that is returned instead. Raises `Problem` when cargo fails.
     """
+    quiet = quiet or stderr
     result = subprocess.run(
         ["cargo", *arguments],
         cwd=cwd,
@@ -74,7 +81,7 @@ def cargo(*arguments: str, cwd: Path = layout.ROOT, quiet: bool = False, **envir
     if result.returncode != 0:
         reason = f":\n{result.stderr.strip()}" if quiet else ", see above"
         raise Problem(f"`cargo {' '.join(arguments)}` failed{reason}")
-    return result.stdout
+    return result.stderr if stderr else result.stdout
 
 
 @contextmanager
@@ -287,8 +294,14 @@ incremental = true
 overflow-checks = true
 
 [dependencies]
-wearable_demo = {{ path = "{layout.ROOT / "crates" / "wearable_demo"}" }}
+wearable_demo = {{ path = "{layout.LIBRARY}" }}
 """
+
+
+def library_state() -> str:
+    """What tells an edit of the library: name, time and size of every file of its package."""
+    files = sorted(path for path in layout.LIBRARY.rglob("*") if path.is_file())
+    return "\n".join(f"{f} {f.stat().st_mtime_ns} {f.stat().st_size}" for f in files)
 
 
 def build_template() -> None:
@@ -312,13 +325,22 @@ def build_template() -> None:
             shutil.copy(layout.ROOT / "Cargo.lock", template)
             link_tree(compiled, template / "target", copy=is_note)
             stamp.write_text(compiled.name)
-        cargo(
-            *("build", "--offline", "--quiet", "--target", layout.host()),
+        call, sources = template / "call", template / "sources"
+        state = library_state()
+        if call.is_file() and sources.is_file() and sources.read_text() == state:
+            return
+        if not call.is_file():
+            (template / "src" / "lib.rs").touch()  # so that it is compiled, and seen how
+        verbose = cargo(
+            *("build", "--offline", "-vv", "--target", layout.host()),
             cwd=template,
-            quiet=True,
+            stderr=True,
             CARGO_TARGET_DIR="target",
             CARGO_BUILD_BUILD_DIR="target",
         )
+        if (seen := cells.call_in(verbose)) is not None:
+            call.write_text(seen)
+        sources.write_text(state)
 
 
 def prepare() -> None:

@@ -16,7 +16,6 @@ import atexit
 import os
 import re
 import signal
-import sys
 import tempfile
 import time
 from contextlib import suppress
@@ -46,18 +45,27 @@ CHART = "application/vnd.plotly.v1+json"
 
 
 class CellFailed(CellControlSignal):
-    """A cell failed; `str()` is the reason, for a terminal."""
+    """A cell failed; `str()` is the reason, for a terminal, and `index` the cell's, if known."""
+
+    def __init__(self, reason: str, index: int | None = None) -> None:
+        super().__init__(reason)
+        self.index = index
 
 
 @dataclass
 class Result:
-    """How a notebook's run went."""
+    """How a notebook's run went.
+
+    `timings` has the wall time in seconds of every code cell that was started, by its index among
+    all cells; `failed` is the index of the cell that failed, None if the kernel itself did.
+    """
 
     notebook: Path
     cells: int = 0
     seconds: float = 0.0
-    slowest: tuple[int, float] = (0, 0.0)
+    timings: dict[int, float] = field(default_factory=dict)
     failure: str | None = None
+    failed: int | None = None
     executed: NotebookNode | None = field(default=None, repr=False)
 
 
@@ -165,7 +173,9 @@ class StrictClient(NotebookClient):
             reason = "the kernel died"
         except CellFailed as failed:
             reason = str(failed)
-        raise CellFailed(describe(self.nb, cell_index, reason))
+        if self.seconds[cell_index] < 0:
+            self.seconds[cell_index] += time.monotonic()
+        raise CellFailed(describe(self.nb, cell_index, reason), cell_index)
 
     def _last_code_cell(self) -> int:
         code = (
@@ -203,12 +213,16 @@ def describe(notebook: NotebookNode, index: int, reason: str) -> str:
 
 
 def run(
-    path: Path, *, working_directory: Path | None = None, cell_seconds: int = CELL_SECONDS
+    path: Path,
+    *,
+    working_directory: Path | None = None,
+    cell_seconds: int = CELL_SECONDS,
+    environment: dict[str, str] | None = None,
 ) -> Result:
     """Execute the notebook at `path` from its first cell, and say how it went.
 
-    `working_directory` is the kernel's, the notebook's own if None. The kernel and everything it
-    started are gone when this returns.
+    `working_directory` is the kernel's, the notebook's own if None; `environment` is set for the
+    kernel besides this process's. The kernel and everything it started are gone when this returns.
     """
     notebook = nbformat.read(path, as_version=4)
     result = Result(path, executed=notebook)
@@ -226,9 +240,9 @@ def run(
     start = time.monotonic()
     with tempfile.TemporaryFile("w+") as log:
         try:
-            client.execute(stdout=log, stderr=log)
+            client.execute(stdout=log, stderr=log, env=os.environ | (environment or {}))
         except CellFailed as failed:
-            result.failure = str(failed)
+            result.failure, result.failed = str(failed), failed.index
         except DeadKernelError:
             result.failure = "the kernel died after the last cell"
         except RuntimeError as error:  # from jupyter_client: there is no kernel to speak of
@@ -238,10 +252,24 @@ def run(
             atexit.unregister(client._cleanup_kernel)
             end_group(client.group)
     result.seconds = time.monotonic() - start
-    if client.seconds:
-        index, seconds = max(client.seconds.items(), key=lambda item: item[1])
-        result.slowest = (index + 1, max(seconds, 0.0))
+    result.timings = client.seconds
     return result
+
+
+def is_current(path: Path, executed: Path, newest_source: float) -> bool:
+    """Whether `executed` is the notebook at `path` as it is now, run to its end without a fault.
+
+    `newest_source` is the time, as in `stat`, of the last change to what a kernel is made of.
+    """
+    if not executed.is_file() or executed.stat().st_mtime < newest_source:
+        return False
+    cells = nbformat.read(path, as_version=4).cells
+    copies = nbformat.read(executed, as_version=4).cells
+    return [(c.id, c.source) for c in cells] == [(c.id, c.source) for c in copies] and all(
+        cell.execution_count and fault(cell) is None
+        for cell in copies
+        if cell.cell_type == "code" and cell.source.strip()
+    )
 
 
 def end_group(group: int | None) -> None:
@@ -254,17 +282,3 @@ def end_group(group: int | None) -> None:
             with suppress(ChildProcessError):
                 os.waitpid(-group, os.WNOHANG)
             time.sleep(0.01)
-
-
-def report(result: Result) -> None:
-    """Print a line for a notebook that passed, and the whole failure for one that did not."""
-    name = result.notebook.name
-    if result.failure is None:
-        cell, seconds = result.slowest
-        print(
-            f"{name}: {result.cells} cells in {result.seconds:.1f} s, "
-            f"the slowest was cell {cell} with {seconds:.1f} s",
-            flush=True,
-        )
-    else:
-        print(f"FAILED {name}, {result.failure}", file=sys.stderr, flush=True)
