@@ -19,7 +19,11 @@ test *options: _environment
 lab *options: _environment
     {{ tools }} lab {{ options }}
 
-# Run notebooks headless and strictly, as a reviewer does; report only
+# Write notebooks as HTML for a room without a network; --no-code, --slides
+html *notebooks: _environment
+    {{ tools }} html {{ notebooks }}
+
+# Run notebooks as a reviewer does and compare what they show; --update keeps it as expected
 check *notebooks: _environment
     {{ tools }} check {{ notebooks }}
 
@@ -35,7 +39,7 @@ setup: _environment
 doctor: _environment
     {{ tools }} doctor
 
-# Measure, beside the same in Python: `bench kernel` takes about four minutes
+# Measure, beside the same in Python: `bench kernel` or `bench queries`, a few minutes each
 bench what="kernel" *options: _environment
     {{ tools }} bench {{ what }} {{ options }}
 

@@ -4,8 +4,9 @@ import tomllib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from jupyter_client.manager import start_new_kernel
 
-from wearable_jupyter import layout, runner
+from wearable_jupyter import bench, layout, prepare, runner
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -46,3 +47,63 @@ def test_kernels_at_once_do_not_run_each_others_code(notebook):
         assert result.failure is None, result.failure
         printed = [runner.stream(cell, "stdout") for cell in result.executed.cells]
         assert printed == [f"{name} {i}\n" for i in range(12)]
+
+
+def test_a_dependency_added_in_one_of_two_kernels(notebook):
+    """One adds a package of the lock, the other, at work all the while, does not see it."""
+    prelude = "use wearable_demo::prelude::*;"
+    adding = notebook(
+        f"{LOAD}\n{prelude}",
+        'let before = df!["x" => [1i64]]?;',
+        ':dep either = "1"',
+        "use either::Either;\nlet side: Either<i32, &str> = Either::Left(before.height() as i32);",
+        'println!("{side:?}");',
+        name="adding",
+    )
+    not_adding = notebook(
+        f"{LOAD}\n{prelude}",
+        *(f'println!("other {i}");' for i in range(10)),
+        "use either::Either;",
+        name="not_adding",
+    )
+    with ThreadPoolExecutor(2) as pool:
+        added, other = pool.map(runner.run, (adding, not_adding))
+    assert added.failure is None, added.failure
+    assert runner.stream(added.executed.cells[4], "stdout") == "Left(1)\n"
+    assert other.failed == 11 and "either" in other.failure
+    printed = [runner.stream(cell, "stdout") for cell in other.executed.cells[1:11]]
+    assert printed == [f"other {i}\n" for i in range(10)]
+
+
+def test_an_edit_of_the_library_is_in_the_next_kernel_and_not_in_a_running_one():
+    source = layout.LIBRARY / "src" / "lib.rs"
+    committed = source.read_text()
+    cell = f"{LOAD}\nuse wearable_demo::prelude::*;"
+    asks = 'println!("{}", wearable_demo::edited());'
+    running = []
+
+    def start():
+        running.append(start_new_kernel(kernel_name="rust", cwd=str(layout.NOTEBOOKS)))
+        client = running[-1][1]
+        bench.printed(client, cell)
+        return client
+
+    try:
+        before = start()
+        source.write_text(f"{committed}\n/// For a test.\npub fn edited() -> u32 {{ 7 }}\n")
+        assert bench.printed(start(), asks) == "7\n"
+        bench.printed(before, 'let frame = df!["x" => [1i64, 2]]?;')
+        assert bench.printed(before, 'println!("{}", frame.height());') == "2\n"
+        with pytest.raises(layout.Problem, match="edited"):
+            bench.printed(before, asks)
+    finally:
+        source.write_text(committed)
+        for manager, client in running:
+            client.stop_channels()
+            manager.shutdown_kernel(now=True)
+
+
+def test_dependencies_of_another_lock_are_not_used(monkeypatch):
+    monkeypatch.setattr(layout, "dependencies_key", lambda: "0" * 16)
+    with pytest.raises(layout.Problem, match=r"not compiled\. Run: \./justw setup"):
+        prepare.build_template()

@@ -238,8 +238,8 @@ def main() -> int:
     )
     commands.add_parser("doctor", help="say what is ready and what is not")
     bench_parser = commands.add_parser("bench", help="measure")
-    bench_parser.add_argument("what", choices=["kernel"])
-    bench_parser.add_argument("--rounds", type=int, default=3)
+    bench_parser.add_argument("what", choices=["kernel", "queries"])
+    bench_parser.add_argument("--rounds", type=int)
     commands.add_parser("fmt", help="format everything")
     commands.add_parser("lint", help="check formats and lints")
     commands.add_parser("test", help="run all tests", add_help=False)
@@ -265,7 +265,8 @@ def main() -> int:
             case "bench":
                 from . import bench  # psutil is for development only
 
-                bench.kernel(options.rounds)
+                measured = bench.kernel if options.what == "kernel" else bench.queries
+                measured(*([options.rounds] if options.rounds else []))
             case "doctor":
                 return doctor.report()
             case "fmt":

@@ -59,7 +59,7 @@ def template() -> str:
         raise Problem("not made yet; the first kernel takes 10 s longer. Run: ./justw setup")
     if stamp.read_text() != layout.compiled_dependencies().name:
         raise Problem("made for other dependencies. Run: ./justw setup")
-    return "ready to be copied"
+    return "compiled and ready"
 
 
 def jupyter() -> str:
