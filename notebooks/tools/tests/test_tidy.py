@@ -129,11 +129,11 @@ def test_a_kernel_and_its_reaper_killed_together_leave_what_the_next_kernel_dele
 
 
 def test_a_full_disk_is_told_and_leaves_no_half_directory(monkeypatch):
-    def full(source, destination, **_):
-        destination.mkdir(parents=True)
-        raise OSError(28, "No space left on device", str(destination))
+    def full(directory, *_):
+        (directory / "bin").mkdir(parents=True)
+        raise OSError(28, "No space left on device", str(directory))
 
-    monkeypatch.setattr(kernel, "link_tree", full)
+    monkeypatch.setattr(kernel.cells, "make_programs", full)
     with pytest.raises(layout.Problem, match=r"No space left on device.*Free some space"):
         kernel.prepare_directory()
     assert not list(layout.KERNELS.glob(f"{os.getpid()}-*"))
