@@ -1,6 +1,7 @@
 """A browser for tests: the system's Chromium, which reaches nothing but this machine."""
 
 import os
+import re
 import shutil
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -62,3 +63,14 @@ def opened(**options):
             yield Page(browser.new_context(**options))
         finally:
             browser.close()
+
+
+def assert_tooltip(scatter) -> None:
+    """A point of the walkthrough's scatter says occupation, gender and both values."""
+    scatter.locator(".scatterlayer .point").first.hover(force=True)
+    tooltip = scatter.locator(".hoverlayer .hovertext")
+    tooltip.wait_for()
+    assert re.search(
+        r"\w+, (Female|Male|Non-binary)sleep_efficiency: [\d.]+night_mean_sdnn: [\d.]+",
+        tooltip.text_content(),
+    )

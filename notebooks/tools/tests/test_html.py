@@ -66,13 +66,7 @@ def test_the_document_in_a_browser(pages, scheme):
 
         # Hovering shows the tooltip, clicking the legend hides a trace, and dragging zooms.
         scatter.scroll_into_view_if_needed()
-        scatter.locator(".scatterlayer .point").first.hover(force=True)
-        tooltip = scatter.locator(".hoverlayer .hovertext")
-        tooltip.wait_for()
-        assert re.search(
-            r"\w+, (Female|Male|Non-binary)sleep_efficiency: [\d.]+night_mean_sdnn: [\d.]+",
-            tooltip.text_content(),
-        )
+        browser.assert_tooltip(scatter)
         ranges = "document.querySelectorAll('.js-plotly-plot')[1].layout.xaxis.range[1]"
         before = page.evaluate(ranges)
         box = scatter.locator(".draglayer .nsewdrag").bounding_box()

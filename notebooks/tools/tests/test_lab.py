@@ -185,13 +185,7 @@ def test_the_walkthrough_in_jupyterlab(tmp_path):
         scatter.scroll_into_view_if_needed()
         page.wait_for_timeout(500)
         page.screenshot(path=SCREENSHOTS / "scatter.png")
-        scatter.locator(".scatterlayer .point").first.hover(force=True)
-        tooltip = scatter.locator(".hoverlayer .hovertext")
-        tooltip.wait_for()
-        assert re.search(
-            r"\w+, (Female|Male|Non-binary)sleep_efficiency: [\d.]+night_mean_sdnn: [\d.]+",
-            tooltip.text_content(),
-        )
+        browser.assert_tooltip(scatter)
         lab.show("bar-chart")
         page.wait_for_timeout(500)
         page.screenshot(path=SCREENSHOTS / "bars.png")

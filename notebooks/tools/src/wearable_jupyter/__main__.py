@@ -75,8 +75,7 @@ def finish(results: list[runner.Result], written: list[Path]) -> int:
 
 def ensure_data() -> None:
     """Write the small dataset if there is none."""
-    directory = Path(os.environ.get("WEARABLE_DATA_DIR") or layout.DATA)
-    if not any((directory / "sensor_hrv").glob("*.parquet")):
+    if not any((layout.data_directory() / "sensor_hrv").glob("*.parquet")):
         data("small")
 
 
@@ -129,8 +128,7 @@ def check(names: list[str], limit: int, update: bool) -> int:
 def newest_source() -> float:
     """When anything was last changed that a notebook's results depend on."""
     files = [layout.ROOT / "Cargo.lock", *(layout.ROOT / "crates").rglob("*.rs")]
-    data = Path(os.environ.get("WEARABLE_DATA_DIR") or layout.DATA)
-    files += [*(data / "sensor_hrv").glob("*.parquet")]
+    files += [*(layout.data_directory() / "sensor_hrv").glob("*.parquet")]
     return max(file.stat().st_mtime for file in files)
 
 

@@ -14,6 +14,7 @@ library than the variables were made by.
 """
 
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -69,11 +70,9 @@ exec rustup "$@"
 
 def call_in(verbose: str) -> str | None:
     """The call of rustc for the cell's crate, as a shell command, in what `cargo -vv` printed."""
-    for line in verbose.splitlines():
-        line = line.strip()
-        if line.startswith("Running `") and " --crate-name ctx " in line:
-            return f"exec env {line.removeprefix('Running `').removesuffix('`')}"
-    return None
+    command = ("sh", "-c", EXTRACT)
+    found = subprocess.run(command, input=verbose, capture_output=True, text=True, check=True)
+    return found.stdout or None
 
 
 def key(flags: str, arguments: list[str], manifest: str) -> str:

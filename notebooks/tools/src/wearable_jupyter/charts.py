@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterator
 from itertools import cycle
 
-import vl_convert
 from nbformat import NotebookNode
 
 MIME = "application/vnd.plotly.v1+json"
@@ -136,6 +135,8 @@ def picture(figure: dict) -> bytes | None:
         "layer": layers,
         "config": {"legend": {"symbolOpacity": 1}},
     }
+    import vl_convert  # only now: it brings a JavaScript engine
+
     return vl_convert.vegalite_to_png(chart)
 
 

@@ -1,7 +1,6 @@
 """What is ready and what is not, and what mends it; looks only, and takes seconds."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -100,7 +99,7 @@ def leftovers() -> str:
 
 
 def data() -> str:
-    directory = Path(os.environ.get("WEARABLE_DATA_DIR") or layout.DATA)
+    directory = layout.data_directory()
     parts = len(list((directory / "sensor_hrv").glob("*.parquet")))
     tables = [directory / f"{name}.parquet" for name in ("user_profile", "sleep_diary")]
     if parts == 0 or not all(table.is_file() for table in tables):

@@ -32,6 +32,11 @@ class Problem(Exception):
     """Something the user can mend; the message says what it is and how."""
 
 
+def data_directory() -> Path:
+    """Where the dataset is, or will be."""
+    return Path(os.environ.get("WEARABLE_DATA_DIR") or DATA)
+
+
 def shown(path: Path) -> Path:
     """A path as people are told of it: from the repository's root, if it is in there."""
     return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path

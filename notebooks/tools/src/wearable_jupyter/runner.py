@@ -34,14 +34,14 @@ from nbclient.exceptions import (
 )
 from nbformat import NotebookNode
 
+from .charts import MIME as CHART
+
 # Stderr travels beside the reply. This long after a cell is done, what came is taken as its own;
 # what comes later still is caught by the next cell or, at the end, by `_flush`.
 QUIET_SECONDS = 0.03
 FLUSH_SECONDS = 60
 STARTUP_SECONDS = 120
 CELL_SECONDS = 300
-
-CHART = "application/vnd.plotly.v1+json"
 
 
 class CellFailed(CellControlSignal):
