@@ -12,7 +12,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -97,6 +96,21 @@ def locked(name: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def staging(name: str) -> Iterator[Path]:
+    """An empty folder to make a part of the cache in; its lock must be held.
+
+    One that a killed process left is emptied first, so there is never more than one.
+    """
+    folder = layout.cache_directory() / f".{name}.staging"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def link_tree(
     source: Path,
     destination: Path,
@@ -159,22 +173,22 @@ def install_kernel() -> None:
             "once for this machine, about 7 minutes on 2 cores",
             flush=True,
         )
-        with tempfile.TemporaryDirectory(dir=layout.cache_directory()) as build:
+        with staging("evcxr") as build:
             # Its own lock file, and no flag of this workspace: linked dynamically, it would not
             # start without the toolchain's libraries in its path.
             cargo(
                 *("install", "--locked", "--version", layout.EVCXR_VERSION, "evcxr_jupyter"),
-                *("--root", str(Path(build) / "root"), "--target-dir", str(Path(build) / "target")),
+                *("--root", str(build / "root"), "--target-dir", str(build / "target")),
                 cwd=layout.cache_directory(),
                 RUSTFLAGS="",
                 # Or cargo advises to put this passing folder on the PATH.
-                PATH=f"{Path(build) / 'root' / 'bin'}:{os.environ['PATH']}",
+                PATH=f"{build / 'root' / 'bin'}:{os.environ['PATH']}",
             )
-            installed = Path(build) / "root" / "bin" / binary.name
+            installed = build / "root" / "bin" / binary.name
             if not starts(installed):
                 raise Problem("evcxr_jupyter was compiled and does not start. Run: ./justw doctor")
             shutil.rmtree(binary.parent.parent, ignore_errors=True)
-            (Path(build) / "root").rename(binary.parent.parent)
+            (build / "root").rename(binary.parent.parent)
 
 
 def workspace_files() -> tuple[set[str], set[str]]:
@@ -248,8 +262,8 @@ def run_binary(name: str, *arguments: str, example: bool = False, **environment:
 def publish(compiled: Path) -> None:
     """Put what was compiled from other people's packages into the cache."""
     packages, targets = workspace_files()
-    with tempfile.TemporaryDirectory(dir=layout.cache_directory()) as staging:
-        staged = Path(staging) / compiled.name
+    with staging("dependencies") as folder:
+        staged = folder / compiled.name
         for part in ("debug", f"{layout.host()}/debug"):
             (staged / part).mkdir(parents=True)
             link_tree(
