@@ -63,6 +63,9 @@ def test_the_document_in_a_browser(pages, scheme):
         assert bars.locator(".bars .point").count() == 2
         assert scatter.locator(".scatterlayer .point").count() == 2000
         assert scatter.locator(".legend .traces").count() == 3
+        # Transparent points can be told from the page, on dark too.
+        opacity = float(scatter.locator(".point").first.evaluate("e => e.style.opacity"))
+        assert opacity == pytest.approx(0.3 if scheme == "light" else 0.3**0.5)
 
         # Hovering shows the tooltip, clicking the legend hides a trace, and dragging zooms.
         scatter.scroll_into_view_if_needed()

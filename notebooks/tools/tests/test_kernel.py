@@ -75,6 +75,21 @@ def test_a_dependency_added_in_one_of_two_kernels(notebook):
     assert printed == [f"other {i}\n" for i in range(10)]
 
 
+def test_a_dependency_that_cannot_be_compiled_here_says_why(notebook):
+    """cargo's directory cannot be made when the first `:dep` wants it."""
+    target = 'std::path::Path::new(&std::env::var("EVCXR_TMPDIR").unwrap()).join("target")'
+    path = notebook(
+        f"{LOAD}\nuse wearable_demo::prelude::*;",
+        f'std::fs::rename({target}, {target}.with_extension("aside")).unwrap(); '
+        f'std::fs::write({target}, "").unwrap();',
+        ':dep either = "1"',
+    )
+    result = runner.run(path)
+    assert result.failed == 2
+    assert "error: File exists: " in result.failure
+    assert result.failure.count("./justw setup") == 1 and "Traceback" not in result.failure
+
+
 def test_an_edit_of_the_library_is_in_the_next_kernel_and_not_in_a_running_one():
     source = layout.LIBRARY / "src" / "lib.rs"
     committed = source.read_text()

@@ -137,3 +137,19 @@ def test_a_full_disk_is_told_and_leaves_no_half_directory(monkeypatch):
     with pytest.raises(layout.Problem, match=r"No space left on device.*Free some space"):
         kernel.prepare_directory()
     assert not list(layout.KERNELS.glob(f"{os.getpid()}-*"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device", "here"),
+        kernel.shutil.Error([("a", "b", "[Errno 28] No space left on device: 'here'")]),
+    ],
+)
+def test_a_disk_that_fills_up_in_the_middle_of_a_session_is_told(monkeypatch, tmp_path, error):
+    def full(*_, **__):
+        raise error
+
+    monkeypatch.setattr(kernel, "link_tree", full)
+    with pytest.raises(layout.Problem, match=r"No space left on device.*Free some space"):
+        kernel.link_compiled(tmp_path)

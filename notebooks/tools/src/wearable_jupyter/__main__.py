@@ -60,8 +60,13 @@ def execute(path: Path, limit: int, **environment: str) -> runner.Result:
     result = runner.run(path, cell_seconds=limit, environment=environment)
     charts.add_pictures(result.executed)
     if result.failure is not None:
-        print(f"FAILED {path.name}, {result.failure}", file=sys.stderr, flush=True)
+        announce(result)
     return result
+
+
+def announce(result: runner.Result) -> None:
+    """Say at once which notebook failed, and why."""
+    print(f"FAILED {result.notebook.name}: {result.failure}", file=sys.stderr, flush=True)
 
 
 def finish(results: list[runner.Result], written: list[Path]) -> int:
@@ -121,7 +126,7 @@ def check(names: list[str], limit: int, update: bool) -> int:
             write(written[-1], expected.render(result.executed))
         elif (difference := expected.difference(result.executed, path)) is not None:
             result.failed, result.failure = difference
-            print(f"FAILED {path.name}: {result.failure}", file=sys.stderr, flush=True)
+            announce(result)
     return finish(results, [*written, *report.write(results, layout.OUTPUTS)])
 
 

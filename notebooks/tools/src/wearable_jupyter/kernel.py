@@ -113,19 +113,25 @@ def compiled() -> Path:
 
 
 def link_compiled(directory: Path) -> None:
-    """Link what is compiled into a kernel's project, for cargo to go on from."""
+    """Link what is compiled into a kernel's project, for cargo to go on from.
+
+    Raises `Problem` when the disk is full; what is there by then is gone on from the next time.
+    """
     target = directory / "project" / "target"
-    link_tree(
-        layout.TEMPLATE / "target",
-        target,
-        copy=is_rewritten,
-        skip=lambda path: path.name == "incremental",
-    )
-    # The library that the kernel runs with, should it have been edited since.
-    for file in (directory / "library").iterdir():
-        (deps(target) / file.name).unlink(missing_ok=True)
-        link(file, deps(target) / file.name) or shutil.copy2(file, deps(target))
-    (target / ".linked").touch()
+    try:
+        link_tree(
+            layout.TEMPLATE / "target",
+            target,
+            copy=is_rewritten,
+            skip=lambda path: path.name == "incremental",
+        )
+        # The library that the kernel runs with, should it have been edited since.
+        for file in (directory / "library").iterdir():
+            (deps(target) / file.name).unlink(missing_ok=True)
+            link(file, deps(target) / file.name) or shutil.copy2(file, deps(target))
+        (target / ".linked").touch()
+    except OSError as error:
+        raise not_written(error) from error
 
 
 def reap(kernel: int, jupyter: int, directory: Path) -> None:
@@ -165,10 +171,18 @@ def prepare_directory() -> Path:
     except OSError as error:
         for directory in layout.KERNELS.glob(f"{os.getpid()}-*"):
             shutil.rmtree(directory, ignore_errors=True)
-        hint = "Run: ./justw setup"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = "Free some space (./justw clean removes what runs left)"
-        raise Problem(f"{error.strerror}: {error.filename}. {hint}") from error
+        raise not_written(error) from error
+
+
+def not_written(error: OSError) -> Problem:
+    """What to say of a file that could not be made."""
+    # Of a whole directory, shutil says it in words alone.
+    said = f"{error.strerror}: {error.filename}" if error.errno else str(error)
+    full = (os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
+    hint = "Run: ./justw setup"
+    if any(reason in said for reason in full):
+        hint = "Free some space (./justw clean removes what runs left)"
+    return Problem(f"{said}. {hint}")
 
 
 def main(connection_file: str) -> None:
@@ -206,6 +220,9 @@ if __name__ == "__main__":
     if sys.argv[1] == "--reap":
         reap(int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
     elif sys.argv[1] == "--link":
-        link_compiled(Path(sys.argv[2]))
+        try:
+            link_compiled(Path(sys.argv[2]))
+        except Problem as problem:
+            sys.exit(f"error: {problem}")
     else:
         main(sys.argv[1])
