@@ -28,6 +28,7 @@ CELLS = f"""() => {PANEL}.content.widgets.map(w => ({{
     count: w.model.executionCount ?? null,
     outputs: w.model.type === "code" ? w.model.outputs.toJSON() : [],
 }}))"""
+MODEL = f"{PANEL}.content.widgets.find(w => w.model.id === id).model"
 KERNEL = f"() => {PANEL}.sessionContext.session?.kernel"
 
 
@@ -86,9 +87,12 @@ class Lab:
     def cells(self) -> dict[str, dict]:
         return {cell["id"]: cell for cell in self.page.evaluate(CELLS)}
 
-    def menu(self, menu: str, entry: str) -> None:
+    def menu(self, menu: str, *entries: str) -> None:
         self.page.get_by_role("menuitem", name=menu, exact=True).click()
-        self.page.get_by_role("menuitem", name=entry, exact=True).click()
+        for entry in entries:
+            # By the label alone: an entry's accessible name also has its keyboard shortcut.
+            label = re.compile(f"^{re.escape(entry)}$")
+            self.page.locator(".lm-Menu-itemLabel", has_text=label).click()
 
     def wait_until_run(self) -> set[int]:
         """Wait for the last cell; returns how many lines the generation was seen to have."""
@@ -118,21 +122,42 @@ class Lab:
         return self.page.locator(".jp-Cell.jp-mod-active")
 
     def replace(self, identity: str, source: str) -> None:
-        """Type another source into a cell and run it with Shift+Enter."""
+        """Type another source into a cell and run it to its end."""
+        self.start(identity, source)
+        self.wait_for_count(identity)
+
+    def start(self, identity: str, source: str, keys: str = "Shift+Enter") -> None:
+        """Type another source into a cell and press a key there."""
         cell = self.show(identity)
-        before = self.cells()[identity]["count"]
+        # A new kernel counts from one again, so a changed number would not tell.
+        self.page.evaluate(f"id => {{ {MODEL}.executionCount = null; }}", identity)
         cell.locator(".cm-content").click()
         self.page.keyboard.press("ControlOrMeta+a")
         self.page.keyboard.insert_text(source)
-        self.page.keyboard.press("Shift+Enter")
-        self.page.wait_for_function(
-            f"""([id, before]) => {{
-                const m = {PANEL}.content.widgets.find(w => w.model.id === id).model;
-                return m.executionCount !== null && m.executionCount !== before;
-            }}""",
-            arg=[identity, before],
-            timeout=60_000,
-        )
+        self.page.keyboard.press(keys)
+
+    def wait_for_count(self, identity: str) -> None:
+        """Wait for the end of a cell."""
+        ended = f"id => {MODEL}.executionCount !== null"
+        self.page.wait_for_function(ended, arg=identity, timeout=60_000)
+
+    def restart(self, entry: str) -> None:
+        """Restart the kernel by an entry of its menu."""
+        self.menu("Kernel", entry)
+        with self.page.expect_response(re.compile(r"/api/kernels/.*/restart")) as restarted:
+            self.page.get_by_role("button", name="Confirm Kernel Restart").click()
+        assert restarted.value.ok
+
+    def export(self, entry: str) -> str:
+        """What File > Save and Export Notebook As saves; the browser would download it."""
+        with self.page.context.expect_event(
+            "response",
+            lambda response: "/nbconvert/" in response.url and "download" in response.url,
+        ) as saved:
+            self.menu("File", "Save and Export Notebook As", entry)
+        address = saved.value.url
+        assert saved.value.ok and address.split("/nbconvert/")[1].startswith(f"{entry.lower()}/")
+        return self.page.request.get(address, headers={"Referer": self.page.url}).text()
 
 
 def stream(cell: dict, name: str) -> str:
@@ -202,15 +227,44 @@ def test_the_walkthrough_in_jupyterlab(tmp_path):
         lab.replace("correlation", 'println!("{} nights", sample.height());')
         assert stream(lab.cells()["correlation"], "stdout") == "2000 nights\n"
 
+        # Completions and hovers know the types of variables.
+        lab.start("correlation", "joined.coll", keys="Tab")
+        page.locator(".jp-Completer-item", has_text="collect_with_engine").wait_for(timeout=60_000)
+        page.keyboard.press("Escape")
+        lab.start("correlation", "joined", keys="Shift+Tab")
+        page.locator(".jp-Tooltip", has_text="LazyFrame").wait_for(timeout=60_000)
+        page.keyboard.press("Escape")
+
+        for entry in ("Walkthrough", "Walkthrough_slides"):
+            exported = lab.export(entry)
+            assert len(re.findall(r'<figure [^>]*class="chart', exported)) == 2
+            assert exported.count("plotly.js v") == 1
+
+        # Interrupt ends a cell that would run on for ever, and its variables; one can go on.
+        lab.start("correlation", "loop { std::hint::spin_loop(); }")
+        page.wait_for_function(f"() => ({KERNEL})()?.status === 'busy'")
+        page.wait_for_timeout(2000)
+        lab.menu("Kernel", "Interrupt Kernel")
+        lab.wait_for_count("correlation")
+        (error,) = lab.cells()["correlation"]["outputs"]
+        assert "signal: 9" in error["evalue"]
+        lab.replace("correlation", 'println!("on");')
+        assert stream(lab.cells()["correlation"], "stdout") == "on\n"
+
         before = page.evaluate(f"({KERNEL})().id")
-        lab.menu("Kernel", "Restart Kernel and Run All Cells…")
-        page.get_by_role("button", name="Confirm Kernel Restart").click()
+        for n in range(3):
+            lab.restart("Restart Kernel…")
+            page.wait_for_function(f"() => ({KERNEL})()?.status === 'idle'", timeout=60_000)
+            lab.replace("correlation", f'println!("{n}");')
+            assert stream(lab.cells()["correlation"], "stdout") == f"{n}\n"
+        lab.restart("Restart Kernel and Run All Cells…")
         page.wait_for_function(
             f"() => {PANEL}.content.widgets.some(w => w.model.executionCount === null)"
         )
         lab.wait_until_run()
         assert page.evaluate(f"({KERNEL})().id") == before
         cells = lab.cells()
+        assert cells["correlation"]["outputs"]
         assert_all_ran(cells)
         counts = [cell["count"] for cell in cells.values() if cell["type"] == "code"]
         assert counts == sorted(counts) and counts[0] <= 2
