@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import browser
 import pytest
+from playwright.sync_api import TimeoutError
 
 from wearable_jupyter import layout
 
@@ -93,6 +94,16 @@ class Lab:
             # By the label alone: an entry's accessible name also has its keyboard shortcut.
             label = re.compile(f"^{re.escape(entry)}$")
             self.page.locator(".lm-Menu-itemLabel", has_text=label).click()
+
+    def wait_until_idle(self) -> None:
+        """Wait for a kernel that has started or restarted."""
+        state = f"() => [({KERNEL})()?.status, ({KERNEL})()?.connectionStatus]"
+        idle = f"() => ({state})()[0] === 'idle'"
+        try:
+            self.page.wait_for_function(idle, timeout=60_000)
+        except TimeoutError:
+            self.page.screenshot(path=SCREENSHOTS / "waiting.png")
+            pytest.fail(f"the kernel is not idle but {self.page.evaluate(state)}")
 
     def wait_until_run(self) -> set[int]:
         """Wait for the last cell; returns how many lines the generation was seen to have."""
@@ -192,7 +203,7 @@ def test_the_walkthrough_in_jupyterlab(tmp_path):
         page.goto(address)
         page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=60_000)
         page.wait_for_function(f"() => {PANEL}.content.widgets.some(w => w.model.id === 'write')")
-        page.wait_for_function(f"() => ({KERNEL})()?.status === 'idle'", timeout=60_000)
+        lab.wait_until_idle()
         page.screenshot(path=SCREENSHOTS / "top.png")
 
         lab.menu("Run", "Run All Cells")
@@ -254,7 +265,7 @@ def test_the_walkthrough_in_jupyterlab(tmp_path):
         before = page.evaluate(f"({KERNEL})().id")
         for n in range(3):
             lab.restart("Restart Kernel…")
-            page.wait_for_function(f"() => ({KERNEL})()?.status === 'idle'", timeout=60_000)
+            lab.wait_until_idle()
             lab.replace("correlation", f'println!("{n}");')
             assert stream(lab.cells()["correlation"], "stdout") == f"{n}\n"
         lab.restart("Restart Kernel and Run All Cells…")
