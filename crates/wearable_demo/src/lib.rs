@@ -52,7 +52,7 @@ pub mod prelude {
     pub use crate::generate::{
         GenerateOptions, Size, generate_dataset_with_progress, print_progress,
     };
-    pub use crate::measure::{Measurement, measure};
+    pub use crate::measure::{Measurement, measure, measure_in_turn};
     pub use crate::notebook::{EvcxrDisplay, claim, show_source};
     pub use crate::output::{read_parquet, sink_parquet, write_csv, write_parquet};
     pub use crate::paths::{Paths, short};

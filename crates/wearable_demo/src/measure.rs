@@ -23,6 +23,8 @@ pub struct Measurement {
     pub engine: Engine,
     /// Median of [`RUNS`] runs, in seconds of wall time.
     pub seconds: f64,
+    /// The fastest and the slowest of those runs, in seconds.
+    pub range: (f64, f64),
     /// Size of the result in memory, in MB (1,000,000 bytes).
     pub result_mb: f64,
     /// What the first run added to the process's resident memory at its peak, in MB, pages of
@@ -37,33 +39,73 @@ pub struct Measurement {
 ///
 /// [`Error::Polars`] where the query fails.
 pub fn measure(query: &LazyFrame, engine: Engine) -> Result<Measurement> {
-    let run = || {
+    let [measurement] = measure_in_turn([query], engine)?;
+    Ok(measurement)
+}
+
+/// Measures queries to compare them: each once to warm up, then [`RUNS`] rounds of each in turn.
+///
+/// What slows a machine down for a while then slows all of them down, not the one that was
+/// measured just then. In the order of `queries`.
+///
+/// # Errors
+///
+/// [`Error::Polars`] where a query fails.
+pub fn measure_in_turn<const N: usize>(
+    queries: [&LazyFrame; N],
+    engine: Engine,
+) -> Result<[Measurement; N]> {
+    let run = |query: &LazyFrame| {
         let result = query.clone().collect_with_engine(engine);
         result
             .map(|r| r.unwrap_single())
             .map_err(Error::polars(format!("run the query ({engine:?})")))
     };
-    let memory = memory::Peak::start();
-    let mut frame = run()?;
-    let peak_mb = memory.and_then(memory::Peak::stop_mb);
-
-    let mut seconds = [0.0; RUNS];
-    for seconds in &mut seconds {
-        let start = Instant::now();
-        frame = run()?;
-        *seconds = start.elapsed().as_secs_f64();
+    let mut results = Vec::with_capacity(N);
+    for query in queries {
+        let memory = memory::Peak::start();
+        let frame = run(query)?;
+        results.push((frame, memory.and_then(memory::Peak::stop_mb)));
     }
-    seconds.sort_by(f64::total_cmp);
-    let result_mb = frame.estimated_size() as f64 / 1e6;
-    Ok(Measurement { frame, engine, seconds: seconds[RUNS / 2], result_mb, peak_mb })
+    let mut seconds = [[0.0; RUNS]; N];
+    for round in 0..RUNS {
+        for (i, query) in queries.into_iter().enumerate() {
+            let start = Instant::now();
+            results[i].0 = run(query)?;
+            seconds[i][round] = start.elapsed().as_secs_f64();
+        }
+    }
+    let mut measurements =
+        results.into_iter().zip(seconds).map(|((frame, peak_mb), mut seconds)| {
+            seconds.sort_by(f64::total_cmp);
+            let result_mb = frame.estimated_size() as f64 / 1e6;
+            let range = (seconds[0], seconds[RUNS - 1]);
+            Measurement { frame, engine, seconds: seconds[RUNS / 2], range, result_mb, peak_mb }
+        });
+    Ok(std::array::from_fn(|_| measurements.next().expect("a measurement for each query")))
+}
+
+impl Measurement {
+    /// Whether the ranges of times overlap: then these runs do not tell which query is faster.
+    pub fn overlaps(&self, other: &Measurement) -> bool {
+        self.range.0 <= other.range.1 && other.range.0 <= self.range.1
+    }
 }
 
 impl fmt::Display for Measurement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Measurement { frame, engine, seconds, result_mb, peak_mb } = self;
+        let Measurement { frame, engine, seconds, range: (fastest, slowest), result_mb, peak_mb } =
+            self;
         let rows = frame.height();
-        writeln!(f, "{engine:?} engine: {rows} rows, a result of {result_mb:.2} MB")?;
-        write!(f, "{MEASURED} {seconds:.3} s (median of {RUNS} runs)")?;
+        let size = match result_mb {
+            mb if *mb < 0.1 => format!("{:.1} kB", 1e3 * mb),
+            mb => format!("{mb:.1} MB"),
+        };
+        writeln!(f, "{engine:?} engine: {rows} rows, a result of {size}")?;
+        write!(
+            f,
+            "{MEASURED} {seconds:.3} s (median of {RUNS} runs, {fastest:.3} to {slowest:.3})"
+        )?;
         match peak_mb {
             Some(peak) => write!(f, ", {peak:.0} MB more memory at the peak of a first run"),
             None => write!(f, ", memory not measured: /proc/self cannot be used here"),
@@ -133,7 +175,29 @@ mod tests {
         let m = measure(&query, Engine::InMemory).unwrap();
         assert_eq!(m.frame.column("x").unwrap().i64().unwrap().get(0), Some(499_999_500_000));
         assert!(m.seconds > 0.0 && m.result_mb > 0.0);
-        assert!(m.to_string().contains("1 rows") || m.to_string().contains("1 row"));
+        assert!(m.range.0 <= m.seconds && m.seconds <= m.range.1);
+        assert!(m.to_string().starts_with("InMemory engine: 1 rows, a result of 0.0 kB\n⏱ "));
+    }
+
+    #[test]
+    fn queries_are_measured_in_turn_and_keep_their_order() {
+        let values: Vec<i64> = (0..100_000).collect();
+        let all = df!["x" => values].unwrap().lazy();
+        let one = all.clone().limit(1);
+        let [a, b] = measure_in_turn([&all, &one], Engine::Streaming).unwrap();
+        assert_eq!((a.frame.height(), b.frame.height()), (100_000, 1));
+        assert!(measure_in_turn([&one, &all.select([col("y")])], Engine::Streaming).is_err());
+    }
+
+    #[test]
+    fn ranges_overlap_or_lie_apart() {
+        let query = df!["x" => [1i64]].unwrap().lazy();
+        let mut a = measure(&query, Engine::InMemory).unwrap();
+        let mut b = a.clone();
+        (a.range, b.range) = ((1.0, 2.0), (1.5, 3.0));
+        assert!(a.overlaps(&b) && b.overlaps(&a));
+        b.range = (2.5, 3.0);
+        assert!(!a.overlaps(&b) && !b.overlaps(&a));
     }
 
     #[cfg(target_os = "linux")]

@@ -99,6 +99,10 @@ def test_the_counts_are_those_of_the_files(cells, small_data):
     )[0]
     assert f"both give the same {kept} rows" in shown(cells["same-plan"])
     assert "Rows written: 18" in shown(cells["sink-check"])
+    ((pairs,),) = oracle.by_duckdb(
+        small_data, "select count(*) from sleep_diary a join sleep_diary b using (date)"
+    )
+    assert f"on either side give {pairs} rows" in shown(cells["many-to-many"])
     for cell in ("global-sort", "sort-within"):
         assert "5250 rows, a result of" in shown(cells[cell])
 
