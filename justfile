@@ -8,46 +8,57 @@ default:
     @just --list --unsorted --justfile {{ quote(justfile()) }}
 
 # Run notebooks, all if none is named, with the small dataset if there is none; HTML goes to outputs/
+[no-exit-message]
 run *notebooks: _environment
     {{ tools }} run {{ notebooks }}
 
 # Run all tests: linters, Rust, Python and notebooks; options go to pytest
+[no-exit-message]
 test *options: _environment
     {{ tools }} test {{ options }}
 
 # Open JupyterLab on the walkthrough
+[no-exit-message]
 lab *options: _environment
     {{ tools }} lab {{ options }}
 
 # Write notebooks as HTML for a room without a network; --no-code, --slides
+[no-exit-message]
 html *notebooks: _environment
     {{ tools }} html {{ notebooks }}
 
 # Run notebooks as a reviewer does and compare what they show; --update keeps it as expected
+[no-exit-message]
 check *notebooks: _environment
     {{ tools }} check {{ notebooks }}
 
 # Write a dataset into data/: small (1,000,000 rows), large (10,000,000) or a number of rows
+[no-exit-message]
 data size="small": _environment
     {{ tools }} data {{ size }}
 
 # Install and compile everything, and run nothing
+[no-exit-message]
 setup: _environment
     {{ tools }} setup
 
 # Say what is ready and what is not, and the command that mends it
+[no-exit-message]
 doctor: _environment
     {{ tools }} doctor
 
 # Measure, beside the same in Python: `bench kernel` or `bench queries`, a few minutes each
+[no-exit-message]
 bench what="kernel" *options: _environment
     {{ tools }} bench {{ what }} {{ options }}
 
 # Format Rust, Python and notebooks; takes outputs out of notebooks
+[no-exit-message]
 fmt: _environment
     {{ tools }} fmt
 
 # Check formatting and lints; warnings are errors
+[no-exit-message]
 lint: _environment
     {{ tools }} lint
 

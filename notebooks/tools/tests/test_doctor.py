@@ -49,11 +49,12 @@ def test_a_missing_compiler_is_found(monkeypatch, tmp_path):
 
 def test_a_dataset_that_lacks_a_table_is_found(monkeypatch, tmp_path):
     monkeypatch.setattr(layout, "DATA", tmp_path)
+    assert finding("data").ready is None
     assert "./justw data small" in finding("data").detail
     (tmp_path / "sensor_hrv").mkdir()
     (tmp_path / "sensor_hrv" / "part-00000.parquet").touch()
     (tmp_path / "user_profile.parquet").touch()
-    assert not finding("data").ready
+    assert finding("data").ready is False
     (tmp_path / "sleep_diary.parquet").touch()
     assert finding("data").ready
 
@@ -62,3 +63,11 @@ def test_what_a_killed_kernel_left_is_found(monkeypatch, tmp_path):
     monkeypatch.setattr(layout, "KERNELS", tmp_path)
     (tmp_path / "4194305-1").mkdir()  # above the largest process number of Linux
     assert "1 directories of kernels that were killed" in finding("kernels").detail
+
+
+def test_what_is_made_when_needed_is_no_failure(monkeypatch, capsys):
+    made_later = [doctor.Finding("data", None, "no dataset yet")]
+    monkeypatch.setattr(doctor, "findings", lambda: made_later)
+    assert doctor.report() == 0 and "· data" in capsys.readouterr().out
+    monkeypatch.setattr(doctor, "findings", lambda: [doctor.Finding("data", False, "half")])
+    assert doctor.report() == 1

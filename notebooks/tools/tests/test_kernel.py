@@ -70,7 +70,7 @@ def test_a_dependency_added_in_one_of_two_kernels(notebook):
         added, other = pool.map(runner.run, (adding, not_adding))
     assert added.failure is None, added.failure
     assert runner.stream(added.executed.cells[4], "stdout") == "Left(1)\n"
-    assert other.failed == 11 and "either" in other.failure
+    assert list(other.failures) == [11] and "either" in other.failure
     printed = [runner.stream(cell, "stdout") for cell in other.executed.cells[1:11]]
     assert printed == [f"other {i}\n" for i in range(10)]
 
@@ -85,7 +85,7 @@ def test_a_dependency_that_cannot_be_compiled_here_says_why(notebook):
         ':dep either = "1"',
     )
     result = runner.run(path)
-    assert result.failed == 2
+    assert list(result.failures) == [2]
     assert "error: File exists: " in result.failure
     assert result.failure.count("./justw setup") == 1 and "Traceback" not in result.failure
 

@@ -47,24 +47,37 @@ def test_two_runs_are_compared_without_what_is_measured(one, other, same):
     assert (expected.outputs(executed(one)) == expected.outputs(executed(other))) == same
 
 
-def test_a_difference_names_the_cell_and_the_lines(tmp_path):
+def test_each_cell_that_differs_is_named_with_its_lines(tmp_path):
     notebook = tmp_path / "n.ipynb"
     kept = executed(printed("18 rows\n⏱ 0.1 s\n"))
-    assert "check --update n" in expected.difference(kept, notebook)[1]
+    second = nbformat.v4.new_code_cell("again()", id="second", outputs=[printed("a\nb\n")])
+    kept.cells.append(second)
+    assert "check --update n" in expected.differences(kept, notebook)[None]
     expected.file(notebook).parent.mkdir()
     expected.file(notebook).write_text(expected.render(kept))
-    assert expected.difference(executed(printed("18 rows\n⏱ 0.7 s\n")), notebook) is None
-    index, message = expected.difference(executed(printed("17 rows\n⏱ 0.1 s\n")), notebook)
-    assert index == 1
-    assert "-18 rows\n+17 rows" in message and "check --update n" in message
+
+    shown = nbformat.from_dict(kept)
+    shown.cells[1].outputs = [printed("18 rows\n⏱ 0.7 s\n")]
+    assert expected.differences(shown, notebook) == {}
+    shown.cells[1].outputs = [printed("17 rows\n⏱ 0.1 s\n")]
+    shown.cells[2].outputs = [printed("a\nc\n")]
+    first, second = (expected.differences(shown, notebook)[i] for i in (1, 2))
+    assert first.startswith("cell 2 (shown): show()\n") and "-18 rows\n+17 rows" in first
+    assert second.startswith("cell 3 (second): again()\n") and "-b\n+c" in second
+    assert "check --update n" in first and "rows" not in second
+
+    del shown.cells[2]
+    assert "gone: second" in expected.differences(shown, notebook)[None]
 
 
 def test_the_reports_name_cell_source_and_message():
     notebook = executed(printed("17 rows\n"))
+    notebook.cells.append(nbformat.v4.new_code_cell("again()", id="second"))
     good = runner.Result(Path("good.ipynb"), 1, 2.0, {1: 1.5}, executed=notebook)
     message = "cell 2: show()\n<error> & \x1b more"
-    bad = runner.Result(Path("bad.ipynb"), 1, 2.0, {1: 0.5}, message, 1, notebook)
-    dead = runner.Result(Path("dead.ipynb"), 1, 2.0, {}, "the kernel did not start", None, notebook)
+    failures = {1: message, 2: "another"}
+    bad = runner.Result(Path("bad.ipynb"), 1, 2.0, {1: 0.5}, failures, notebook)
+    dead = runner.Result(Path("dead.ipynb"), 1, 2.0, {}, {None: "the kernel is dead"}, notebook)
     results = [good, bad, dead]
 
     lines = report.table(results).splitlines()
@@ -74,13 +87,16 @@ def test_the_reports_name_cell_source_and_message():
 
     text = report.markdown(results)
     assert "Cell 2, `shown`" in text and "```rust\nshow()\n```" in text and message in text
+    assert "Cell 3, `second`" in text and "```rust\nagain()\n```" in text and "another" in text
+    assert "the kernel is dead" in text
 
     xml = report.junit(results)
-    assert (xml.tests, xml.failures) == (3, 2)
+    assert (xml.tests, xml.failures) == (4, 3)
     suites = {suite.name: list(suite) for suite in JUnitXml.fromstring(xml.tostring())}
-    (case,) = suites["bad"]
+    case, other = suites["bad"]
     assert case.name == "2 shown" and case.time == 0.5
     assert "show()" in case.result[0].text and "<error> &" in case.result[0].text
+    assert other.name == "3 second" and other.result[0].message == "another"
     assert suites["good"][0].is_passed
 
 
@@ -104,10 +120,13 @@ def test_check_keeps_compares_and_fails(notebook):
     expected.file(path).write_text(expected.file(path).read_text().replace("18", "17"))
     other = check(path)
     assert other.returncode == 1
-    assert "FAILED made.ipynb: cell 1" in other.stderr
+    assert "FAILED made.ipynb, cell 1 (" in other.stderr
     assert "-17 rows\n+18 rows" in other.stderr
     assert "FAILED" in (layout.OUTPUTS / "check.md").read_text()
     assert JUnitXml.fromfile(str(layout.OUTPUTS / "check.xml")).failures == 1
+    kept = expected.file(path).read_text()
+    assert check("--upd", path).returncode == 2 and expected.file(path).read_text() == kept
+    (layout.OUTPUTS / path.name).unlink()
 
 
 def test_the_walkthrough_shows_what_is_kept_and_the_same_again(

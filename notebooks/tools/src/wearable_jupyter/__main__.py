@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -44,6 +45,8 @@ def data(size: str) -> None:
     """Write a dataset: `small`, `large`, or a number of sensor rows."""
     prerequisites()
     rows = size.replace("_", "").replace(",", "")
+    if rows.isdigit() and int(rows) == 0:
+        raise Problem("data takes at least one row")
     if size in ("small", "large"):
         arguments = ["--size", size]
     elif rows.isdigit():
@@ -57,23 +60,30 @@ def data(size: str) -> None:
 def execute(path: Path, limit: int, **environment: str) -> runner.Result:
     """Run a notebook strictly and give its charts their pictures; what fails is printed."""
     print(f"Running {path.name}", flush=True)
-    result = runner.run(path, cell_seconds=limit, environment=environment)
+    result = runner.run(path, cell_seconds=limit, environment=environment, progress=on_terminal)
+    on_terminal("")
     charts.add_pictures(result.executed)
-    if result.failure is not None:
-        announce(result)
+    announce(result)
     return result
 
 
+def on_terminal(line: str) -> None:
+    """Put a passing line in place of the one before, for a person; a log gets none."""
+    if sys.stdout.isatty():
+        print(f"\r\x1b[K{line}", end="", flush=True)
+
+
 def announce(result: runner.Result) -> None:
-    """Say at once which notebook failed, and why."""
-    print(f"FAILED {result.notebook.name}: {result.failure}", file=sys.stderr, flush=True)
+    """Say at once what failed, and why."""
+    for reason in result.failures.values():
+        print(f"FAILED {result.notebook.name}, {reason}\n", file=sys.stderr, flush=True)
 
 
 def finish(results: list[runner.Result], written: list[Path]) -> int:
     """Say how the notebooks went and where the files are; the exit code is 1 if one failed."""
     print(f"\n{report.table(results)}\n")
     print("\n".join(f"  {layout.shown(path)}" for path in written))
-    failures = sum(result.failure is not None for result in results)
+    failures = sum(bool(result.failures) for result in results)
     print(f"{len(results) - failures} of {len(results)} notebooks passed", flush=True)
     return 1 if failures else 0
 
@@ -94,7 +104,7 @@ def run(names: list[str], limit: int) -> int:
         results.append(execute(path, limit))
         written.append(layout.OUTPUTS / path.name)
         write(written[-1], nbformat.writes(results[-1].executed))
-        if results[-1].failure is None:
+        if not results[-1].failures:
             written.append(written[-1].with_suffix(".html"))
             write(written[-1], html.export(results[-1].executed, path.stem))
     return finish(results, written)
@@ -119,13 +129,13 @@ def check(names: list[str], limit: int, update: bool) -> int:
                 WEARABLE_OUTPUT_DIR=f"{scratch}/outputs",
             )
         results.append(result)
-        if result.failure is not None:
+        if result.failures:
             continue
         if update:
             written.append(expected.file(path))
             write(written[-1], expected.render(result.executed))
-        elif (difference := expected.difference(result.executed, path)) is not None:
-            result.failed, result.failure = difference
+        else:
+            result.failures = expected.differences(result.executed, path)
             announce(result)
     return finish(results, [*written, *report.write(results, layout.OUTPUTS)])
 
@@ -152,7 +162,7 @@ def to_html(names: list[str], limit: int, slides: bool, no_code: bool) -> int:
             results.append(execute(path, limit))
             write(copy, nbformat.writes(results[-1].executed))
             executed = results[-1].executed
-            if results[-1].failure is not None:
+            if results[-1].failures:
                 continue
         suffix = ("-slides" if slides else "") + ("-no-code" if no_code else "")
         written.append(copy.with_name(f"{path.stem}{suffix}.html"))
@@ -218,8 +228,10 @@ def lab(arguments: list[str]) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="wearable_jupyter", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
+    # No abbreviations: `--upd` must not overwrite what is expected.
+    new_parser = partial(argparse.ArgumentParser, allow_abbrev=False)
+    parser = new_parser(prog="wearable_jupyter", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=new_parser)
     commands.add_parser("setup", help="install and compile everything")
     taking_notebooks = {}
     for name, text in (

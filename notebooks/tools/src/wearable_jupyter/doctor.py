@@ -16,12 +16,16 @@ from .prepare import prerequisites, starts
 NEEDED_GB = 6
 
 
+class NotYet(Problem):
+    """Something that is made when it is first needed."""
+
+
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at."""
+    """One thing looked at; `ready` is None where it is made when it is first needed."""
 
     what: str
-    ready: bool
+    ready: bool | None
     detail: str
 
 
@@ -55,9 +59,9 @@ def dependencies() -> str:
 def template() -> str:
     stamp = layout.TEMPLATE / ".dependencies"
     if not stamp.is_file():
-        raise Problem("not made yet; the first kernel takes 10 s longer. Run: ./justw setup")
+        raise NotYet("not made yet; ./justw setup makes it, or else the first kernel, in some 10 s")
     if stamp.read_text() != layout.compiled_dependencies().name:
-        raise Problem("made for other dependencies. Run: ./justw setup")
+        raise NotYet("made for other dependencies; ./justw setup or the next kernel makes it anew")
     return "compiled and ready"
 
 
@@ -102,8 +106,11 @@ def data() -> str:
     directory = layout.data_directory()
     parts = len(list((directory / "sensor_hrv").glob("*.parquet")))
     tables = [directory / f"{name}.parquet" for name in ("user_profile", "sleep_diary")]
-    if parts == 0 or not all(table.is_file() for table in tables):
-        raise Problem("no dataset, or an incomplete one. Run: ./justw data small")
+    there = sum(table.is_file() for table in tables) + (parts > 0)
+    if there == 0:
+        raise NotYet("no dataset yet; ./justw data small writes one, or else the notebook")
+    if there < 3:
+        raise Problem("the dataset is incomplete. Run: ./justw data small")
     return f"a dataset with {parts} sensor parts"
 
 
@@ -124,6 +131,8 @@ def findings() -> Iterator[Finding]:
     for what, check in CHECKS:
         try:
             yield Finding(what, True, check())
+        except NotYet as problem:
+            yield Finding(what, None, str(problem))
         except Problem as problem:
             yield Finding(what, False, str(problem))
         except (OSError, ValueError, subprocess.SubprocessError) as error:
@@ -131,9 +140,10 @@ def findings() -> Iterator[Finding]:
 
 
 def report() -> int:
-    """Print all findings; 0 if everything is ready."""
+    """Print all findings; 1 if something is to be mended."""
+    marks = {True: "✔", None: "·", False: "✘"}
     ready = True
     for finding in findings():
-        print(f"{'✔' if finding.ready else '✘'} {finding.what}: {finding.detail}", flush=True)
-        ready = ready and finding.ready
+        print(f"{marks[finding.ready]} {finding.what}: {finding.detail}", flush=True)
+        ready = ready and finding.ready is not False
     return 0 if ready else 1

@@ -12,6 +12,7 @@ from pathlib import Path
 from nbformat import NotebookNode
 
 from . import charts, layout
+from .runner import describe
 
 MEASURED = "⏱"
 # Sums over floats may be taken in any order, which changes their last digits.
@@ -98,28 +99,28 @@ def file(notebook: Path) -> Path:
     return notebook.parent / "expected" / f"{notebook.stem}.md"
 
 
-def difference(executed: NotebookNode, notebook: Path) -> tuple[int | None, str] | None:
-    """How what was shown differs from the kept text: the first cell's index and a unified diff.
+def differences(executed: NotebookNode, notebook: Path) -> dict[int | None, str]:
+    """What differs from the kept text: by the index of a cell, what and how, as a diff.
 
-    None if it does not. The index is None where there is no kept text at all.
+    Under None stands what is of no cell: that there is no kept text, or a cell is not there.
     """
     path = file(notebook)
-    name = layout.shown(path)
+    name, update = layout.shown(path), f"./justw check --update {notebook.stem}"
     if not path.is_file():
-        return None, f"{name} is missing. Make it: ./justw check --update {notebook.stem}"
-    kept, shown = path.read_text(), render(executed)
-    if kept == shown:
-        return None
-    lines = difflib.unified_diff(
-        kept.splitlines(), shown.splitlines(), str(name), "this run", lineterm=""
-    )
-    before, after = sections(kept), sections(shown)
-    ids = [cell.id for cell in executed.cells]
-    changed = (index for index, cell in enumerate(ids) if before.get(cell) != after.get(cell))
-    index = next(changed, None)
-    where = "" if index is None else f"cell {index + 1}, {ids[index]}, "
-    hint = f"If that is meant: ./justw check --update {notebook.stem}"
-    return index, "\n".join([f"{where}does not show what {name} says", *lines, hint])
+        return {None: f"{name} is missing. Make it: {update}"}
+    kept, shown = sections(path.read_text()), sections(render(executed))
+    found = {}
+    for index, cell in enumerate(executed.cells):
+        before, after = kept.pop(cell.id, ""), shown.get(cell.id, "")
+        if before != after:
+            diff = difflib.unified_diff(
+                before.splitlines(), after.splitlines(), str(name), "this run", lineterm=""
+            )
+            reason = f"it does not show what {name} says; if that is meant: {update}"
+            found[index] = describe(executed, index, "\n".join([reason, *diff]))
+    if kept:
+        found[None] = f"{name} has cells that are gone: {', '.join(kept)}. Mend it: {update}"
+    return found
 
 
 def sections(text: str) -> dict[str, str]:

@@ -20,6 +20,10 @@ TEMPLATES = str(Path(__file__).parent / "templates")
 # The first is where nbconvert looks for a template's name, the second for what templates include.
 LOCATION = {"extra_template_basedirs": [TEMPLATES], "extra_template_paths": [TEMPLATES]}
 
+# What fits on a slide of 720 pixels, in lines of code.
+SLIDE_LINES = 30
+PIXELS_A_LINE = 22
+
 
 def asset(package: str, path: str) -> str:
     """A file of an installed package, which need not be imported for it."""
@@ -89,24 +93,59 @@ class WalkthroughSlides(SlidesExporter):
         return super().from_notebook_node(nb, resources, **kw)
 
 
+def height(cell: NotebookNode) -> int:
+    """About how many lines of a slide's code a cell takes."""
+    if cell.cell_type == "markdown":
+        # Text is larger and wraps.
+        return sum(2 + len(line) // 100 for line in cell.source.splitlines())
+    lines = len(cell.source.splitlines()) if "transient" not in cell.metadata else 0
+    for output in cell.outputs:
+        data = output.get("data", {})
+        if charts.MIME in data:
+            lines += data[charts.MIME]["layout"].get("height", charts.HEIGHT) // PIXELS_A_LINE
+        elif "<table" in data.get("text/html", ""):
+            lines += 2 * data["text/html"].count("<tr")
+        else:
+            text = output.get("text") or data.get("text/markdown") or data.get("text/plain", "")
+            lines += len(text.splitlines())
+    return lines
+
+
+def apart(cell: NotebookNode) -> list[NotebookNode]:
+    """A code cell as two, its code and its output, if they don't fit on a slide together."""
+    if not cell.outputs or height(cell) <= SLIDE_LINES:
+        return [cell]
+    code, output = from_dict(cell), from_dict(cell)
+    code.id, code.outputs = f"{cell.id}-code", []
+    output.metadata.transient = {"remove_source": True}
+    return [code, output]
+
+
 def assign_slides(notebook: NotebookNode, *, with_code: bool) -> None:
     """Divide a notebook into slides, but for cells whose author did so in JupyterLab.
 
     Chapters go from left to right, their parts from top to bottom. A part is the text since the
-    last code, and the next code with its output. Cells that show nothing are skipped.
+    last code, and the next code with its output; what of it doesn't fit on a slide goes on the
+    next. Cells that show nothing are skipped.
     """
-    after_code = True
+    cells, filled, after_code = [], 0, True
     for cell in notebook.cells:
-        own = cell.metadata.get("slideshow", {}).get("slide_type")
-        if cell.cell_type == "code":
-            shows = with_code or bool(cell.outputs)
-            kind = ("subslide" if after_code else "-") if shows else "skip"
-            after_code = after_code or shows
-        else:
-            chapter = cell.source.startswith(("# ", "## "))
-            kind = "slide" if chapter else "subslide" if after_code else "-"
-            after_code = False
-        cell.metadata["slideshow"] = {"slide_type": own or kind}
+        split = cell.cell_type == "code" and with_code
+        for part in apart(cell) if split else [cell]:
+            lines, kind = height(part), "-"
+            if part.cell_type == "code" and not (with_code or part.outputs):
+                kind, lines = "skip", 0
+            elif part.cell_type == "markdown" and part.source.startswith(("# ", "## ")):
+                kind = "slide"
+            elif after_code or filled + lines > SLIDE_LINES:
+                kind = "subslide"
+            kind = part.metadata.get("slideshow", {}).get("slide_type") or kind
+            part.metadata["slideshow"] = {"slide_type": kind}
+            filled = lines + (filled if kind in ("-", "skip") else 0)
+            if kind != "skip":
+                after_code = part.cell_type == "code"
+            cells.append(part)
+    notebook.cells = cells
 
 
 def export(

@@ -22,7 +22,7 @@ def row(result: Result) -> tuple[str, ...]:
         str(result.cells),
         f"{result.seconds:.1f}",
         slowest,
-        "passed" if result.failure is None else "FAILED",
+        "FAILED" if result.failures else "passed",
     )
 
 
@@ -41,15 +41,13 @@ def markdown(results: list[Result]) -> str:
     rows = [HEADER, ("---",) * len(HEADER), *map(row, results)]
     parts = ["# Notebooks\n", *(f"| {' | '.join(line)} |" for line in rows)]
     for result in results:
-        if result.failure is None:
-            continue
-        parts.append(f"\n## {result.notebook.stem}\n")
-        if result.failed is not None:
-            cell = result.executed.cells[result.failed]
-            parts.append(
-                f"Cell {result.failed + 1}, `{cell.id}`:\n\n{fenced(cell.source, 'rust')}\n"
-            )
-        parts.append(fenced(result.failure, "text"))
+        if result.failures:
+            parts.append(f"\n## {result.notebook.stem}")
+        for index, reason in result.failures.items():
+            if index is not None:
+                cell = result.executed.cells[index]
+                parts.append(f"\nCell {index + 1}, `{cell.id}`:\n\n{fenced(cell.source, 'rust')}")
+            parts.append(f"\n{fenced(reason, 'text')}")
     return "\n".join(parts) + "\n"
 
 
@@ -62,31 +60,36 @@ def fenced(text: str, language: str) -> str:
 
 
 def junit(results: list[Result]) -> JUnitXml:
-    """Every notebook as a suite, every code cell that was started as a test case."""
+    """Every notebook as a suite, every code cell that was started or failed as a test case."""
     report = JUnitXml("notebooks")
     for result in results:
         suite = TestSuite(result.notebook.stem)
-        cases = dict(result.timings)
-        if result.failure is not None and result.failed is None:
-            suite.add_testcase(failed(TestCase("kernel", result.notebook.stem), result))
-        for index, seconds in cases.items():
-            cell = result.executed.cells[index]
-            case = TestCase(f"{index + 1} {cell.id}", result.notebook.stem, seconds)
-            suite.add_testcase(failed(case, result) if index == result.failed else case)
+        if None in result.failures:
+            suite.add_testcase(case("notebook", None, result))
+        for index in sorted({*result.timings, *result.failures} - {None}):
+            suite.add_testcase(
+                case(f"{index + 1} {result.executed.cells[index].id}", index, result)
+            )
         report.add_testsuite(suite)
     report.update_statistics()
     return report
 
 
-def failed(case: TestCase, result: Result) -> TestCase:
-    """The case, with the notebook's failure."""
-    source = "" if result.failed is None else result.executed.cells[result.failed].source
-    # XML has no place for a terminal's control characters.
-    text = re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\U0010ffff]", "", f"{source}\n\n{result.failure}")
-    reason = Failure(text.removeprefix(source).strip().splitlines()[0])
-    reason.text = text
-    case.result = [reason]
-    return case
+def case(name: str, index: int | None, result: Result) -> TestCase:
+    """A cell as a test case, or the notebook as a whole, with its failure if it has one."""
+    made = TestCase(name, result.notebook.stem, result.timings.get(index))
+    if index in result.failures:
+        reason = result.failures[index]
+        source = "" if index is None else f"{result.executed.cells[index].source}\n\n"
+        failure = Failure(printable(reason.splitlines()[0]))
+        failure.text = printable(source + reason)
+        made.result = [failure]
+    return made
+
+
+def printable(text: str) -> str:
+    """`text` without a terminal's control characters, for which XML has no place."""
+    return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\U0010ffff]", "", text)
 
 
 def write(results: list[Result], directory: Path) -> list[Path]:

@@ -18,6 +18,7 @@ import re
 import signal
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,16 +58,20 @@ class Result:
     """How a notebook's run went.
 
     `timings` has the wall time in seconds of every code cell that was started, by its index among
-    all cells; `failed` is the index of the cell that failed, None if the kernel itself did.
+    all cells; `failures` says why cells failed, by the same index, or why the kernel did, by None.
     """
 
     notebook: Path
     cells: int = 0
     seconds: float = 0.0
     timings: dict[int, float] = field(default_factory=dict)
-    failure: str | None = None
-    failed: int | None = None
+    failures: dict[int | None, str] = field(default_factory=dict)
     executed: NotebookNode | None = field(default=None, repr=False)
+
+    @property
+    def failure(self) -> str | None:
+        """All that failed, None if nothing did."""
+        return "\n\n".join(self.failures.values()) or None
 
 
 def plain(text: str) -> str:
@@ -101,7 +106,7 @@ def fault(cell: NotebookNode) -> str | None:
     if errors:
         return "\n".join(plain("\n".join(e.traceback) or f"{e.ename}: {e.evalue}") for e in errors)
     if "stderr" not in tags and (text := stream(cell, "stderr")):
-        return plain(text).rstrip() or "it wrote an empty line to stderr"
+        return on_stderr(plain(text).rstrip())
     for tag in tags:
         if tag.startswith("shows-") and tag not in PROMISES:
             return f"its tag {tag} is none of {', '.join(PROMISES)}"
@@ -113,6 +118,15 @@ def fault(cell: NotebookNode) -> str | None:
     return None
 
 
+def on_stderr(text: str) -> str:
+    """What stderr says of a cell: evcxr has panics and errors by `?` there, and nowhere else."""
+    if not text:
+        return "it wrote an empty line to stderr"
+    if re.search(r"^thread .* panicked at ", text, re.MULTILINE):
+        return f"it panicked:\n{text}"
+    return f"it failed by `?`, or wrote to stderr:\n{text}"
+
+
 class StrictClient(NotebookClient):
     """nbclient, with the rules above."""
 
@@ -121,11 +135,13 @@ class StrictClient(NotebookClient):
         self._cells: dict[str, tuple[NotebookNode, int]] = {}
         self.seconds: dict[int, float] = {}
         self.group: int | None = None
+        self.progress: Callable[[str], None] = lambda cell: None
         self.on_cell_execute = self._started
         self.on_cell_executed = self._ended
 
     def _started(self, cell: NotebookNode, cell_index: int) -> None:
         self.group = self.km.provisioner.pgid
+        self.progress(f"cell {cell_index + 1} of {len(self.nb.cells)}, {cell.id}")
         self.seconds[cell_index] = -time.monotonic()
 
     def _ended(self, cell: NotebookNode, cell_index: int, execute_reply: dict) -> None:
@@ -206,10 +222,10 @@ class StrictClient(NotebookClient):
 
 
 def describe(notebook: NotebookNode, index: int, reason: str) -> str:
-    """Which cell, its first line, and why."""
+    """Which cell, by number and id, its first line, and why."""
     source = notebook.cells[index].source.strip().splitlines()
-    first = next((line for line in source if not line.startswith("//")), source[0])
-    return f"cell {index + 1}: {first}\n{reason}"
+    first = next((line for line in source if not line.startswith("//")), "")
+    return f"cell {index + 1} ({notebook.cells[index].id}): {first}\n{reason}"
 
 
 def run(
@@ -218,11 +234,13 @@ def run(
     working_directory: Path | None = None,
     cell_seconds: int = CELL_SECONDS,
     environment: dict[str, str] | None = None,
+    progress: Callable[[str], None] = lambda cell: None,
 ) -> Result:
     """Execute the notebook at `path` from its first cell, and say how it went.
 
     `working_directory` is the kernel's, the notebook's own if None; `environment` is set for the
-    kernel besides this process's. The kernel and everything it started are gone when this returns.
+    kernel besides this process's; `progress` is told of every cell that starts. The kernel and
+    everything it started are gone when this returns.
     """
     notebook = nbformat.read(path, as_version=4)
     result = Result(path, executed=notebook)
@@ -237,17 +255,19 @@ def run(
         resources={"metadata": {"path": str(working_directory or path.parent)}},
         shutdown_kernel="immediate",
     )
+    client.progress = progress
     start = time.monotonic()
     with tempfile.TemporaryFile("w+") as log:
         try:
             client.execute(stdout=log, stderr=log, env=os.environ | (environment or {}))
         except CellFailed as failed:
-            result.failure, result.failed = str(failed), failed.index
+            result.failures[failed.index] = str(failed)
         except DeadKernelError:
-            result.failure = "the kernel died after the last cell"
+            result.failures[None] = "the kernel died after the last cell"
         except RuntimeError as error:  # from jupyter_client: there is no kernel to speak of
             log.seek(0)
-            result.failure = f"the kernel did not start: {log.read().strip() or error}"
+            reason = log.read().strip() or error
+            result.failures[None] = f"the kernel did not start: {reason}"
         finally:
             atexit.unregister(client._cleanup_kernel)
             end_group(client.group)
