@@ -1,10 +1,11 @@
 """Kernels: each alone in its directory, on the workspace's versions, and gone afterwards."""
 
+import time
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from jupyter_client.manager import start_new_kernel
+from jupyter_client.manager import KernelManager, start_new_kernel
 
 from wearable_jupyter import bench, layout, prepare, runner
 
@@ -47,6 +48,40 @@ def test_kernels_at_once_do_not_run_each_others_code(notebook):
         assert result.failure is None, result.failure
         printed = [runner.stream(cell, "stdout") for cell in result.executed.cells]
         assert printed == [f"{name} {i}\n" for i in range(12)]
+
+
+def test_clients_that_go_away_do_not_end_a_kernel():
+    """As Jupyter's server does while a kernel restarts: it asks, and closes before the answer."""
+    manager = KernelManager(kernel_name="rust")
+    manager.start_kernel(cwd=str(layout.NOTEBOOKS))
+    client = manager.client()
+    try:
+        for _ in range(5):
+            for connect in (manager.connect_shell, manager.connect_control):
+                asking = connect()
+                for _ in range(50):
+                    client.session.send(asking, "kernel_info_request")
+                time.sleep(0.2)
+                asking.close(linger=1000)
+        client.start_channels()
+        client.wait_for_ready(timeout=60)
+        assert bench.printed(client, 'println!("still here");') == "still here\n"
+        assert manager.is_alive()
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+def test_a_restarted_kernel_has_its_ports_and_answers():
+    manager, client = start_new_kernel(kernel_name="rust", cwd=str(layout.NOTEBOOKS))
+    try:
+        for n in range(3):
+            manager.restart_kernel(now=n % 2 == 0)
+            client.wait_for_ready(timeout=60)
+            assert bench.printed(client, f'println!("{n}");') == f"{n}\n"
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
 
 
 def test_a_dependency_added_in_one_of_two_kernels(notebook):

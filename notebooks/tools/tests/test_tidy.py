@@ -116,7 +116,7 @@ def test_a_server_that_is_killed_takes_its_kernels_along(tmp_path):
     server.wait()
 
 
-def test_a_kernel_and_its_reaper_killed_together_leave_what_the_next_kernel_deletes():
+def test_a_kernel_and_its_companion_killed_together_leave_what_the_next_kernel_deletes():
     dead = subprocess.Popen(["true"])
     dead.wait()
     directory = layout.KERNELS / f"{dead.pid}-1"

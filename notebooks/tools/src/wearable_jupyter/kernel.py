@@ -3,22 +3,24 @@
     python -m wearable_jupyter.kernel CONNECTION_FILE
 
 Jupyter starts this, as `kernelspec/kernel.json` says. Two evcxr kernels that share a directory run
-each other's code, so each gets a copy of the template in `target/kernels/`, mostly hard links. This
-process then becomes the kernel. A second one, the reaper, waits until the kernel or Jupyter is
-gone, however that came about, and then ends whatever the kernel has started (a compiler, a cell
+each other's code, so each gets one of its own in `target/kernels/`. This process then becomes the
+kernel. A second one, its companion, carries the messages (`relay.py`) until the kernel or Jupyter
+is gone, however that came about; then it ends whatever the kernel has started (a compiler, a cell
 that is still running) and deletes the directory.
 """
 
 import errno
+import json
 import os
 import select
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from . import analysis, cells, layout
@@ -26,6 +28,8 @@ from .layout import Problem
 from .prepare import build_template, link, link_tree, prerequisites
 
 POLL_SECONDS = 1.0
+# evcxr's own connection file, in its kernel's directory.
+CONNECTION = "connection.json"
 
 
 def alive(pid: int) -> bool:
@@ -42,7 +46,7 @@ def alive(pid: int) -> bool:
 
 
 def sweep() -> None:
-    """Delete directories whose kernel and reaper were both killed before they could."""
+    """Delete directories whose kernel and companion were both killed before they could."""
     for directory in layout.KERNELS.glob("*"):
         pid = directory.name.split("-")[0]
         if pid.isdigit() and not alive(int(pid)):
@@ -134,17 +138,37 @@ def link_compiled(directory: Path) -> None:
         raise not_written(error) from error
 
 
-def reap(kernel: int, jupyter: int, directory: Path) -> None:
-    """Wait for the end of the kernel or of Jupyter, then remove what is left of the kernel."""
+def write_private(connection: dict, file: Path) -> None:
+    """Write a connection file for evcxr: Jupyter's, with free ports of this machine's own."""
+    private = connection | {"transport": "tcp", "ip": "127.0.0.1"}
+    with ExitStack() as held:
+        for name in (name for name in connection if name.endswith("_port")):
+            found = held.enter_context(socket.socket())
+            found.bind((private["ip"], 0))
+            private[name] = found.getsockname()[1]
+    file.touch(mode=0o600)
+    file.write_text(json.dumps(private))
+
+
+def accompany(kernel: int, jupyter: int, directory: Path, connection_file: str) -> None:
+    """Relay messages until the end of the kernel or of Jupyter, then remove what is left of it."""
+    from . import relay  # here, for the process that becomes the kernel has no use for ZeroMQ
+
     try:
-        handle = os.pidfd_open(kernel)
-    except (AttributeError, OSError):
-        handle = None
-    while alive(kernel) and alive(jupyter):
-        if handle is None:
-            time.sleep(POLL_SECONDS)
-        else:
-            select.select([handle], [], [], POLL_SECONDS)
+        private = json.loads((directory / CONNECTION).read_text())
+        messages = relay.Relay(json.loads(Path(connection_file).read_text()), private)
+        # A kernel's end is in the poller too, where the system has such a thing.
+        with suppress(AttributeError, OSError):
+            messages.poller.register(os.pidfd_open(kernel), select.POLLIN)
+        while alive(kernel) and alive(jupyter):
+            messages.step(POLL_SECONDS)
+        messages.close()
+    finally:
+        remove(kernel, directory)
+
+
+def remove(kernel: int, directory: Path) -> None:
+    """End what a kernel has started, and delete its directory."""
     with suppress(ProcessLookupError):
         os.killpg(kernel, signal.SIGKILL)
     # A compiler that is just dying may still write a file into it.
@@ -198,12 +222,14 @@ def main(connection_file: str) -> None:
 
     if os.getpgrp() != os.getpid():
         os.setpgrp()
+    private = directory / CONNECTION
+    write_private(json.loads(Path(connection_file).read_text()), private)
+    companion = ("--accompany", str(os.getpid()), str(jupyter), directory, connection_file)
     subprocess.Popen(
-        [sys.executable, "-m", __spec__.name, "--reap", str(os.getpid()), str(jupyter), directory],
+        [sys.executable, "-m", __spec__.name, *companion],
         start_new_session=True,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
     )
     environment = layout.cargo_environment() | {
         "EVCXR_TMPDIR": str(directory / "project"),
@@ -213,12 +239,12 @@ def main(connection_file: str) -> None:
         # evcxr_jupyter would bring a stock installation that it finds there up to date.
         "JUPYTER_PATH": str(directory / "no-installation"),
     }
-    os.execve(layout.evcxr(), [str(layout.evcxr()), "--control_file", connection_file], environment)
+    os.execve(layout.evcxr(), [str(layout.evcxr()), "--control_file", str(private)], environment)
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "--reap":
-        reap(int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
+    if sys.argv[1] == "--accompany":
+        accompany(int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]), sys.argv[5])
     elif sys.argv[1] == "--link":
         try:
             link_compiled(Path(sys.argv[2]))
