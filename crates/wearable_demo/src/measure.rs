@@ -65,23 +65,21 @@ pub fn measure_in_turn<const N: usize>(
     for query in queries {
         let memory = memory::Peak::start();
         let frame = run(query)?;
-        results.push((frame, memory.and_then(memory::Peak::stop_mb)));
+        results.push((frame, memory.and_then(memory::Peak::stop_mb), Vec::with_capacity(RUNS)));
     }
-    let mut seconds = [[0.0; RUNS]; N];
-    for round in 0..RUNS {
-        for (i, query) in queries.into_iter().enumerate() {
+    for _ in 0..RUNS {
+        for (query, (frame, _, seconds)) in queries.into_iter().zip(&mut results) {
             let start = Instant::now();
-            results[i].0 = run(query)?;
-            seconds[i][round] = start.elapsed().as_secs_f64();
+            *frame = run(query)?;
+            seconds.push(start.elapsed().as_secs_f64());
         }
     }
-    let mut measurements =
-        results.into_iter().zip(seconds).map(|((frame, peak_mb), mut seconds)| {
-            seconds.sort_by(f64::total_cmp);
-            let result_mb = frame.estimated_size() as f64 / 1e6;
-            let range = (seconds[0], seconds[RUNS - 1]);
-            Measurement { frame, engine, seconds: seconds[RUNS / 2], range, result_mb, peak_mb }
-        });
+    let mut measurements = results.into_iter().map(|(frame, peak_mb, mut seconds)| {
+        seconds.sort_by(f64::total_cmp);
+        let result_mb = frame.estimated_size() as f64 / 1e6;
+        let range = (seconds[0], seconds[RUNS - 1]);
+        Measurement { frame, engine, seconds: seconds[RUNS / 2], range, result_mb, peak_mb }
+    });
     Ok(std::array::from_fn(|_| measurements.next().expect("a measurement for each query")))
 }
 

@@ -4,7 +4,10 @@
 //! first and joined afterwards, so that the join meets one row per user and night instead of
 //! every segment.
 
-use polars::prelude::*;
+use polars::prelude::{
+    ClosedInterval, ExplodeOptions, JoinArgs, JoinType, LazyFrame, SortMultipleOptions, all,
+    by_name, col, concat_str, len, lit, pearson_corr,
+};
 use polars::sql::SQLContext;
 
 use crate::error::{Error, Result};
