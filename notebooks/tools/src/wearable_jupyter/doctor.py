@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from .layout import Problem
 from .prepare import prerequisites, starts
 
 NEEDED_GB = 6
+# What a kernel leaves is deleted as it ends, but not in the same moment.
+SECONDS_TO_TIDY = 2
 
 
 class NotYet(Problem):
@@ -87,19 +90,18 @@ def space() -> str:
 
 
 def leftovers() -> str:
-    running, dead = 0, []
-    for directory in layout.KERNELS.glob("*"):
-        pid = directory.name.split("-")[0]
-        if pid.isdigit() and alive(int(pid)):
-            running += 1
-        else:
-            dead.append(directory)
-    if dead:
-        raise Problem(
-            f"{len(dead)} directories of kernels that were killed; the next kernel deletes them. "
-            f"Or: rm -r {layout.KERNELS}"
-        )
-    return f"{running} running, nothing left of others"
+    for waited in range(SECONDS_TO_TIDY + 1):
+        kernels = [d.name.split("-")[0] for d in layout.KERNELS.glob("*")]
+        running = sum(pid.isdigit() and alive(int(pid)) for pid in kernels)
+        if running == len(kernels):
+            return f"{running} running, nothing left of others"
+        if waited < SECONDS_TO_TIDY:
+            time.sleep(1)
+    dead = len(kernels) - running
+    raise Problem(
+        f"{dead} directories of kernels that were killed; the next kernel deletes them. "
+        f"Or: rm -r {layout.KERNELS}"
+    )
 
 
 def data() -> str:

@@ -120,7 +120,8 @@ class Relay:
             self._publish(following)
 
     def close(self) -> None:
-        """Pass on evcxr's last words, and free the ports."""
+        """Pass on evcxr's last words and free the ports, without waiting for who should hear."""
         while self.step(0.05):
             pass
-        self.context.destroy(linger=CLOSE_MS)
+        for sock in (*self.front.values(), *self.back.values()):
+            sock.close(linger=CLOSE_MS)
