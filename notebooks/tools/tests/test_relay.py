@@ -1,6 +1,8 @@
 """What the relay does with evcxr's messages."""
 
 import json
+import threading
+import time
 
 import pytest
 import zmq
@@ -53,7 +55,28 @@ def test_a_line_that_comes_after_idle_is_passed_on_before(ends):
     assert not client.poll(100)
 
 
-def test_idle_does_not_wait_for_other_requests_lines_or_without_end(ends):
+def test_idle_does_not_wait_without_end(ends):
+    """A thread that a cell has left behind prints on and on."""
+    made, evcxr, client = ends
+    line = message("stream", "1", name="stdout", text="again\n")
+    idle = message("status", "1", execution_state="idle")
+
+    def print_on():
+        evcxr.send_multipart(idle)
+        for _ in range(300):
+            evcxr.send_multipart(line)
+            time.sleep(relay.LATE_MS / 1000 / 4)
+
+    thread = threading.Thread(target=print_on)
+    thread.start()
+    while made.step(0.2):
+        pass
+    thread.join()
+    received = [client.recv_multipart() for _ in range(301)]
+    assert 0 < received.index(idle) < 200
+
+
+def test_idle_does_not_wait_for_other_requests_lines(ends):
     made, evcxr, client = ends
     idle = message("status", "1", execution_state="idle")
     other = message("stream", "2", name="stdout", text="other\n")

@@ -135,7 +135,7 @@ def test_a_full_disk_is_told_and_leaves_no_half_directory(monkeypatch):
 
     monkeypatch.setattr(kernel.cells, "make_programs", full)
     with pytest.raises(layout.Problem, match=r"No space left on device.*Free some space"):
-        kernel.prepare_directory()
+        kernel.prepare_directory("connection.json")
     assert not list(layout.KERNELS.glob(f"{os.getpid()}-*"))
 
 

@@ -45,14 +45,12 @@ def data(size: str) -> None:
     """Write a dataset: `small`, `large`, or a number of sensor rows."""
     prerequisites()
     rows = size.replace("_", "").replace(",", "")
-    if rows.isdigit() and int(rows) == 0:
-        raise Problem("data takes at least one row")
     if size in ("small", "large"):
         arguments = ["--size", size]
-    elif rows.isdigit():
+    elif rows.isdigit() and int(rows) > 0:
         arguments = ["--rows", rows]
     else:
-        raise Problem(f"data takes small, large or a number of rows, not {size}")
+        raise Problem(f"data takes small, large or a number of rows from 1, not {size}")
     build_workspace()
     run_binary("generate_demo_data", *arguments)
 

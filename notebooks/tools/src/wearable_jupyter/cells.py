@@ -80,11 +80,11 @@ def key(flags: str, arguments: list[str], manifest: str) -> str:
     return f"{flags}\n{' '.join(arguments)}\n{manifest}".rstrip("\n")
 
 
-def make_programs(directory: Path, cargo: Path, cell: str, module: str) -> Path:
+def make_programs(directory: Path, cargo: Path, cell: str, module: str) -> None:
     """Make the kernel's cargo, and a rustup that leads there, in `directory`.
 
     `cargo` is the real one, `cell` the file name of a compiled cell, and `module` the Python module
-    that links what is compiled into a kernel's directory. Returns the folder to put first on PATH.
+    that links what is compiled into a kernel's directory. They go to `bin`, for the PATH.
     """
     programs, known = directory / "bin", directory / "known"
     programs.mkdir(parents=True)
@@ -106,7 +106,6 @@ def make_programs(directory: Path, cargo: Path, cell: str, module: str) -> Path:
     for name, text in texts.items():
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
-    return programs
 
 
 def know(directory: Path, known_key: str, call: str, cell: Path) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import layout
-from .kernel import alive
+from .kernel import directories
 from .layout import Problem
 from .prepare import prerequisites, starts
 
@@ -91,8 +91,8 @@ def space() -> str:
 
 def leftovers() -> str:
     for waited in range(SECONDS_TO_TIDY + 1):
-        kernels = [d.name.split("-")[0] for d in layout.KERNELS.glob("*")]
-        running = sum(pid.isdigit() and alive(int(pid)) for pid in kernels)
+        kernels = directories()
+        running = sum(kernels.values())
         if running == len(kernels):
             return f"{running} running, nothing left of others"
         if waited < SECONDS_TO_TIDY:

@@ -112,8 +112,11 @@ def height(cell: NotebookNode) -> int:
 
 
 def apart(cell: NotebookNode) -> list[NotebookNode]:
-    """A code cell as two, its code and its output, if they don't fit on a slide together."""
-    if not cell.outputs or height(cell) <= SLIDE_LINES:
+    """A code cell as two, its code and its output, if they don't fit on a slide together.
+
+    One whose author assigned a slide stays whole.
+    """
+    if not cell.outputs or "slideshow" in cell.metadata or height(cell) <= SLIDE_LINES:
         return [cell]
     code, output = from_dict(cell), from_dict(cell)
     code.id, code.outputs = f"{cell.id}-code", []

@@ -45,11 +45,20 @@ def alive(pid: int) -> bool:
     return True
 
 
-def sweep() -> None:
-    """Delete directories whose kernel and companion were both killed before they could."""
+def directories() -> dict[Path, bool]:
+    """Every kernel's directory, and whether the kernel is alive."""
+    found = {}
     for directory in layout.KERNELS.glob("*"):
         pid = directory.name.split("-")[0]
-        if pid.isdigit() and not alive(int(pid)):
+        if pid.isdigit():
+            found[directory] = alive(int(pid))
+    return found
+
+
+def sweep() -> None:
+    """Delete directories whose kernel and companion were both killed before they could."""
+    for directory, running in directories().items():
+        if not running:
             shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -77,7 +86,7 @@ def make_directory() -> Path:
     for folder in (config, library, deps(project / "target")):
         folder.mkdir(parents=True)
     for file in deps(layout.TEMPLATE / "target").glob("libwearable_demo.*"):
-        link(file, library / file.name) or shutil.copy2(file, library)
+        link(file, library / file.name)
     cells.make_programs(directory, layout.cargo(), layout.shared_library("ctx"), __spec__.name)
     call = (layout.TEMPLATE / "call").read_text()
     for part, replacement in (
@@ -132,7 +141,7 @@ def link_compiled(directory: Path) -> None:
         # The library that the kernel runs with, should it have been edited since.
         for file in (directory / "library").iterdir():
             (deps(target) / file.name).unlink(missing_ok=True)
-            link(file, deps(target) / file.name) or shutil.copy2(file, deps(target))
+            link(file, deps(target) / file.name)
         (target / ".linked").touch()
     except OSError as error:
         raise not_written(error) from error
@@ -179,8 +188,8 @@ def remove(kernel: int, directory: Path) -> None:
         time.sleep(0.1)
 
 
-def prepare_directory() -> Path:
-    """Check what a kernel needs, bring the template up to date, and copy it.
+def prepare_directory(connection_file: str) -> Path:
+    """Check what a kernel needs, bring the template up to date, and make the kernel's directory.
 
     Raises `Problem`, also for a disk that is full.
     """
@@ -191,7 +200,9 @@ def prepare_directory() -> Path:
         sweep()
         build_template()
         analysis.make_home(layout.ANALYSIS_HOME, layout.cargo(), layout.cargo_home())
-        return make_directory()
+        directory = make_directory()
+        write_private(json.loads(Path(connection_file).read_text()), directory / CONNECTION)
+        return directory
     except OSError as error:
         for directory in layout.KERNELS.glob(f"{os.getpid()}-*"):
             shutil.rmtree(directory, ignore_errors=True)
@@ -212,7 +223,7 @@ def not_written(error: OSError) -> Problem:
 def main(connection_file: str) -> None:
     jupyter = os.getppid()
     try:
-        directory = prepare_directory()
+        directory = prepare_directory(connection_file)
     except Problem as problem:
         print(f"error: {problem}", file=sys.stderr, flush=True)
         from . import apology  # only now: it loads IPython
@@ -222,8 +233,6 @@ def main(connection_file: str) -> None:
 
     if os.getpgrp() != os.getpid():
         os.setpgrp()
-    private = directory / CONNECTION
-    write_private(json.loads(Path(connection_file).read_text()), private)
     companion = ("--accompany", str(os.getpid()), str(jupyter), directory, connection_file)
     subprocess.Popen(
         [sys.executable, "-m", __spec__.name, *companion],
@@ -239,7 +248,8 @@ def main(connection_file: str) -> None:
         # evcxr_jupyter would bring a stock installation that it finds there up to date.
         "JUPYTER_PATH": str(directory / "no-installation"),
     }
-    os.execve(layout.evcxr(), [str(layout.evcxr()), "--control_file", str(private)], environment)
+    command = (str(layout.evcxr()), "--control_file", str(directory / CONNECTION))
+    os.execve(command[0], command, environment)
 
 
 if __name__ == "__main__":

@@ -136,17 +136,18 @@ def link_tree(
                     link_tree(path, target, skip=skip, copy=copy)
                 continue
             target.unlink(missing_ok=True)
-            if copy(path) or not link(path, target):
+            if copy(path):
                 shutil.copy2(path, target)
+            else:
+                link(path, target)
 
 
-def link(source: Path, target: Path) -> bool:
-    """Make a hard link; False on another file system, or on one without links."""
+def link(source: Path, target: Path) -> None:
+    """Make a hard link, or a copy on another file system and on one without links."""
     try:
         os.link(source, target)
     except OSError:
-        return False
-    return True
+        shutil.copy2(source, target)
 
 
 def is_note(path: Path) -> bool:

@@ -34,16 +34,18 @@ def address(connection: dict, channel: str) -> str:
     )
 
 
-def parts(message: list[bytes]) -> tuple[str, dict, dict]:
-    """A message's type, the header of its request, and its content."""
-    _, header, parent, _, content = message[message.index(DELIMITER) + 1 :][:5]
-    return json.loads(header)["msg_type"], json.loads(parent), json.loads(content)
+def described(message: list[bytes]) -> tuple[str, str | None]:
+    """A message's type, and the id of the request that it belongs to."""
+    header, parent = message[message.index(DELIMITER) + 2 :][:2]
+    return json.loads(header)["msg_type"], json.loads(parent).get("msg_id")
 
 
 def says_idle(message: list[bytes]) -> bool:
     """Whether a message on iopub says that a request is done."""
-    kind, _, content = parts(message)
-    return kind == "status" and content.get("execution_state") == "idle"
+    if described(message)[0] != "status":
+        return False  # its content, which may be a chart's, need not be read
+    content = message[message.index(DELIMITER) + 5]
+    return json.loads(content).get("execution_state") == "idle"
 
 
 class Relay:
@@ -106,13 +108,13 @@ class Relay:
         if not says_idle(message):
             publish(message)
             return
-        request, following = parts(message)[1].get("msg_id"), None
+        (_, request), following = described(message), None
         # A thread that a cell has left behind may print without end.
         deadline = time.monotonic() + 10 * LATE_MS / 1000
         while following is None and time.monotonic() < deadline and iopub.poll(LATE_MS):
             following = iopub.recv_multipart()
-            kind, parent, _ = parts(following)
-            if kind != "status" and parent.get("msg_id") == request:
+            kind, of = described(following)
+            if kind != "status" and of == request:
                 publish(following)
                 following = None
         publish(message)

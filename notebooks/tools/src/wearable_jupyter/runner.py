@@ -130,12 +130,14 @@ def on_stderr(text: str) -> str:
 class StrictClient(NotebookClient):
     """nbclient, with the rules above."""
 
-    def __init__(self, nb: NotebookNode, **options) -> None:
+    def __init__(
+        self, nb: NotebookNode, progress: Callable[[str], None] = lambda cell: None, **options
+    ) -> None:
         super().__init__(nb, coalesce_streams=True, iopub_timeout=FLUSH_SECONDS, **options)
         self._cells: dict[str, tuple[NotebookNode, int]] = {}
         self.seconds: dict[int, float] = {}
         self.group: int | None = None
-        self.progress: Callable[[str], None] = lambda cell: None
+        self.progress = progress
         self.on_cell_execute = self._started
         self.on_cell_executed = self._ended
 
@@ -250,12 +252,12 @@ def run(
             result.cells += 1
     client = StrictClient(
         notebook,
+        progress,
         timeout_func=lambda cell: cell.metadata.get("limit_seconds", cell_seconds),
         startup_timeout=STARTUP_SECONDS,
         resources={"metadata": {"path": str(working_directory or path.parent)}},
         shutdown_kernel="immediate",
     )
-    client.progress = progress
     start = time.monotonic()
     with tempfile.TemporaryFile("w+") as log:
         try:
