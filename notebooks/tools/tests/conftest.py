@@ -1,6 +1,8 @@
 """Fixtures: what `./justw setup` makes, and notebooks made on the spot."""
 
 import os
+import re
+import sys
 import time
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import nbformat
 import psutil
 import pytest
 
-from wearable_jupyter import layout, normalise, prepare, runner
+from wearable_jupyter import browser, layout, normalise, prepare, runner
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,15 +35,41 @@ def notebook(tmp_path):
     return write
 
 
+@pytest.fixture(scope="session")
+def chromium():
+    """For tests with a browser: skipped with a hint where there is none, and failed in CI."""
+    try:
+        browser.chromium()
+    except layout.Problem as problem:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(problem))
+
+
+@pytest.fixture
+def assert_tooltip():
+    """A point of the walkthrough's scatter says occupation, gender and both values."""
+
+    def check(scatter) -> None:
+        scatter.locator(".scatterlayer .point").first.hover(force=True)
+        tooltip = scatter.locator(".hoverlayer .hovertext")
+        tooltip.wait_for()
+        assert re.search(
+            r"\w+, (Female|Male|Non-binary)sleep_efficiency: [\d.]+night_mean_sdnn: [\d.]+",
+            tooltip.text_content(),
+        )
+
+    return check
+
+
 def kernel_processes() -> list[psutil.Process]:
-    """Processes that run in, or belong to, a directory of a kernel of this clone."""
+    """Processes of this clone's kernels: what runs in their directories, and who cares for it."""
+    carers = tuple(f"wearable_jupyter.{module}" for module in ("kernel", "companion", "spare"))
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid == os.getpid():
-                continue
-            environment = process.environ().get("EVCXR_TMPDIR", "")
-            if environment.startswith(str(layout.KERNELS)):
+            command = process.cmdline()
+            ours = command[:1] == [sys.executable] and any(part in carers for part in command)
+            directory = process.environ().get("EVCXR_TMPDIR", "")
+            if ours or directory.startswith(str(layout.KERNELS)):
                 found.append(process)
         except psutil.Error:
             continue

@@ -2,11 +2,10 @@
 
 import re
 
-import browser
 import nbformat
 import pytest
 
-from wearable_jupyter import charts, html, layout
+from wearable_jupyter import browser, charts, html, layout
 
 SCHEMES = ("light", "dark")
 
@@ -52,7 +51,7 @@ def test_one_file_that_loads_nothing(pages, form):
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_the_document_in_a_browser(pages, scheme):
+def test_the_document_in_a_browser(pages, scheme, chromium, assert_tooltip):
     with browser.opened(offline=True, color_scheme=scheme) as tab:
         page = tab.page
         page.goto(pages["document"].as_uri())
@@ -69,7 +68,7 @@ def test_the_document_in_a_browser(pages, scheme):
 
         # Hovering shows the tooltip, clicking the legend hides a trace, and dragging zooms.
         scatter.scroll_into_view_if_needed()
-        browser.assert_tooltip(scatter)
+        assert_tooltip(scatter)
         ranges = "document.querySelectorAll('.js-plotly-plot')[1].layout.xaxis.range[1]"
         before = page.evaluate(ranges)
         box = scatter.locator(".draglayer .nsewdrag").bounding_box()
@@ -108,7 +107,7 @@ def test_the_document_in_a_browser(pages, scheme):
         assert len(tab.requests) == 1
 
 
-def test_a_reader_without_eyes_or_scripts_gets_the_charts(pages, executed):
+def test_a_reader_without_eyes_or_scripts_gets_the_charts(pages, executed, chromium):
     with browser.opened(offline=True, java_script_enabled=False) as tab:
         tab.page.goto(pages["document"].as_uri())
         figures = tab.page.locator("figure.chart").all()
@@ -124,7 +123,7 @@ def test_a_reader_without_eyes_or_scripts_gets_the_charts(pages, executed):
         assert output.data["image/png"] and output.metadata["image/png"]["alt"], cell.id
 
 
-def test_without_code_there_is_none(pages):
+def test_without_code_there_is_none(pages, chromium):
     with browser.opened(offline=True) as tab:
         for form in ("no-code", "slides-no-code"):
             tab.page.goto(pages[form].as_uri())
@@ -133,7 +132,7 @@ def test_without_code_there_is_none(pages):
             assert tab.page.locator("table").count() >= 4
 
 
-def test_printed_it_is_light_and_has_its_charts(pages, tmp_path):
+def test_printed_it_is_light_and_has_its_charts(pages, tmp_path, chromium):
     with browser.opened(offline=True, color_scheme="dark") as tab:
         page = tab.page
         page.goto(pages["document"].as_uri())
@@ -154,7 +153,7 @@ def test_printed_it_is_light_and_has_its_charts(pages, tmp_path):
     assert (tmp_path / "page.pdf").stat().st_size > 100_000
 
 
-def test_slides_turn_and_draw_their_charts(pages):
+def test_slides_turn_and_draw_their_charts(pages, chromium):
     with browser.opened(offline=True, viewport={"width": 1280, "height": 720}) as tab:
         page = tab.page
         page.goto(pages["slides"].as_uri())

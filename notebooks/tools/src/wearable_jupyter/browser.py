@@ -1,16 +1,15 @@
-"""A browser for tests: the system's Chromium, which reaches nothing but this machine."""
+"""The system's Chromium, for tests and benchmarks; it reaches nothing but this machine."""
 
-import os
-import re
 import shutil
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-import pytest
 from playwright.sync_api import sync_playwright
 
+from .layout import Problem
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-HINT = "There is no Chromium for this test. Debian and Ubuntu: sudo apt install chromium"
+HINT = "There is no Chromium. Debian and Ubuntu: sudo apt install chromium"
 SWITCHES = (
     "--disable-gpu",
     "--disable-background-networking",
@@ -20,10 +19,10 @@ SWITCHES = (
 
 
 def chromium() -> str:
-    """Chromium's path. Without one the test is skipped with a hint, and fails in CI."""
+    """Chromium's path. Raises `Problem` if there is none."""
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(HINT)
+        raise Problem(HINT)
     return path
 
 
@@ -63,14 +62,3 @@ def opened(**options):
             yield Page(browser.new_context(**options))
         finally:
             browser.close()
-
-
-def assert_tooltip(scatter) -> None:
-    """A point of the walkthrough's scatter says occupation, gender and both values."""
-    scatter.locator(".scatterlayer .point").first.hover(force=True)
-    tooltip = scatter.locator(".hoverlayer .hovertext")
-    tooltip.wait_for()
-    assert re.search(
-        r"\w+, (Female|Male|Non-binary)sleep_efficiency: [\d.]+night_mean_sdnn: [\d.]+",
-        tooltip.text_content(),
-    )
