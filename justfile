@@ -20,7 +20,7 @@ test *options: _environment
 # Open JupyterLab on the walkthrough
 [no-exit-message]
 lab *options: _environment
-    {{ tools }} lab {{ options }}
+    {{ tools }}.lab {{ options }}
 
 # Write notebooks as HTML for a room without a network; --no-code, --slides
 [no-exit-message]
@@ -47,7 +47,7 @@ setup: _environment
 doctor: _environment
     {{ tools }} doctor
 
-# Measure, beside the same in Python: `bench kernel` or `bench queries`, a few minutes each
+# Measure, beside the same in Python: `bench kernel`, `bench lab` or `bench queries`, a few minutes each
 [no-exit-message]
 bench what="kernel" *options: _environment
     {{ tools }} bench {{ what }} {{ options }}

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from wearable_jupyter import browser
+from wearable_jupyter import browser, directories
 from wearable_jupyter.lab_driver import KERNEL, PANEL, SCREENSHOTS, Lab, served, stream
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -39,6 +39,9 @@ def test_the_walkthrough_in_jupyterlab(tmp_path, chromium, assert_tooltip):
         page.wait_for_function(f"() => {PANEL}.content.widgets.some(w => w.model.id === 'write')")
         lab.wait_until_idle()
         page.screenshot(path=SCREENSHOTS / "top.png")
+        # It is the one that was warmed up meanwhile.
+        (kernel,) = directories.found()
+        assert directories.is_warm(kernel) and not directories.is_spare(kernel)
 
         lab.menu("Run", "Run All Cells")
         lines = lab.wait_until_run()

@@ -6,11 +6,13 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
+import psutil
 import pytest
 from jupyter_client.manager import start_new_kernel
 
-from wearable_jupyter import kernel, layout
+from wearable_jupyter import companion, directories, layout
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -116,16 +118,45 @@ def test_a_server_that_is_killed_takes_its_kernels_along(tmp_path):
     server.wait()
 
 
-def test_a_kernel_and_its_companion_killed_together_leave_what_the_next_kernel_deletes():
+def test_all_processes_of_a_kernel_killed_together_leave_what_the_next_kernel_deletes():
     dead = subprocess.Popen(["true"])
     dead.wait()
     directory = layout.KERNELS / f"{dead.pid}-1"
     (directory / "project").mkdir(parents=True)
     mine = layout.KERNELS / f"{os.getpid()}-1"
     mine.mkdir()
-    kernel.sweep()
+    directories.sweep()
     assert not directory.exists() and mine.exists()
     mine.rmdir()
+
+
+def test_a_companion_that_is_killed_ends_its_kernel(started):
+    """Nobody carries messages any more: Jupyter must notice, and evcxr must not stay."""
+    manager, client = started()
+    client.execute(BUSY)
+    time.sleep(1)
+    (directory,) = directories.of(manager.provisioner.pid)
+    evcxr = psutil.Process(directories.evcxr(directory))
+    evcxr.parent().kill()
+    deadline = time.monotonic() + 10
+    while (manager.is_alive() or evcxr.is_running()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not manager.is_alive() and not evcxr.is_running()
+
+
+def test_what_a_killed_spare_kernel_leaves_running_is_ended_by_the_next_kernel():
+    """A spare kernel has no launcher yet that would see its companion go."""
+    made = subprocess.Popen(
+        [sys.executable, "-c", "from wearable_jupyter import directories as d; print(d.make())"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    directory = Path(made.communicate()[0].strip())
+    orphan = companion.start_evcxr(directory)
+    time.sleep(1)
+    directories.sweep()
+    assert orphan.wait(10) == -signal.SIGKILL
+    assert not directory.exists()
 
 
 def test_a_full_disk_is_told_and_leaves_no_half_directory(monkeypatch):
@@ -133,23 +164,23 @@ def test_a_full_disk_is_told_and_leaves_no_half_directory(monkeypatch):
         (directory / "bin").mkdir(parents=True)
         raise OSError(28, "No space left on device", str(directory))
 
-    monkeypatch.setattr(kernel.cells, "make_programs", full)
+    monkeypatch.setattr(directories.cells, "make_programs", full)
     with pytest.raises(layout.Problem, match=r"No space left on device.*Free some space"):
-        kernel.prepare_directory("connection.json")
-    assert not list(layout.KERNELS.glob(f"{os.getpid()}-*"))
+        directories.make()
+    assert not directories.of(os.getpid())
 
 
 @pytest.mark.parametrize(
     "error",
     [
         OSError(28, "No space left on device", "here"),
-        kernel.shutil.Error([("a", "b", "[Errno 28] No space left on device: 'here'")]),
+        directories.shutil.Error([("a", "b", "[Errno 28] No space left on device: 'here'")]),
     ],
 )
 def test_a_disk_that_fills_up_in_the_middle_of_a_session_is_told(monkeypatch, tmp_path, error):
     def full(*_, **__):
         raise error
 
-    monkeypatch.setattr(kernel, "link_tree", full)
+    monkeypatch.setattr(directories, "link_tree", full)
     with pytest.raises(layout.Problem, match=r"No space left on device.*Free some space"):
-        kernel.link_compiled(tmp_path)
+        directories.link_compiled(tmp_path)

@@ -210,21 +210,6 @@ def test(arguments: list[str]) -> int:
     return subprocess.run(command, cwd=layout.NOTEBOOKS / "tools").returncode
 
 
-def lab(arguments: list[str]) -> int:
-    """JupyterLab on the walkthrough."""
-    prepare()
-    command = [Path(sys.executable).parent / "jupyter", "lab", *arguments]
-    # Root may only start Jupyter with this said; in a container there often is no other user.
-    command += ["--allow-root"] if os.geteuid() == 0 else []
-    # As the default page, so that the address in the terminal leads there too.
-    command += [
-        f"--ServerApp.root_dir={layout.ROOT}",
-        "--LabApp.default_url=/lab/tree/notebooks/02a_lazy_join.ipynb",
-    ]
-    os.chdir(layout.ROOT)
-    os.execv(command[0], [str(part) for part in command])
-
-
 def main() -> int:
     # No abbreviations: `--upd` must not overwrite what is expected.
     new_parser = partial(argparse.ArgumentParser, allow_abbrev=False)
@@ -251,14 +236,13 @@ def main() -> int:
     )
     commands.add_parser("doctor", help="say what is ready and what is not")
     bench_parser = commands.add_parser("bench", help="measure")
-    bench_parser.add_argument("what", choices=["kernel", "queries"])
+    bench_parser.add_argument("what", choices=["kernel", "lab", "queries"])
     bench_parser.add_argument("--rounds", type=int)
     commands.add_parser("fmt", help="format everything")
     commands.add_parser("lint", help="check formats and lints")
     commands.add_parser("test", help="run all tests", add_help=False)
-    commands.add_parser("lab", help="start JupyterLab", add_help=False)
     options, rest = parser.parse_known_args()
-    if rest and options.command not in ("lab", "test"):
+    if rest and options.command != "test":
         parser.error(f"unknown arguments: {' '.join(rest)}")
     try:
         match options.command:
@@ -276,9 +260,9 @@ def main() -> int:
             case "data":
                 data(options.size)
             case "bench":
-                from . import bench  # psutil is for development only
+                from . import bench  # what it measures with is for development only
 
-                measured = bench.kernel if options.what == "kernel" else bench.queries
+                measured = getattr(bench, options.what)
                 measured(*([options.rounds] if options.rounds else []))
             case "doctor":
                 return doctor.report()
@@ -289,8 +273,6 @@ def main() -> int:
                 lint()
             case "test":
                 return test(rest)
-            case "lab":
-                return lab(rest)
     except Problem as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 1

@@ -17,7 +17,7 @@ import psutil
 from jupyter_client.manager import start_new_kernel
 from nbclient import NotebookClient
 
-from . import layout, runner
+from . import directories, layout, runner
 from .normalise import KERNELSPEC
 from .prepare import prepare, run_binary
 
@@ -71,8 +71,8 @@ class Stopwatch(runner.StrictClient):
         self.overhead[cell_index] = max(self.seconds[cell_index] - query, 0.0)
 
     def _child_cpu(self) -> float:
-        kernel = psutil.Process(self.km.provisioner.pid)
-        for child in kernel.children():
+        (directory,) = directories.of(self.km.provisioner.pid)
+        for child in psutil.Process(directories.evcxr(directory)).children():
             if child.name().startswith("evcxr"):
                 times = child.cpu_times()
                 return times.user + times.system

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import layout
-from .kernel import directories
+from . import directories, layout
 from .layout import Problem
 from .prepare import prerequisites, starts
 
@@ -91,10 +90,12 @@ def space() -> str:
 
 def leftovers() -> str:
     for waited in range(SECONDS_TO_TIDY + 1):
-        kernels = directories()
+        kernels = directories.found()
         running = sum(kernels.values())
         if running == len(kernels):
-            return f"{running} running, nothing left of others"
+            spares = sum(map(directories.is_spare, kernels))
+            said = f"{running - spares} running, nothing left of others"
+            return f"{said}; a spare one waits" if spares else said
         if waited < SECONDS_TO_TIDY:
             time.sleep(1)
     dead = len(kernels) - running

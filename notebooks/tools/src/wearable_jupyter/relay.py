@@ -7,8 +7,12 @@ nobody waits for any more.
 
 evcxr also says that it is idle when a cell has ended, which may be a moment before the cell's last
 lines have left it; and JupyterLab drops what comes after. Such a line is let go first.
+
+Messages are signed, by Jupyter with a key that evcxr was not started with: the kernel may have been
+a spare one. So the relay checks each signature and signs anew.
 """
 
+import hmac
 import json
 import time
 
@@ -40,12 +44,32 @@ def described(message: list[bytes]) -> tuple[str, str | None]:
     return json.loads(header)["msg_type"], json.loads(parent).get("msg_id")
 
 
-def says_idle(message: list[bytes]) -> bool:
-    """Whether a message on iopub says that a request is done."""
+def state(message: list[bytes]) -> str | None:
+    """What a message on iopub says that the kernel is, busy or idle, if it says that."""
     if described(message)[0] != "status":
-        return False  # its content, which may be a chart's, need not be read
+        return None  # its content, which may be a chart's, need not be read
     content = message[message.index(DELIMITER) + 5]
-    return json.loads(content).get("execution_state") == "idle"
+    return json.loads(content).get("execution_state")
+
+
+def signature(connection: dict, message: list[bytes], delimiter: int) -> bytes:
+    """What a message is signed with, by a connection file's key; nothing without one."""
+    if not connection["key"]:
+        return b""
+    digest = connection["signature_scheme"].removeprefix("hmac-")
+    signed = b"".join(message[delimiter + 2 : delimiter + 6])
+    return hmac.new(connection["key"].encode(), signed, digest).hexdigest().encode()
+
+
+def resigned(message: list[bytes], sender: dict, receiver: dict) -> list[bytes] | None:
+    """A message signed for its receiver; None if its sender did not sign it rightly."""
+    delimiter = message.index(DELIMITER) if DELIMITER in message else len(message)
+    if len(message) < delimiter + 6:
+        return None
+    if not hmac.compare_digest(message[delimiter + 1], signature(sender, message, delimiter)):
+        return None
+    signed = signature(receiver, message, delimiter)
+    return [*message[: delimiter + 1], signed, *message[delimiter + 2 :]]
 
 
 class Relay:
@@ -55,7 +79,9 @@ class Relay:
     """
 
     def __init__(self, connection: dict, private: dict) -> None:
+        self.connection, self.private = connection, private
         self.context = zmq.Context()
+        self.busy, self.since = True, time.monotonic()  # until it answers
         self.poller = zmq.Poller()
         self.front: dict[str, zmq.Socket] = {}
         self.back: dict[str, zmq.Socket] = {}
@@ -94,32 +120,52 @@ class Relay:
         ready = dict(self.poller.poll(1000 * seconds))
         for channel in REQUESTS:
             front, back = self.front[channel], self.back[channel]
-            if front in ready:
-                back.send_multipart(front.recv_multipart())
-            if back in ready:
-                front.send_multipart(back.recv_multipart())
+            for source, target, *ends in (
+                (front, back, self.connection, self.private),
+                (back, front, self.private, self.connection),
+            ):
+                if source in ready:
+                    message = source.recv_multipart()
+                    # A heartbeat is no message: it comes back as it is.
+                    passed = message if channel == "hb" else resigned(message, *ends)
+                    if passed is not None:
+                        target.send_multipart(passed)
         if self.back["iopub"] in ready:
-            self._publish(self.back["iopub"].recv_multipart())
+            self._publish(self._heard())
         return any(sock in ready for sock in (*self.front.values(), *self.back.values()))
 
-    def _publish(self, message: list[bytes]) -> None:
+    def quiet_seconds(self) -> float:
+        """How long nothing has run."""
+        return 0.0 if self.busy else time.monotonic() - self.since
+
+    def _heard(self) -> list[bytes] | None:
+        """The next message on iopub, signed for Jupyter; None if evcxr did not sign it."""
+        return resigned(self.back["iopub"].recv_multipart(), self.private, self.connection)
+
+    def _publish(self, message: list[bytes] | None) -> None:
         """Pass on a message of evcxr's, and before one that says idle, what comes just late."""
-        publish, iopub = self.front["iopub"].send_multipart, self.back["iopub"]
-        if not says_idle(message):
+        if message is None:
+            return
+        publish, says = self.front["iopub"].send_multipart, state(message)
+        if says is not None:
+            self.busy, self.since = says != "idle", time.monotonic()
+        if says != "idle":
             publish(message)
             return
         (_, request), following = described(message), None
         # A thread that a cell has left behind may print without end.
         deadline = time.monotonic() + 10 * LATE_MS / 1000
-        while following is None and time.monotonic() < deadline and iopub.poll(LATE_MS):
-            following = iopub.recv_multipart()
-            kind, of = described(following)
-            if kind != "status" and of == request:
-                publish(following)
-                following = None
+        while following is None and time.monotonic() < deadline:
+            if not self.back["iopub"].poll(LATE_MS):
+                break
+            following = self._heard()
+            if following is not None:
+                kind, of = described(following)
+                if kind != "status" and of == request:
+                    publish(following)
+                    following = None
         publish(message)
-        if following is not None:
-            self._publish(following)
+        self._publish(following)
 
     def close(self) -> None:
         """Pass on evcxr's last words and free the ports, without waiting for who should hear."""

@@ -35,6 +35,7 @@ from nbclient.exceptions import (
 )
 from nbformat import NotebookNode
 
+from . import directories
 from .charts import MIME as CHART
 
 # Stderr travels beside the reply. This long after a cell is done, what came is taken as its own;
@@ -295,12 +296,16 @@ def is_current(path: Path, executed: Path, newest_source: float) -> bool:
 
 
 def end_group(group: int | None) -> None:
-    """End what is left of a kernel's process group, and wait until it is gone."""
+    """End what is left of a kernel's process group, and wait until all of the kernel is gone."""
     deadline = time.monotonic() + 10
-    with suppress(ProcessLookupError, PermissionError):
-        while group is not None and time.monotonic() < deadline:
+    while group is not None and time.monotonic() < deadline:
+        try:
             os.killpg(group, signal.SIGKILL)
-            # A dead kernel stays in its group until its exit status is taken.
-            with suppress(ChildProcessError):
-                os.waitpid(-group, os.WNOHANG)
-            time.sleep(0.01)
+        except (ProcessLookupError, PermissionError):
+            # The kernel's companion has seen it, and removes the rest.
+            if not directories.of(group):
+                return
+        # A dead kernel stays in its group until its exit status is taken.
+        with suppress(ChildProcessError):
+            os.waitpid(-group, os.WNOHANG)
+        time.sleep(0.01)

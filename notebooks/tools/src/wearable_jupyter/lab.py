@@ -1,0 +1,40 @@
+"""Start JupyterLab on the walkthrough: python -m wearable_jupyter.lab OPTION…
+
+The options are JupyterLab's. A module of its own, so that it loads no more than it needs.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from . import layout, spare
+from .layout import Problem
+from .prepare import prepare
+
+
+def main(options: list[str]) -> None:
+    """Become JupyterLab's server, with a spare kernel under way."""
+    prepare()
+    command = [Path(sys.executable).parent / "jupyter-lab", *options]
+    # Root may only start Jupyter with this said; in a container there often is no other user.
+    command += ["--allow-root"] if os.geteuid() == 0 else []
+    # As the default page, so that the address in the terminal leads there too.
+    command += [
+        f"--ServerApp.root_dir={layout.ROOT}",
+        "--LabApp.default_url=/lab/tree/notebooks/02a_lazy_join.ipynb",
+    ]
+    os.chdir(layout.ROOT)
+    os.environ.setdefault(spare.VARIABLE, "1")
+    if spare.wanted():
+        spare.start(os.getpid())  # which is the server's from the next line on
+    os.execv(command[0], [str(part) for part in command])
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except Problem as problem:
+        sys.exit(f"error: {problem}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
