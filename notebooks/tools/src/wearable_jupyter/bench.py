@@ -17,7 +17,7 @@ import psutil
 from jupyter_client.manager import start_new_kernel
 from nbclient import NotebookClient
 
-from . import directories, layout, runner
+from . import browser, directories, lab_driver, layout, runner
 from .normalise import KERNELSPEC
 from .prepare import prepare, run_binary
 
@@ -134,6 +134,63 @@ def kernel(rounds: int = 3) -> None:
             Row("overhead of a cell, worst", statistics.median(worst)),
         ]
     )
+
+
+# For a spare kernel to be there and warm again, while somebody reads.
+READING_SECONDS = 30
+
+
+def lab(rounds: int = 3) -> None:
+    """Measure `rounds` times, alternating, what somebody waits for in JupyterLab, in Chromium.
+
+    The first polars cells are run as soon as there is a kernel for them, and again after Restart.
+    Browser and server share the processor with the kernel, as on a laptop.
+    """
+    prepare()
+    layout.TARGET.mkdir(exist_ok=True)
+    seconds: dict[str, list[list[float]]] = {"Rust": [], "Python": []}
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=layout.TARGET) as scratch:
+        empty = Path(scratch) / "python.ipynb"
+        nbformat.write(made(PYTHON_KERNELSPEC, []), empty)
+        for turn in range(rounds):
+            print(f"round {turn + 1} of {rounds}", flush=True)
+            walkthrough = layout.NOTEBOOKS / lab_driver.NAME
+            seconds["Rust"].append(waited(Path(scratch), walkthrough, RUST_FIRST))
+            seconds["Python"].append(waited(Path(scratch), empty, PYTHON_FIRST))
+    rust, python = (map(statistics.median, zip(*each, strict=True)) for each in seconds.values())
+    what = ("JupyterLab, to polars result", "kernel, to polars result", "Restart, to polars result")
+    show([Row(*each) for each in zip(what, rust, python, strict=True)])
+
+
+def waited(scratch: Path, notebook: Path, sources: list[str]) -> list[float]:
+    """Seconds to the result of these cells, from `./justw lab`, the kernel's launch, Restart."""
+    begun, launched = time.monotonic(), []
+    with (
+        lab_driver.served(scratch) as address,
+        browser.opened(viewport={"width": 1400, "height": 900}) as tab,
+    ):
+        tab.page.on(
+            "request",
+            lambda request: (
+                request.method == "POST"
+                and "/api/sessions" in request.url
+                and launched.append(time.monotonic())
+            ),
+        )
+        walkthrough = f"notebooks/{lab_driver.NAME}"
+        tab.page.goto(address.replace(walkthrough, str(notebook.relative_to(layout.ROOT))))
+        driven = lab_driver.Lab(tab.page)
+        driven.wait_until_kernel()
+        driven.set_cells(sources)
+        driven.menu("Run", "Run All Cells")
+        driven.wait_until_run()
+        first = time.monotonic()
+        time.sleep(READING_SECONDS)
+        driven.forget_counts()
+        restarted = time.monotonic()
+        driven.restart("Restart Kernel and Run All Cells…")
+        driven.wait_until_run()
+        return [first - begun, first - launched[0], time.monotonic() - restarted]
 
 
 RUST_QUERIES = """\
