@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from wearable_jupyter import browser, directories
+from wearable_jupyter import browser, directories, spare
 from wearable_jupyter.lab_driver import KERNEL, PANEL, SCREENSHOTS, Lab, served, stream
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -30,7 +30,7 @@ def assert_charts(lab: Lab) -> None:
 def test_the_walkthrough_in_jupyterlab(tmp_path, chromium, assert_tooltip):
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     with (
-        served(tmp_path) as address,
+        served(tmp_path, **{spare.VARIABLE: "1"}) as address,
         browser.opened(viewport={"width": 1400, "height": 900}) as tab,
     ):
         page, lab = tab.page, Lab(tab.page)

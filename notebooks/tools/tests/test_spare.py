@@ -7,6 +7,7 @@ import sys
 import textwrap
 import time
 
+import psutil
 import pytest
 from jupyter_client.manager import start_new_kernel
 
@@ -22,12 +23,19 @@ def spares() -> set:
     return {path for path in directories.found() if directories.is_spare(path)}
 
 
+@pytest.fixture(autouse=True)
+def nobody_elses():
+    """A clone has one spare kernel, and the tests must not take, or end, that of its user."""
+    if spares():
+        pytest.skip("JupyterLab runs in this clone, with a spare kernel: stop it first")
+
+
 def wait_for_spare():
     """The spare kernel's directory, when there is one whose evcxr runs."""
     deadline = time.monotonic() + companion.QUIET_SECONDS + 30
     while time.monotonic() < deadline:
         for directory in spares():
-            if directories.evcxr(directory):
+            if spare.mark_of(directory):
                 return directory
         time.sleep(0.1)
     pytest.fail("there is no spare kernel")
@@ -43,11 +51,11 @@ def results(client, code: str) -> list[dict]:
 @pytest.fixture
 def started(monkeypatch):
     """Kernels to start in the test, as `./justw lab` does; they and a spare one end after it."""
-    monkeypatch.setenv(spare.VARIABLE, "1")
+    monkeypatch.setenv(spare.VARIABLE, str(os.getpid()))
     kernels = []
 
-    def start(directory=layout.NOTEBOOKS, wanted="1"):
-        environment = os.environ | {spare.VARIABLE: wanted}
+    def start(directory=layout.NOTEBOOKS, wanted=True):
+        environment = os.environ | ({} if wanted else {spare.VARIABLE: "0"})
         kernels.append(start_new_kernel(kernel_name="rust", cwd=str(directory), env=environment))
         return kernels[-1]
 
@@ -67,7 +75,7 @@ def test_a_spare_kernel_is_as_a_new_one_and_the_next_takes_its_place(started):
     # It is the kernel of the launcher, which has none of its own.
     assert directories.of(manager.provisioner.pid) == []
 
-    new, client_of_new = started(wanted="0")
+    new, client_of_new = started(wanted=False)
     assert directories.of(new.provisioner.pid)
     for code in ("1 + 1", ":vars"):
         assert results(client, code) == results(client_of_new, code) != []
@@ -85,16 +93,28 @@ def test_a_spare_kernel_is_as_a_new_one_and_the_next_takes_its_place(started):
     assert bench.printed(client, f'{LOAD}\nprintln!("{{}}", col("x"));') == 'col("x")\n'
 
 
-def test_there_is_one_spare_kernel_at_most(started):
+def test_there_is_one_spare_kernel_at_most_and_it_is_nobody_elses(started, monkeypatch):
     for _ in range(3):
         spare.start(os.getpid())
     first = wait_for_spare()
     time.sleep(2)
     assert spares() == {first}
-    # Nobody else's: of another working directory, or of another server.
-    assert spare.take(os.getppid()) is None
-    manager, _ = started(layout.ROOT, wanted="0")
+    # Of another working directory, or of another server.
+    manager, _ = started(layout.ROOT, wanted=False)
     assert directories.of(manager.provisioner.pid) and spares() == {first}
+    monkeypatch.chdir(layout.NOTEBOOKS)
+    assert spare.take(companion.Claim(os.getpid(), os.getppid(), "connection.json")) is None
+    assert spares() == {first}
+
+
+def test_a_spare_kernel_that_is_taken_by_a_launcher_that_is_killed_does_not_stay():
+    spare.start(os.getpid())
+    directory = wait_for_spare()
+    (directory / directories.SPARE).unlink()
+    deadline = time.monotonic() + companion.CLAIM_SECONDS + 10
+    while directory.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not directory.exists()
 
 
 def test_an_edit_of_the_library_ends_the_spare_kernel(started):
@@ -104,7 +124,7 @@ def test_an_edit_of_the_library_ends_the_spare_kernel(started):
     before = wait_for_spare()
     try:
         source.write_text(f"{committed}\n/// For a test.\npub fn edited() -> u32 {{ 7 }}\n")
-        manager, client = started(wanted="0")
+        manager, client = started(wanted=False)
         assert directories.of(manager.provisioner.pid) and spares() == set()
         bench.printed(client, LOAD)
         assert bench.printed(client, 'println!("{}", wearable_demo::edited());') == "7\n"
@@ -126,12 +146,27 @@ def test_a_server_that_is_killed_takes_its_spare_kernel_along():
     server.wait()
 
 
-def test_without_a_lab_there_is_no_spare_kernel(monkeypatch):
-    monkeypatch.delenv(spare.VARIABLE, raising=False)
-    assert not spare.wanted()
-    for value, wanted in (("0", False), ("1", True)):
-        monkeypatch.setenv(spare.VARIABLE, value)
-        assert spare.wanted() is wanted
+def test_what_a_killed_spare_kernel_leaves_running_is_ended_by_the_next_kernel():
+    """Nobody else watches it: it has no launcher yet, and its server does not know of it."""
+    spare.start(os.getpid())
+    directory = wait_for_spare()
+    evcxr = psutil.Process(directories.evcxr(directory))
+    os.kill(directories.maker(directory), signal.SIGKILL)
+    time.sleep(1)
+    assert evcxr.is_running() and directory.exists()
+    directories.sweep()
+    evcxr.wait(10)
+    assert not directory.exists()
+
+
+def test_whose_spare_kernels_are_made(monkeypatch):
+    monkeypatch.setenv(spare.VARIABLE, "0")
+    assert not spare.want(7) and not spare.wanted(7)
+    monkeypatch.delenv(spare.VARIABLE)
+    assert not spare.wanted(7)
+    assert spare.want(7) and spare.wanted(7)
+    # What is run headless in a terminal of JupyterLab's inherits the variable.
+    assert not spare.wanted(8)
 
 
 def test_where_memory_is_short_there_is_no_spare_kernel(monkeypatch):

@@ -6,13 +6,12 @@ import subprocess
 import sys
 import textwrap
 import time
-from pathlib import Path
 
 import psutil
 import pytest
 from jupyter_client.manager import start_new_kernel
 
-from wearable_jupyter import companion, directories, layout
+from wearable_jupyter import directories, layout
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -99,13 +98,14 @@ def test_a_runner_that_is_killed_takes_its_kernel_along(notebook):
     runner.wait()
 
 
-def test_a_server_that_is_killed_takes_its_kernels_along(tmp_path):
-    """JupyterLab's server, killed without a word while a cell runs."""
+@pytest.mark.parametrize("cell", [BUSY, 'loop { println!("x"); }'])
+def test_a_server_that_is_killed_takes_its_kernels_along(cell):
+    """JupyterLab's server, killed without a word while a cell runs, or prints without end."""
     script = textwrap.dedent(f"""
         import sys, time
         from jupyter_client.manager import start_new_kernel
         manager, client = start_new_kernel(kernel_name="rust", cwd={str(layout.NOTEBOOKS)!r})
-        client.execute({BUSY!r})
+        client.execute({cell!r})
         time.sleep(1)
         print("busy", flush=True)
         time.sleep(600)
@@ -142,21 +142,6 @@ def test_a_companion_that_is_killed_ends_its_kernel(started):
     while (manager.is_alive() or evcxr.is_running()) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not manager.is_alive() and not evcxr.is_running()
-
-
-def test_what_a_killed_spare_kernel_leaves_running_is_ended_by_the_next_kernel():
-    """A spare kernel has no launcher yet that would see its companion go."""
-    made = subprocess.Popen(
-        [sys.executable, "-c", "from wearable_jupyter import directories as d; print(d.make())"],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    directory = Path(made.communicate()[0].strip())
-    orphan = companion.start_evcxr(directory)
-    time.sleep(1)
-    directories.sweep()
-    assert orphan.wait(10) == -signal.SIGKILL
-    assert not directory.exists()
 
 
 def test_a_full_disk_is_told_and_leaves_no_half_directory(monkeypatch):

@@ -17,7 +17,7 @@ import psutil
 from jupyter_client.manager import start_new_kernel
 from nbclient import NotebookClient
 
-from . import browser, directories, lab_driver, layout, runner
+from . import browser, directories, lab_driver, layout, runner, spare
 from .normalise import KERNELSPEC
 from .prepare import prepare, run_binary
 
@@ -155,18 +155,21 @@ def lab(rounds: int = 3) -> None:
         for turn in range(rounds):
             print(f"round {turn + 1} of {rounds}", flush=True)
             walkthrough = layout.NOTEBOOKS / lab_driver.NAME
-            seconds["Rust"].append(waited(Path(scratch), walkthrough, RUST_FIRST))
-            seconds["Python"].append(waited(Path(scratch), empty, PYTHON_FIRST))
+            seconds["Rust"].append(waited(walkthrough, RUST_FIRST))
+            # A Rust kernel that warms up would be in its way.
+            without = {spare.VARIABLE: "0"}
+            seconds["Python"].append(waited(empty, PYTHON_FIRST, **without))
     rust, python = (map(statistics.median, zip(*each, strict=True)) for each in seconds.values())
     what = ("JupyterLab, to polars result", "kernel, to polars result", "Restart, to polars result")
     show([Row(*each) for each in zip(what, rust, python, strict=True)])
 
 
-def waited(scratch: Path, notebook: Path, sources: list[str]) -> list[float]:
+def waited(notebook: Path, sources: list[str], **environment: str) -> list[float]:
     """Seconds to the result of these cells, from `./justw lab`, the kernel's launch, Restart."""
     begun, launched = time.monotonic(), []
     with (
-        lab_driver.served(scratch) as address,
+        tempfile.TemporaryDirectory() as scratch,
+        lab_driver.served(Path(scratch), **environment) as address,
         browser.opened(viewport={"width": 1400, "height": 900}) as tab,
     ):
         tab.page.on(

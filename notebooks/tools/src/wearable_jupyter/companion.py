@@ -15,6 +15,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,8 @@ from .directories import alive
 POLL_SECONDS = 1.0
 # So long after the last cell, the processor is free for warming the next kernel up.
 QUIET_SECONDS = 10.0
+# A launcher that has taken a spare kernel says so at once, unless it was killed.
+CLAIM_SECONDS = 10.0
 
 
 class Claim(NamedTuple):
@@ -36,24 +39,29 @@ class Claim(NamedTuple):
     connection_file: str
 
 
-def start(directory: Path) -> int:
-    """Start a companion for a directory of this process's, in this working directory; its pid."""
-    return subprocess.Popen(
-        [sys.executable, "-m", __name__, directory],
-        start_new_session=True,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    ).pid
+def start(directory: Path, claim: Claim) -> int:
+    """Start a companion for a directory of this process's, in this working directory; its pid.
 
-
-def hand_over(directory: Path, claim: Claim) -> int:
-    """Tell a companion whom its kernel is for.
-
-    The pipe holds this until the companion reads it, as long as what is returned is open.
+    Raises `Problem` when it cannot be started; then the directory is gone.
     """
+    try:
+        hand_over(directory, claim)
+        return subprocess.Popen(
+            [sys.executable, "-m", __name__, directory],
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        ).pid
+    except OSError as error:
+        directories.remove(directory)
+        raise directories.not_written(error) from error
+
+
+def hand_over(directory: Path, claim: Claim) -> None:
+    """Tell a companion, which may still be starting, whom its kernel is for."""
     pipe = os.open(directory / directories.CLAIM, os.O_RDWR)
     os.write(pipe, json.dumps(claim).encode())
-    return pipe
+    # A pipe keeps its content as long as somebody has it open; so this process does, to its end.
 
 
 def watch(poller: select.poll, *pids: int) -> None:
@@ -81,24 +89,27 @@ def start_evcxr(directory: Path) -> subprocess.Popen:
         # evcxr_jupyter would bring a stock installation that it finds there up to date.
         "JUPYTER_PATH": str(directory / "no-installation"),
     }
-    evcxr = subprocess.Popen(
+    return subprocess.Popen(
         [layout.evcxr(), "--control_file", directory / directories.CONNECTION],
         env=environment,
         process_group=0,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
     )
-    (directory / directories.EVCXR).write_text(str(evcxr.pid))
-    return evcxr
 
 
 def wait_for_claim(evcxr: subprocess.Popen, directory: Path, waiting_for: int) -> Claim | None:
-    """Whom the kernel is for; None if evcxr or the process `waiting_for` is gone before."""
+    """Whom the kernel is for; None if evcxr, or the process that would need it, is gone before."""
     pipe = os.open(directory / directories.CLAIM, os.O_RDWR)
     poller = select.poll()
     poller.register(pipe, select.POLLIN)
     watch(poller, evcxr.pid, waiting_for)
+    was_spare, taken = directories.is_spare(directory), None
     while evcxr.poll() is None and alive(waiting_for):
+        if was_spare and not directories.is_spare(directory):
+            taken = taken or time.monotonic()
+            if time.monotonic() > taken + CLAIM_SECONDS:
+                return None
         if any(ready == pipe for ready, _ in poller.poll(1000 * POLL_SECONDS)):
             return Claim(*json.loads(os.read(pipe, select.PIPE_BUF)))
     return None
@@ -111,27 +122,35 @@ def carry(evcxr: subprocess.Popen, directory: Path, claim: Claim) -> None:
     private = json.loads((directory / directories.CONNECTION).read_text())
     messages = relay.Relay(json.loads(Path(claim.connection_file).read_text()), private)
     watch(messages.poller, evcxr.pid, claim.launcher, claim.jupyter)
-    to_start_spare = spare.wanted()
+    to_start_spare = spare.wanted(claim.jupyter)
     while evcxr.poll() is None and alive(claim.launcher) and alive(claim.jupyter):
         messages.step(POLL_SECONDS)
         if to_start_spare and messages.quiet_seconds() > QUIET_SECONDS:
-            spare.start(claim.jupyter)
             to_start_spare = False
+            with suppress(OSError):  # this kernel needs no other
+                spare.start(claim.jupyter)
+    # A cell may print without end, and there is nobody who would hear it.
+    directories.end(evcxr.pid)
     messages.close()
 
 
 def accompany(
-    directory: Path, waiting_for: int, claimed: Callable[[], object] = lambda: None
+    directory: Path,
+    waiting_for: int,
+    started: Callable[[], object] = lambda: None,
+    claimed: Callable[[], object] = lambda: None,
 ) -> None:
     """Do all of the above, for a kernel that is of no use without the process `waiting_for`.
 
-    `claimed` is called when it is told whom the kernel is for.
+    `started` is called when evcxr runs, `claimed` when it is told whom the kernel is for.
     """
     evcxr = claim = None
-    # What has to be done at the end is done then, too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     try:
         evcxr = start_evcxr(directory)
+        (directory / directories.EVCXR).write_text(str(evcxr.pid))
+        # What has to be done at the end is done then, too.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+        started()
         claim = wait_for_claim(evcxr, directory, waiting_for)
         if claim is not None:
             claimed()

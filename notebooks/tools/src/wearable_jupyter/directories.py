@@ -33,7 +33,8 @@ from .prepare import build_template, link, link_tree, prerequisites
 CONNECTION, EVCXR, CLAIM, SPARE = "connection.json", "evcxr", "claim", "spare"
 PORTS = tuple(f"{channel}_port" for channel in ("shell", "control", "stdin", "hb", "iopub"))
 # What makes evcxr load the library, and rust-analyzer read all that it needs for a first `let`. No
-# variable stays, and nothing is in scope that a new kernel does not have.
+# variable stays and nothing is imported; only the crate can be named without a `:dep`. If this does
+# not compile, evcxr ends.
 WARM_UP = """\
 :dep wearable_demo = {{ path = "{library}" }}
 let spare = {{
@@ -224,6 +225,12 @@ def link_compiled(directory: Path) -> None:
         raise not_written(error) from error
 
 
+def end(group: int) -> None:
+    """End a process group, if it has not ended."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
+
+
 def remove(directory: Path, group: int | None = None) -> None:
     """End evcxr and whatever it has started, and delete its directory.
 
@@ -231,8 +238,7 @@ def remove(directory: Path, group: int | None = None) -> None:
     """
     group = group or evcxr(directory)
     if group is not None:
-        with suppress(ProcessLookupError):
-            os.killpg(group, signal.SIGKILL)
+        end(group)
     # A compiler that is just dying may still write a file into it.
     for _ in range(20):
         shutil.rmtree(directory, ignore_errors=True)

@@ -16,15 +16,12 @@ from .layout import Problem
 
 
 def main(connection_file: str) -> None:
-    jupyter = os.getppid()
+    # Jupyter says who it is: should it be gone already, this process has another parent.
+    jupyter = int(os.environ.get("JPY_PARENT_PID") or os.getppid())
+    claim = companion.Claim(os.getpid(), jupyter, connection_file)
     try:
         directories.get_ready()
-        directory = spare.take(jupyter)
-        if directory is not None:
-            carer = directories.maker(directory)
-        else:
-            directory = directories.make()
-            carer = companion.start(directory)
+        carer = spare.take(claim) or companion.start(directories.make(), claim)
     except Problem as problem:
         print(f"error: {problem}", file=sys.stderr, flush=True)
         from . import apology  # only now: it loads IPython
@@ -34,10 +31,10 @@ def main(connection_file: str) -> None:
 
     # To be interrupted is evcxr's business; Jupyter tells it by a message.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    companion.hand_over(directory, companion.Claim(os.getpid(), jupyter, connection_file))
     companion.wait_for_end(carer)
     # It ends this process first, unless it was killed itself.
-    directories.remove(directory)
+    for directory in (*directories.of(os.getpid()), *directories.of(carer)):
+        directories.remove(directory)
     sys.exit("error: the process that cares for this kernel is gone")
 
 

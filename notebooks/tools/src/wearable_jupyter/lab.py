@@ -24,9 +24,9 @@ def main(options: list[str]) -> None:
         "--LabApp.default_url=/lab/tree/notebooks/02a_lazy_join.ipynb",
     ]
     os.chdir(layout.ROOT)
-    os.environ.setdefault(spare.VARIABLE, "1")
-    if spare.wanted():
-        spare.start(os.getpid())  # which is the server's from the next line on
+    server = os.getpid()  # from the last line on
+    if spare.want(server):
+        spare.start(server)
     os.execv(command[0], [str(part) for part in command])
 
 

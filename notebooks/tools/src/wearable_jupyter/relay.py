@@ -169,7 +169,8 @@ class Relay:
 
     def close(self) -> None:
         """Pass on evcxr's last words and free the ports, without waiting for who should hear."""
-        while self.step(0.05):
+        deadline = time.monotonic() + CLOSE_MS / 1000
+        while self.step(0.05) and time.monotonic() < deadline:
             pass
         for sock in (*self.front.values(), *self.back.values()):
             sock.close(linger=CLOSE_MS)

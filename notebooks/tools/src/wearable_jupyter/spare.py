@@ -29,9 +29,20 @@ VARIABLE = "WEARABLE_SPARE_KERNEL"
 ROOM = 2 * 1024**3
 
 
-def wanted() -> bool:
-    """Whether this environment is one of `./justw lab`, and the user has nothing against it."""
-    return os.environ.get(VARIABLE) == "1"
+def want(server: int) -> bool:
+    """Tell this process and those that it starts that a server is to have spare kernels.
+
+    Returns False if the user does not want them.
+    """
+    if os.environ.get(VARIABLE) == "0":
+        return False
+    os.environ[VARIABLE] = str(server)
+    return True
+
+
+def wanted(jupyter: int) -> bool:
+    """Whether this Jupyter, a server or a headless run, is to have spare kernels."""
+    return os.environ.get(VARIABLE) == str(jupyter)
 
 
 def start(server: int) -> None:
@@ -40,6 +51,8 @@ def start(server: int) -> None:
     subprocess.run(
         ["sh", "-c", '"$@" &', "sh", *command],
         cwd=layout.NOTEBOOKS,
+        # What Jupyter says of the kernel that runs here is not true of the next.
+        env={k: v for k, v in os.environ.items() if not k.startswith("JPY_")},
         start_new_session=True,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -53,22 +66,33 @@ def purpose(server: int) -> dict[str, int | str]:
     return {"server": server, "directory": os.getcwd(), "template": digest.hexdigest()}
 
 
-def take(server: int) -> Path | None:
-    """The directory of the server's spare kernel, if there is one and it is as it should be."""
-    wanted = purpose(server)
-    for directory, running in directories.found().items():
-        mark = directory / directories.SPARE
-        try:
-            found = json.loads(mark.read_text())
-            if not running or any(found[k] != wanted[k] for k in ("server", "directory")):
+def take(claim: companion.Claim) -> int | None:
+    """Claim the spare kernel of a server, if there is one and it is as it should be.
+
+    Returns its companion, which from now on is this kernel's, or None.
+    """
+    with suppress(OSError):
+        wanted = purpose(claim.jupyter)
+        for directory in directories.found():
+            if (found := mark_of(directory)) is None:
                 continue
-            mark.unlink()
-        except (FileNotFoundError, ValueError):
-            continue  # no spare, or not yet, or another launcher was quicker
-        if found == wanted:
-            return directory
-        with suppress(ProcessLookupError):
-            os.kill(directories.maker(directory), signal.SIGTERM)  # the library was edited
+            if any(found[part] != wanted[part] for part in ("server", "directory")):
+                continue
+            carer = directories.maker(directory)
+            # Of several launchers, the one that removes the mark has the kernel.
+            (directory / directories.SPARE).unlink()
+            if found == wanted:
+                companion.hand_over(directory, claim)
+                return carer
+            os.kill(carer, signal.SIGTERM)  # the library was edited
+    return None
+
+
+def mark_of(directory: Path) -> dict[str, int | str] | None:
+    """What a kernel is good for that nobody has asked for yet; None if it is no such kernel."""
+    if directories.evcxr(directory) is not None:
+        with suppress(OSError, ValueError):
+            return json.loads((directory / directories.SPARE).read_text())
     return None
 
 
@@ -82,9 +106,14 @@ def make(server: int) -> None:
         except BlockingIOError:
             return
         directories.get_ready()
+        mark = json.dumps(purpose(server))  # before: should the library be edited meanwhile
         directory = directories.make(warm=True)
-        (directory / directories.SPARE).write_text(json.dumps(purpose(server)))
-        companion.accompany(directory, server, claimed=handle.close)
+        companion.accompany(
+            directory,
+            server,
+            started=lambda: (directory / directories.SPARE).write_text(mark),
+            claimed=handle.close,
+        )
 
 
 if __name__ == "__main__":
