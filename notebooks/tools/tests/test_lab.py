@@ -39,6 +39,9 @@ def test_the_walkthrough_in_jupyterlab(tmp_path, chromium, assert_tooltip):
         page.wait_for_function(f"() => {PANEL}.content.widgets.some(w => w.model.id === 'write')")
         lab.wait_until_idle()
         page.screenshot(path=SCREENSHOTS / "top.png")
+        # There is no other to choose by mistake.
+        specs = page.evaluate("fetch('/api/kernelspecs').then(answer => answer.json())")
+        assert (specs["default"], list(specs["kernelspecs"])) == ("rust", ["rust"])
         # It is the one that was warmed up meanwhile.
         (kernel,) = directories.found()
         assert directories.is_warm(kernel) and not directories.is_spare(kernel)

@@ -136,6 +136,7 @@ def kernel(rounds: int = 3) -> None:
     )
 
 
+ALLOW_PYTHON = f"--KernelSpecManager.allowed_kernelspecs={PYTHON_KERNELSPEC['name']}"
 # For a spare kernel to be there and warm again, while somebody reads.
 READING_SECONDS = 30
 
@@ -157,19 +158,22 @@ def lab(rounds: int = 3) -> None:
             walkthrough = layout.NOTEBOOKS / lab_driver.NAME
             seconds["Rust"].append(waited(walkthrough, RUST_FIRST))
             # A Rust kernel that warms up would be in its way.
-            without = {spare.VARIABLE: "0"}
-            seconds["Python"].append(waited(empty, PYTHON_FIRST, **without))
+            alone = {spare.VARIABLE: "0"}
+            seconds["Python"].append(waited(empty, PYTHON_FIRST, ALLOW_PYTHON, **alone))
     rust, python = (map(statistics.median, zip(*each, strict=True)) for each in seconds.values())
     what = ("JupyterLab, to polars result", "kernel, to polars result", "Restart, to polars result")
     show([Row(*each) for each in zip(what, rust, python, strict=True)])
 
 
-def waited(notebook: Path, sources: list[str], **environment: str) -> list[float]:
-    """Seconds to the result of these cells, from `./justw lab`, the kernel's launch, Restart."""
+def waited(notebook: Path, sources: list[str], *options: str, **environment: str) -> list[float]:
+    """Seconds to the result of these cells, from `./justw lab`, the kernel's launch, Restart.
+
+    `options` are JupyterLab's, `environment` is set for it.
+    """
     begun, launched = time.monotonic(), []
     with (
         tempfile.TemporaryDirectory() as scratch,
-        lab_driver.served(Path(scratch), **environment) as address,
+        lab_driver.served(Path(scratch), *options, **environment) as address,
         browser.opened(viewport={"width": 1400, "height": 900}) as tab,
     ):
         tab.page.on(

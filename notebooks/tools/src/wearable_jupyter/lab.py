@@ -15,15 +15,20 @@ from .prepare import prepare
 def main(options: list[str]) -> None:
     """Become JupyterLab's server, with a spare kernel under way."""
     prepare()
-    command = [Path(sys.executable).parent / "jupyter-lab", *options]
+    command = [Path(sys.executable).parent / "jupyter-lab"]
     # Root may only start Jupyter with this said; in a container there often is no other user.
     command += ["--allow-root"] if os.geteuid() == 0 else []
     # As the default page, so that the address in the terminal leads there too.
     command += [
         f"--ServerApp.root_dir={layout.ROOT}",
+        # Who clicks before the notebook has its kernel is asked which one, and Python, whose kernel
+        # is here for the tools' sake, would be the first.
+        "--KernelSpecManager.allowed_kernelspecs=rust",
+        "--MultiKernelManager.default_kernel_name=rust",
         "--LabApp.default_url=/lab/tree/notebooks/02a_lazy_join.ipynb",
     ]
     os.chdir(layout.ROOT)
+    command += options  # last, so that they have the last word
     server = os.getpid()  # from the last line on
     if spare.want(server):
         spare.start(server)

@@ -36,10 +36,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def served(directory: Path, **environment: str):
+def served(directory: Path, *options: str, **environment: str):
     """`./justw lab` on a free port, without data; the address that it prints.
 
-    Its log, data and outputs go to `directory`; `environment` is set besides this process's.
+    Its log, data and outputs go to `directory`. `options` are its own, and `environment`
+    is set for it.
     """
     notebook = layout.NOTEBOOKS / NAME
     committed = notebook.read_bytes()  # JupyterLab saves of its own accord
@@ -50,6 +51,7 @@ def served(directory: Path, **environment: str):
             *(f"--ServerApp.port={free_port()}", "--LabApp.expose_app_in_browser=True"),
             # Not the user's, in which JupyterLab remembers what was open.
             f"--LabApp.workspaces_dir={directory / 'workspaces'}",
+            *options,
         ],
         env=os.environ
         | {
