@@ -44,7 +44,8 @@ def test_the_walkthrough_in_jupyterlab(tmp_path, chromium, assert_tooltip):
         assert (specs["default"], list(specs["kernelspecs"])) == ("rust", ["rust"])
         # It is the one that was warmed up meanwhile.
         (kernel,) = directories.found()
-        assert directories.is_warm(kernel) and not directories.is_spare(kernel)
+        assert "drop(spare);" in (kernel / "config" / "init.evcxr").read_text()
+        assert not directories.is_spare(kernel)
 
         lab.menu("Run", "Run All Cells")
         lines = lab.wait_until_run()

@@ -244,43 +244,34 @@ def main() -> int:
     options, rest = parser.parse_known_args()
     if rest and options.command != "test":
         parser.error(f"unknown arguments: {' '.join(rest)}")
-    try:
-        match options.command:
-            case "setup":
-                prepare()
-                print("Everything is ready: ./justw lab, ./justw run or ./justw test")
-            case "run":
-                return run(options.notebooks, options.cell_seconds)
-            case "check":
-                return check(options.notebooks, options.cell_seconds, options.update)
-            case "html":
-                return to_html(
-                    options.notebooks, options.cell_seconds, options.slides, options.no_code
-                )
-            case "data":
-                data(options.size)
-            case "bench":
-                from . import bench  # what it measures with is for development only
+    match options.command:
+        case "setup":
+            prepare()
+            print("Everything is ready: ./justw lab, ./justw run or ./justw test")
+        case "run":
+            return run(options.notebooks, options.cell_seconds)
+        case "check":
+            return check(options.notebooks, options.cell_seconds, options.update)
+        case "html":
+            return to_html(options.notebooks, options.cell_seconds, options.slides, options.no_code)
+        case "data":
+            data(options.size)
+        case "bench":
+            from . import bench  # what it measures with is for development only
 
-                measured = getattr(bench, options.what)
-                measured(*([options.rounds] if options.rounds else []))
-            case "doctor":
-                return doctor.report()
-            case "fmt":
-                fmt()
-            case "lint":
-                prerequisites()
-                lint()
-            case "test":
-                return test(rest)
-    except Problem as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+            measured = getattr(bench, options.what)
+            measured(*([options.rounds] if options.rounds else []))
+        case "doctor":
+            return doctor.report()
+        case "fmt":
+            fmt()
+        case "lint":
+            prerequisites()
+            lint()
+        case "test":
+            return test(rest)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(layout.exit_code(main))

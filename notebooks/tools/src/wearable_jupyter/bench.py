@@ -147,6 +147,7 @@ def lab(rounds: int = 3) -> None:
     The first polars cells are run as soon as there is a kernel for them, and again after Restart.
     Browser and server share the processor with the kernel, as on a laptop.
     """
+    browser.chromium()  # or say at once that there is none
     prepare()
     layout.TARGET.mkdir(exist_ok=True)
     seconds: dict[str, list[list[float]]] = {"Rust": [], "Python": []}

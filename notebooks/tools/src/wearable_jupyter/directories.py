@@ -84,11 +84,6 @@ def evcxr(directory: Path) -> int | None:
     return None
 
 
-def is_warm(directory: Path) -> bool:
-    """Whether a kernel was told to warm itself up."""
-    return WARM_UP.splitlines()[-1] in (directory / "config" / "init.evcxr").read_text()
-
-
 def is_spare(directory: Path) -> bool:
     """Whether nobody has asked for a kernel yet."""
     return (directory / SPARE).exists()

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 from . import layout, spare
-from .layout import Problem
 from .prepare import prepare
 
 
@@ -36,10 +35,4 @@ def main(options: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except Problem as problem:
-        sys.exit(f"error: {problem}")
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(layout.exit_code(lambda: main(sys.argv[1:])))

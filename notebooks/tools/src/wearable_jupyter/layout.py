@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -30,6 +31,18 @@ RUSTFLAGS = "-Cprefer-dynamic"
 
 class Problem(Exception):
     """Something the user can mend; the message says what it is and how."""
+
+
+def exit_code(command: Callable[[], int | None]) -> int:
+    """Run a command, and say in a line why it cannot go on; the exit code for the shell."""
+    try:
+        return command() or 0
+    except Problem as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
 
 
 def data_directory() -> Path:

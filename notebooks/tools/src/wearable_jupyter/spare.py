@@ -72,16 +72,16 @@ def take(claim: companion.Claim) -> int | None:
     Returns its companion, which from now on is this kernel's, or None.
     """
     with suppress(OSError):
-        wanted = purpose(claim.jupyter)
+        needed = purpose(claim.jupyter)
         for directory in directories.found():
             if (found := mark_of(directory)) is None:
                 continue
-            if any(found[part] != wanted[part] for part in ("server", "directory")):
+            if any(found[part] != needed[part] for part in ("server", "directory")):
                 continue
             carer = directories.maker(directory)
             # Of several launchers, the one that removes the mark has the kernel.
             (directory / directories.SPARE).unlink()
-            if found == wanted:
+            if found == needed:
                 companion.hand_over(directory, claim)
                 return carer
             os.kill(carer, signal.SIGTERM)  # the library was edited
