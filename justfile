@@ -42,6 +42,11 @@ data size="small": _environment
 setup: _environment
     {{ tools }} setup
 
+# Install the kernel for your other Jupyters, VS Code's among them; --remove takes it away
+[no-exit-message]
+kernel *options: _environment
+    {{ tools }} kernel {{ options }}
+
 # Say what is ready and what is not, and the command that mends it
 [no-exit-message]
 doctor: _environment
@@ -71,4 +76,4 @@ distclean: clean
     rm -rf target .venv .venv.lock
 
 _environment:
-    @python3 notebooks/tools/environment.py
+    @python3 notebooks/tools/src/wearable_jupyter/setup/environment.py

@@ -25,6 +25,7 @@ pub use options::{GenerateOptions, Size};
 pub use write::{Generated, WrittenFile};
 
 use crate::error::Result;
+use crate::interrupt;
 use crate::tables::{SENSOR_HRV, SLEEP_DIARY, USER_PROFILE};
 pub(crate) use write::METADATA;
 use write::Staging;
@@ -65,7 +66,8 @@ fn stream(seed: u64, stream: Stream) -> ChaCha8Rng {
 ///
 /// Same options, same bytes in every Parquet file. The files are written beside their places and
 /// moved into them when all of them are complete; if that fails, what was moved is moved back. So
-/// an error leaves what was there before. What a killed process left is removed by the next call.
+/// an error leaves what was there before, and so does an [`interrupt`](crate::interrupt). What a
+/// killed process left is removed by the next call.
 ///
 /// # Errors
 ///
@@ -103,6 +105,7 @@ pub fn generate_dataset_with_progress(
         Progress { rows_done: 0, rows_total: rows, parts_done: 0, parts_total: parts };
     on_progress(progress);
     for part in 0..parts {
+        interrupt::check();
         let part_rows = options.chunk_rows.min(rows - progress.rows_done);
         let rng = &mut stream(options.seed, Stream::Sensor(part));
         let mut segments = sensor::table(&people, part_rows, rng)?;

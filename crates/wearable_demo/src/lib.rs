@@ -9,7 +9,7 @@
 //! 4. [`query`] builds the query from them, a function a step;
 //! 5. [`measure`] runs a query and takes its time, [`plan`] reads what the optimiser made of it;
 //! 6. [`output`] writes results into files, [`compare`] says whether two are the same;
-//! 7. [`notebook`] shows all that in a cell.
+//! 7. [`notebook`] shows all that in a cell, and [`interrupt`] lets a reader stop it.
 //!
 //! A notebook needs `use wearable_demo::prelude::*;` and nothing else:
 //!
@@ -30,6 +30,7 @@
 pub mod compare;
 pub mod error;
 pub mod generate;
+pub mod interrupt;
 pub mod measure;
 pub mod notebook;
 pub mod output;

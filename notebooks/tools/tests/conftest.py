@@ -10,13 +10,22 @@ import nbformat
 import psutil
 import pytest
 
-from wearable_jupyter import browser, layout, normalise, prepare, runner
+from wearable_jupyter.bench import browser
+from wearable_jupyter.kernel import template
+from wearable_jupyter.notebook import normal_form, runner
+from wearable_jupyter.setup import layout, prepare
 
 
 @pytest.fixture(scope="session", autouse=True)
 def prepared():
     """Everything compiled; a second call takes a moment."""
-    prepare.prepare()
+    template.prepare()
+
+
+@pytest.fixture(autouse=True)
+def no_backtraces(monkeypatch):
+    """As most people have it."""
+    monkeypatch.delenv("RUST_BACKTRACE", raising=False)
 
 
 @pytest.fixture
@@ -24,7 +33,7 @@ def notebook(tmp_path):
     """Write a Rust notebook of these cells, each a source or a (source, metadata) pair."""
 
     def write(*cells, name: str = "made") -> Path:
-        made = nbformat.v4.new_notebook(metadata={"kernelspec": normalise.KERNELSPEC})
+        made = nbformat.v4.new_notebook(metadata={"kernelspec": normal_form.KERNELSPEC})
         for cell in cells:
             source, metadata = cell if isinstance(cell, tuple) else (cell, {})
             made.cells.append(nbformat.v4.new_code_cell(source, metadata=metadata))
@@ -62,7 +71,8 @@ def assert_tooltip():
 
 def kernel_processes() -> list[psutil.Process]:
     """Processes of this clone's kernels: what runs in their directories, and who cares for it."""
-    carers = tuple(f"wearable_jupyter.{module}" for module in ("kernel", "companion", "spare"))
+    modules = ("launcher", "companion", "warm")
+    carers = tuple(f"wearable_jupyter.kernel.{module}" for module in modules)
     found = []
     for process in psutil.process_iter():
         try:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import directories, layout
-from .layout import Problem
-from .prepare import prerequisites, starts
+from .kernel import directories
+from .setup import layout
+from .setup.layout import Problem
+from .setup.prepare import prerequisites, starts
 
 NEEDED_GB = 6
 # What a kernel leaves is deleted as it ends, but not in the same moment.
@@ -32,7 +33,7 @@ class Finding:
 
 
 def toolchain() -> str:
-    prerequisites()
+    prerequisites(fetch=False)
     release = layout.rustc_version().splitlines()[0]
     return f"{release}, with rust-src and a C compiler"
 

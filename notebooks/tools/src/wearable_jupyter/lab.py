@@ -7,8 +7,9 @@ import os
 import sys
 from pathlib import Path
 
-from . import layout, spare
-from .prepare import prepare
+from .kernel import spare
+from .kernel.template import prepare
+from .setup import layout
 
 
 def main(options: list[str]) -> None:

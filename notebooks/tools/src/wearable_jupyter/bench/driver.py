@@ -1,0 +1,223 @@
+"""JupyterLab on the walkthrough, driven by a browser, for tests and benchmarks."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import TimeoutError
+
+from ..setup import layout
+
+NAME = "02a_lazy_join.ipynb"
+SCREENSHOTS = layout.OUTPUTS / "screenshots"
+RUN_SECONDS = 150
+PANEL = "jupyterapp.shell.currentWidget"
+# What the front end holds of every cell, also of those that are scrolled out of its page.
+CELLS = f"""() => {PANEL}.content.widgets.map(w => ({{
+    id: w.model.id,
+    type: w.model.type,
+    count: w.model.executionCount ?? null,
+    outputs: w.model.type === "code" ? w.model.outputs.toJSON() : [],
+}}))"""
+MODEL = f"{PANEL}.content.widgets.find(w => w.model.id === id).model"
+KERNEL = f"() => {PANEL}.sessionContext.session?.kernel"
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+@contextmanager
+def served(directory: Path, *options: str, **environment: str):
+    """`./justw lab` on a free port, without data; the address that it prints.
+
+    Its log, data and outputs go to `directory`. `options` are its own, and `environment`
+    is set for it.
+    """
+    notebook = layout.NOTEBOOKS / NAME
+    committed = notebook.read_bytes()  # JupyterLab saves of its own accord
+    log = (directory / "lab.log").open("w+")
+    server = subprocess.Popen(
+        [
+            *(layout.ROOT / "justw", "lab", "--no-browser"),
+            *(f"--ServerApp.port={free_port()}", "--LabApp.expose_app_in_browser=True"),
+            # Not the user's, in which JupyterLab remembers what was open.
+            f"--LabApp.workspaces_dir={directory / 'workspaces'}",
+            *options,
+        ],
+        env=os.environ
+        | {
+            "WEARABLE_DATA_DIR": str(directory / "data"),
+            "WEARABLE_OUTPUT_DIR": str(directory / "outputs"),
+            **environment,
+        },
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
+    try:
+        deadline, found = time.monotonic() + 120, None
+        while found is None:
+            assert server.poll() is None and time.monotonic() < deadline, log_text(log)
+            time.sleep(0.2)
+            found = re.search(r"http://127\.0\.0\.1:\d+/lab/tree/\S+", log_text(log))
+        yield found[0]
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+        log.close()
+        notebook.write_bytes(committed)
+        shutil.rmtree(layout.NOTEBOOKS / ".ipynb_checkpoints", ignore_errors=True)
+
+
+def log_text(log) -> str:
+    log.seek(0)
+    return log.read()
+
+
+def stream(cell: dict, name: str) -> str:
+    """What a cell has printed."""
+    parts = (o["text"] for o in cell["outputs"] if o.get("name") == name)
+    return "".join("".join(part) for part in parts)
+
+
+class Lab:
+    """A notebook in JupyterLab, driven as by hand."""
+
+    def __init__(self, page) -> None:
+        self.page = page
+
+    def cells(self) -> dict[str, dict]:
+        return {cell["id"]: cell for cell in self.page.evaluate(CELLS)}
+
+    def menu(self, menu: str, *entries: str) -> None:
+        self.page.get_by_role("menuitem", name=menu, exact=True).click()
+        for entry in entries:
+            # By the label alone: an entry's accessible name also has its keyboard shortcut.
+            label = re.compile(f"^{re.escape(entry)}$")
+            self.page.locator(".lm-Menu-itemLabel", has_text=label).click()
+
+    def wait_until_kernel(self) -> None:
+        """Wait for the page to have its notebook and to have asked for a kernel."""
+        there = f"{PANEL}.context.isReady && {PANEL}.content.widgets.length && ({KERNEL})()"
+        there = f"() => {{ try {{ return !!({there}); }} catch {{ return false; }} }}"
+        self.page.wait_for_function(there, timeout=60_000, polling=100)
+
+    def set_cells(self, sources: list[str]) -> None:
+        """Put code cells in place of all of the notebook's."""
+        self.page.evaluate(
+            f"""sources => {{
+                const notebook = {PANEL}.content.model.sharedModel;
+                notebook.deleteCellRange(0, notebook.cells.length);
+                notebook.insertCells(0, sources.map(source => ({{cell_type: "code", source}})));
+            }}""",
+            sources,
+        )
+
+    def forget_counts(self) -> None:
+        """Make all cells look as if they had not been run."""
+        self.page.evaluate(
+            f"""() => {PANEL}.content.widgets
+                .filter(w => w.model.type === "code")
+                .forEach(w => {{ w.model.executionCount = null; }})"""
+        )
+
+    def wait_until_idle(self) -> None:
+        """Wait for a kernel that has started or restarted."""
+        state = f"() => [({KERNEL})()?.status, ({KERNEL})()?.connectionStatus]"
+        idle = f"() => ({state})()[0] === 'idle'"
+        try:
+            self.page.wait_for_function(idle, timeout=60_000)
+        except TimeoutError:
+            self.page.screenshot(path=SCREENSHOTS / "waiting.png")
+            raise AssertionError(
+                f"the kernel is not idle but {self.page.evaluate(state)}"
+            ) from None
+
+    def wait_until_run(self) -> set[int]:
+        """Wait for the last cell; returns how many lines the generation was seen to have."""
+        deadline, seen = time.monotonic() + RUN_SECONDS, set()
+        while True:
+            cells = self.cells()
+            code = [cell for cell in cells.values() if cell["type"] == "code"]
+            if "data-setup" in cells:
+                seen.add(stream(cells["data-setup"], "stdout").count("sensor_hrv: part"))
+            if all(cell["count"] for cell in code):
+                return seen
+            if time.monotonic() > deadline:
+                self.page.screenshot(path=SCREENSHOTS / "waiting.png")
+                raise AssertionError(f"not run: {[c['id'] for c in code if not c['count']]}")
+            time.sleep(0.05)
+
+    def show(self, identity: str):
+        """Scroll to a cell; its element."""
+        self.page.evaluate(
+            f"""id => {{
+                const content = {PANEL}.content;
+                const index = content.widgets.findIndex(w => w.model.id === id);
+                content.activeCellIndex = index;
+                return content.scrollToItem(index, "start");
+            }}""",
+            identity,
+        )
+        return self.page.locator(".jp-Cell.jp-mod-active")
+
+    def replace(self, identity: str, source: str) -> None:
+        """Type another source into a cell and run it to its end."""
+        self.start(identity, source)
+        self.wait_for_count(identity)
+
+    def start(self, identity: str, source: str, keys: str = "Shift+Enter") -> None:
+        """Type another source into a cell and press a key there."""
+        cell = self.show(identity)
+        # A new kernel counts from one again, so a changed number would not tell.
+        self.page.evaluate(f"id => {{ {MODEL}.executionCount = null; }}", identity)
+        cell.locator(".cm-content").click()
+        self.page.keyboard.press("ControlOrMeta+a")
+        self.page.keyboard.insert_text(source)
+        self.page.keyboard.press(keys)
+
+    def source(self, identity: str) -> str:
+        """The source of a cell."""
+        return self.page.evaluate(f"id => {MODEL}.sharedModel.getSource()", identity)
+
+    def set_source(self, identity: str, source: str) -> None:
+        """Put another source into a cell, and run nothing."""
+        setting = f"([id, source]) => {MODEL}.sharedModel.setSource(source)"
+        self.page.evaluate(setting, [identity, source])
+
+    def wait_for_error(self, identity: str) -> None:
+        """Wait until a cell shows that it failed."""
+        failed = f"id => {MODEL}.outputs.toJSON().some(o => o.output_type === 'error')"
+        self.page.wait_for_function(failed, arg=identity, timeout=60_000)
+
+    def wait_for_count(self, identity: str) -> None:
+        """Wait for the end of a cell."""
+        ended = f"id => {MODEL}.executionCount !== null"
+        self.page.wait_for_function(ended, arg=identity, timeout=60_000)
+
+    def restart(self, entry: str) -> None:
+        """Restart the kernel by an entry of its menu."""
+        self.menu("Kernel", entry)
+        with self.page.expect_response(re.compile(r"/api/kernels/.*/restart")) as restarted:
+            self.page.get_by_role("button", name="Confirm Kernel Restart").click()
+        assert restarted.value.ok
+
+    def export(self, entry: str) -> str:
+        """What File > Save and Export Notebook As saves; the browser would download it."""
+        with self.page.context.expect_event(
+            "response",
+            lambda response: "/nbconvert/" in response.url and "download" in response.url,
+        ) as saved:
+            self.menu("File", "Save and Export Notebook As", entry)
+        address = saved.value.url
+        assert saved.value.ok and address.split("/nbconvert/")[1].startswith(f"{entry.lower()}/")
+        return self.page.request.get(address, headers={"Referer": self.page.url}).text()

@@ -1,0 +1,63 @@
+"""A kernel's cargo: what the program in `crates/kernel_cargo` needs to know.
+
+evcxr runs `cargo build` for every cell, and finds cargo through rustup. In a kernel both are that
+program: it has each cell tell how it ended, and repeats a call of rustc that it knows instead of
+asking cargo again. Here it is told the first call, that by which the template was compiled.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from ..setup import layout
+
+# A function of the library's, by which a cell is run so that an interrupt stops its query.
+INTERRUPTIBLE = f"{layout.CRATE}::interrupt::interruptible"
+
+
+def call_in(program: Path, library: Path, verbose: str) -> str | None:
+    """The call of rustc for the cell's crate in what `cargo -vv` printed: words, zeros between.
+
+    `program` is the kernels' cargo, `library` what it links cells with.
+    """
+    found = subprocess.run(
+        [program, "words", library], input=verbose, capture_output=True, text=True, check=True
+    )
+    return found.stdout or None
+
+
+def key(flags: str, arguments: list[str], manifest: str) -> str:
+    """What a call depends on: the flags, cargo's arguments, the manifest; as the program has it."""
+    return f"{flags}\n{' '.join(arguments)}\n{manifest}".rstrip()
+
+
+def make_programs(directory: Path, program: Path, library: Path, module: str) -> None:
+    """Make the kernel's cargo and rustup in `bin` of its directory, and say what they need.
+
+    `program` and `library` are as in `call_in`; `module` is the Python module that links what is
+    compiled into a kernel's directory.
+    """
+    programs = directory / "bin"
+    programs.mkdir(parents=True)
+    for name in ("cargo", "rustup"):
+        layout.link(program, programs / name)
+    settings = [
+        ("cargo", layout.cargo()),
+        ("rustc", layout.sysroot() / "bin" / "rustc"),
+        ("library", layout.CRATE),
+        ("interruptible", INTERRUPTIBLE),
+        ("told_by", library),
+        ("source", layout.KERNEL_CARGO / "src" / "cell.rs"),
+        ("cell", layout.shared_library("ctx")),
+        *(("link", word) for word in (sys.executable, "-m", module, "--link", directory)),
+    ]
+    (directory / "settings").write_text("".join(f"{name}={value}\n" for name, value in settings))
+
+
+def know(directory: Path, known_key: str, call: str, cell: Path) -> None:
+    """Tell the kernel's cargo a call: for which key, and where the compiled cell will be."""
+    known = directory / "known" / "template"
+    known.mkdir(parents=True)
+    (known / "command").write_text(call)
+    (known / "cell").write_text(str(cell))
+    (known / "key").write_text(known_key)

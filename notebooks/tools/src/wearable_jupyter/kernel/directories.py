@@ -1,0 +1,292 @@
+"""Kernels' directories in `target/kernels/`: how they are made, found, and removed.
+
+Two evcxr kernels that share a directory run each other's code, so each gets one of its own, named
+`PID-TIME` after the process that made it, which lives as long as the kernel does.
+
+    project/           evcxr's Cargo project, and what it compiles
+    config/            its start-up commands, and the workspace's lock file
+    library/           our library, and kernel_cell, as they were when the directory was made
+    bin/, known/       its cargo, and what it knows; see cells.py
+    events             a pipe, in which cells tell how they end; see events.py
+    attended           there when evcxr has started, and somebody takes what cells print
+    interrupted        there when the cell that is being compiled is not wanted any more
+    connection.json    its connection file; Jupyter's is another, see relay.py
+    evcxr              its process
+    claim              a pipe, in which the kernel's companion is told whom it is for
+    spare              of a kernel that nobody has asked for yet: what it is good for; see spare.py
+"""
+
+import errno
+import json
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import socket
+import sys
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from ..setup import layout
+from ..setup.layout import Problem, link
+from ..setup.prepare import link_tree, prerequisites
+from . import analysis, cells, template
+
+MODULE = __spec__.name if __spec__ else __name__
+CONNECTION, EVCXR, CLAIM, SPARE = "connection.json", "evcxr", "claim", "spare"
+PORTS = tuple(f"{channel}_port" for channel in ("shell", "control", "stdin", "hb", "iopub"))
+# What makes evcxr load the library, and rust-analyzer read all that it needs for a first `let`. No
+# variable stays and nothing is imported; only the crate can be named without a `:dep`. If this does
+# not compile, evcxr ends.
+WARM_UP = """\
+:dep {crate} = {{ path = "{library}" }}
+let spare = {{
+    use {crate}::prelude::*;
+    df!["x" => [1i64]]?.lazy().select([col("x").sum()])
+}};
+drop(spare);
+"""
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there; a zombie counts as gone."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    return True
+
+
+def of(pid: int) -> list[Path]:
+    """The directories that a process has made: one, if it is a kernel's."""
+    return list(layout.KERNELS.glob(f"{pid}-*"))
+
+
+def maker(directory: Path) -> int:
+    """The process that made a directory."""
+    return int(directory.name.split("-")[0])
+
+
+def found() -> dict[Path, bool]:
+    """Every kernel's directory, and whether the kernel is alive."""
+    named = (path for path in layout.KERNELS.glob("*-*") if path.name.split("-")[0].isdigit())
+    return {directory: alive(maker(directory)) for directory in named}
+
+
+def evcxr(directory: Path) -> int | None:
+    """The process of evcxr in a directory, while it runs."""
+    with suppress(OSError, ValueError):
+        pid = int((directory / EVCXR).read_text())
+        # After its end, the number may become another process's.
+        if str(directory) in Path(f"/proc/{pid}/cmdline").read_text():
+            return pid
+    return None
+
+
+def is_spare(directory: Path) -> bool:
+    """Whether nobody has asked for a kernel yet."""
+    return (directory / SPARE).exists()
+
+
+def get_ready() -> None:
+    """Check what a kernel needs, and bring the template up to date.
+
+    Raises `Problem`, also for a disk that is full.
+    """
+    prerequisites()
+    if not layout.evcxr().is_file():
+        raise Problem("The Rust kernel is not installed. Run: ./justw setup")
+    try:
+        sweep()
+        template.build()
+        analysis.make_home(layout.ANALYSIS_HOME, layout.CRATE, layout.cargo(), layout.cargo_home())
+    except OSError as error:
+        raise not_written(error) from error
+
+
+def make(warm: bool = False) -> Path:
+    """Make a directory for a kernel of this process, which warms itself up if asked to.
+
+    Raises `Problem` when the disk is full; then there is none.
+    """
+    directory = layout.KERNELS / f"{os.getpid()}-{time.time_ns():x}"
+    try:
+        fill(directory, warm)
+    except OSError as error:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise not_written(error) from error
+    return directory
+
+
+def fill(directory: Path, warm: bool) -> None:
+    """Everything that evcxr starts from.
+
+    What it needs to compile a cell is named in the call that the template was compiled by. The
+    dependencies stay where they are; the library is linked, for an edit replaces the template's.
+    """
+    project, config, library = (directory / name for name in ("project", "config", "library"))
+    for folder in (config, library, deps(project / "target")):
+        folder.mkdir(parents=True)
+    for file in deps(layout.TEMPLATE / "target").glob(f"lib{layout.CRATE}.*"):
+        link(file, library / file.name)
+    own = library / template.cell_library().name
+    link(template.cell_library(), own)
+    cells.make_programs(directory, template.program(), own, MODULE)
+    call = (layout.TEMPLATE / "call").read_text()
+    for part, replacement in (
+        (f"{layout.CRATE}={deps(layout.TEMPLATE / 'target')}", f"wearable_demo={library}"),
+        (f"dependency={layout.TEMPLATE / 'target'}", f"dependency={compiled()}"),
+        (f"native={layout.TEMPLATE / 'target'}", f"native={compiled()}"),
+        (str(template.cell_library()), str(own)),
+        (str(layout.TEMPLATE), str(project)),
+    ):
+        call = call.replace(part, replacement)
+    # As evcxr calls cargo after the commands below.
+    arguments = ["--offline", "build", "--target", layout.host(), "--message-format=json"]
+    manifest = (layout.TEMPLATE / "Cargo.toml").read_text()
+    cell = deps(project / "target") / layout.shared_library("ctx")
+    cells.know(directory, cells.key(layout.RUSTFLAGS, arguments, manifest), call, cell)
+
+    lock = config / "Cargo.lock"
+    shutil.copy(layout.TEMPLATE / "Cargo.lock", lock)
+    # evcxr starts with no dependencies, and cargo prunes the lock file to match. Putting it back
+    # before the first `:dep` keeps the workspace's versions. Cells are compiled without
+    # optimisation; what they call, polars and the library, is optimised already.
+    commands = (
+        f":build_env RUSTFLAGS={layout.RUSTFLAGS}\n"
+        f":build_env CARGO_HOME={layout.cargo_home()}\n"
+        ":opt 0\n"
+        ":offline 1\n"
+        f"!cp {shlex.quote(str(lock))} {shlex.quote(str(project))}\n"
+    )
+    if warm:
+        commands += WARM_UP.format(crate=layout.CRATE, library=layout.LIBRARY)
+    (config / "init.evcxr").write_text(commands)
+    write_connection(directory / CONNECTION)
+    os.mkfifo(directory / CLAIM, mode=0o600)
+
+
+def deps(target: Path) -> Path:
+    """Where cargo puts what it compiles for this platform."""
+    return target / layout.host() / "debug" / "deps"
+
+
+def compiled() -> Path:
+    """The compiled dependencies, which no other process changes; marked as in use."""
+    folder = layout.compiled_dependencies()
+    with suppress(OSError):
+        os.utime(folder)
+    return folder
+
+
+class Claim(NamedTuple):
+    """Whom a kernel is for."""
+
+    launcher: int
+    jupyter: int
+    connection_file: str
+
+
+def hand_over(directory: Path, claim: Claim) -> None:
+    """Tell a companion, which may still be starting, whom its kernel is for."""
+    pipe = os.open(directory / CLAIM, os.O_RDWR)
+    os.write(pipe, json.dumps(claim).encode())
+    # A pipe keeps its content as long as somebody has it open; so this process does, to its end.
+
+
+def write_connection(file: Path) -> None:
+    """Write a connection file for evcxr, with free ports of this machine and a key of its own."""
+    connection = {"transport": "tcp", "ip": "127.0.0.1", "signature_scheme": "hmac-sha256"}
+    connection["key"] = secrets.token_hex(16)
+    with ExitStack() as held:
+        for name in PORTS:
+            found = held.enter_context(socket.socket())
+            found.bind((connection["ip"], 0))
+            connection[name] = found.getsockname()[1]
+    file.touch(mode=0o600)
+    file.write_text(json.dumps(connection))
+
+
+def is_rewritten(path: Path) -> bool:
+    """Whether cargo may change a file or directory of the template's in place."""
+    own = path.name.startswith(("ctx-", f"{layout.CRATE}-", "libctx", f"lib{layout.CRATE}"))
+    if path.parent.name == ".fingerprint":
+        return own
+    return path.is_file() and ((path.suffix == ".d" and own) or path.parent.name == "target")
+
+
+def link_compiled(directory: Path) -> None:
+    """Link what is compiled into a kernel's project, for cargo to go on from.
+
+    Raises `Problem` when the disk is full; what is there by then is gone on from the next time.
+    """
+    target = directory / "project" / "target"
+    try:
+        link_tree(
+            layout.TEMPLATE / "target",
+            target,
+            copy=is_rewritten,
+            skip=lambda path: path.name == "incremental",
+        )
+        # The library that the kernel runs with, should it have been edited since.
+        for file in (directory / "library").iterdir():
+            (deps(target) / file.name).unlink(missing_ok=True)
+            link(file, deps(target) / file.name)
+        (target / ".linked").touch()
+    except OSError as error:
+        raise not_written(error) from error
+
+
+def end(group: int) -> None:
+    """End a process group, if it has not ended."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def remove(directory: Path, group: int | None = None) -> None:
+    """End evcxr and whatever it has started, and delete its directory.
+
+    `group` is evcxr's process group, which may outlive it; without one it is looked for.
+    """
+    group = group or evcxr(directory)
+    if group is not None:
+        end(group)
+    # A compiler that is just dying may still write a file into it.
+    for _ in range(20):
+        shutil.rmtree(directory, ignore_errors=True)
+        if not directory.exists():
+            break
+        time.sleep(0.1)
+
+
+def sweep() -> None:
+    """Remove what is left of kernels whose other processes were all killed before they could."""
+    for directory, running in found().items():
+        if not running:
+            remove(directory)
+
+
+def not_written(error: OSError) -> Problem:
+    """What to say of a file that could not be made."""
+    # Of a whole directory, shutil says it in words alone.
+    said = f"{error.strerror}: {error.filename}" if error.errno else str(error)
+    full = (os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
+    hint = "Run: ./justw setup"
+    if any(reason in said for reason in full):
+        hint = "Free some space (./justw clean removes what runs left)"
+    return Problem(f"{said}. {hint}")
+
+
+if __name__ == "__main__":
+    # For a kernel's cargo: `--link DIRECTORY`.
+    try:
+        link_compiled(Path(sys.argv[2]))
+    except Problem as problem:
+        sys.exit(f"error: {problem}")

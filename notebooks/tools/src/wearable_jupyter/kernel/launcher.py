@@ -1,0 +1,44 @@
+"""Start a Rust kernel for Jupyter.
+
+    python -m wearable_jupyter.kernel.launcher CONNECTION_FILE
+
+Jupyter starts this, as `kernelspec/kernel.json` says, and takes it for the kernel: it waits for its
+end, and kills it. evcxr itself runs beside it, cared for by a companion (`companion.py`); a spare
+one (`spare.py`) if there is one, or else a new one in a directory of its own (`directories.py`).
+"""
+
+import os
+import signal
+import sys
+
+from ..setup import layout
+from ..setup.layout import Problem
+from . import companion, directories, spare
+
+
+def main(connection_file: str) -> None:
+    # Jupyter says who it is: should it be gone already, this process has another parent.
+    jupyter = int(os.environ.get("JPY_PARENT_PID") or os.getppid())
+    claim = directories.Claim(os.getpid(), jupyter, connection_file)
+    layout.find_rust()  # an editor may have been started from a menu
+    try:
+        directories.get_ready()
+        carer = spare.take(claim) or companion.start(directories.make(), claim)
+    except Problem as problem:
+        print(f"error: {problem}", file=sys.stderr, flush=True)
+        from . import apology  # only now: it loads IPython
+
+        apology.start(connection_file, str(problem))
+        return
+
+    # To be interrupted is evcxr's business; Jupyter tells it by a message.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    companion.wait_for_end(carer)
+    # It ends this process first, unless it was killed itself.
+    for directory in (*directories.of(os.getpid()), *directories.of(carer)):
+        directories.remove(directory)
+    sys.exit("error: the process that cares for this kernel is gone")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,25 @@
+"""The dataset, as the commands make it."""
+
+from . import layout
+from .layout import Problem
+from .prepare import build_workspace, prerequisites, run_binary
+
+
+def make(size: str) -> None:
+    """Write a dataset: `small`, `large`, or a number of sensor rows."""
+    prerequisites()
+    rows = size.replace("_", "").replace(",", "")
+    if size in ("small", "large"):
+        arguments = ["--size", size]
+    elif rows.isdigit() and int(rows) > 0:
+        arguments = ["--rows", rows]
+    else:
+        raise Problem(f"data takes small, large or a number of rows from 1, not {size}")
+    build_workspace()
+    run_binary("generate_demo_data", *arguments)
+
+
+def ensure() -> None:
+    """Write the small dataset if there is none."""
+    if not any((layout.data_directory() / "sensor_hrv").glob("*.parquet")):
+        make("small")

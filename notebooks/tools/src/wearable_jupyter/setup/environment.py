@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+"""Make the project's Python environment, `.venv`, from the locked requirements.
+
+    python3 notebooks/tools/src/wearable_jupyter/setup/environment.py          everything
+    python3 notebooks/tools/environment.py --just   the installers only: uv and just
+
+Runs before anything is installed, so it needs Python's standard library and pip, no more. A
+second call finds its stamp and returns at once.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+TOOLS = Path(__file__).resolve().parents[3]
+ROOT = TOOLS.parent.parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+REQUIREMENTS = TOOLS / "requirements.txt"
+# Files that are copied into .venv; see shared-data in pyproject.toml.
+SHARED = (TOOLS / "kernelspec" / "kernel.json", TOOLS / "settings" / "overrides.json")
+BOOTSTRAP = ("uv", "rust-just")
+
+
+def cache_directory() -> Path:
+    """The one folder outside the repository that the project writes to."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "wearable_demo"
+
+
+def fail(message: str) -> None:
+    sys.exit(f"error: {message}")
+
+
+def stamp(*files: Path) -> str:
+    """What the environment's content depends on, as one string."""
+    digest = hashlib.sha256(f"{sys.version}{VENV}".encode())
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def run(*command: str | Path, **environment: str) -> None:
+    result = subprocess.run([str(part) for part in command], env=os.environ | environment)
+    if result.returncode != 0:
+        fail(
+            f"`{' '.join(str(part) for part in command)}` failed (see above). "
+            "Without a network nothing can be installed; otherwise try again after: rm -rf .venv"
+        )
+
+
+def locked(name: str) -> str:
+    """The requirement `name` with its hashes, as it stands in the lock."""
+    match = re.search(rf"^{name}==.*(?:\n +--hash=.*)+", REQUIREMENTS.read_text(), re.MULTILINE)
+    if match is None:
+        fail(f"{name} is not in {REQUIREMENTS}")
+    return match.group(0)
+
+
+def bootstrap() -> None:
+    """Create .venv with uv and just in it."""
+    marker, wanted = VENV / ".bootstrapped", stamp()
+    if marker.is_file() and marker.read_text() == wanted:
+        return
+    try:
+        import pip  # noqa: F401
+    except ImportError:
+        fail(f"{sys.executable} has no pip. Debian and Ubuntu: sudo apt install python3-pip")
+    print("Creating the Python environment in .venv", flush=True)
+    # Without its own pip, so that Debian's python3 needs no python3-venv package.
+    run(sys.executable, "-m", "venv", "--clear", "--without-pip", VENV)
+    subset = VENV / "bootstrap.txt"
+    subset.write_text("\n".join(locked(name) for name in BOOTSTRAP) + "\n")
+    run(
+        *(sys.executable, "-m", "pip", "--python", PYTHON, "install", "--quiet"),
+        *("--no-deps", "--require-hashes", "--disable-pip-version-check", "-r", subset),
+        PIP_CACHE_DIR=str(cache_directory() / "pip"),
+    )
+    marker.write_text(wanted)
+
+
+def install() -> None:
+    """Install every locked package, and the project's own Jupyter tools."""
+    marker = VENV / ".installed"
+    wanted = stamp(REQUIREMENTS, TOOLS / "pyproject.toml", *SHARED)
+    if marker.is_file() and marker.read_text() == wanted:
+        return
+    print("Installing JupyterLab and the other Python packages (about a minute)", flush=True)
+    uv = (VENV / "bin" / "uv", "pip")
+    cache = {"UV_CACHE_DIR": str(cache_directory() / "uv"), "UV_LINK_MODE": "hardlink"}
+    target = ("--python", PYTHON, "--quiet")
+    run(*uv, "sync", *target, "--require-hashes", REQUIREMENTS, **cache)
+    run(*uv, "install", *target, "--no-deps", "--no-build-isolation", "--editable", TOOLS, **cache)
+    marker.write_text(wanted)
+
+
+def main() -> None:
+    if sys.version_info < (3, 11):
+        fail(
+            f"Python 3.11 or newer is needed, {sys.executable} is {sys.version.split()[0]}. "
+            "Debian and Ubuntu: sudo apt install python3"
+        )
+    lock = ROOT / ".venv.lock"
+    with lock.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        bootstrap()
+        if "--just" not in sys.argv[1:]:
+            install()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""Where everything is, and with which settings cargo is run.
+
+Nothing is written outside the repository and one folder in the user's cache directory.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from .environment import cache_directory
+
+ROOT = Path(__file__).resolve().parents[5]
+NOTEBOOKS = ROOT / "notebooks"
+OUTPUTS = ROOT / "outputs"
+DATA = ROOT / "data"
+# The one crate that cells can use without a `:dep` of their own.
+CRATE = "wearable_demo"
+LIBRARY = ROOT / "crates" / CRATE
+KERNEL_CARGO = ROOT / "crates" / "kernel_cargo"
+TARGET = ROOT / "target"
+# A kernel's Cargo project with everything compiled, and the directories of running kernels.
+TEMPLATE = TARGET / "kernel-template"
+KERNELS = TARGET / "kernels"
+# The cargo home of the kernels' rust-analyzer; see analysis.py.
+ANALYSIS_HOME = TARGET / "kernel-cargo-home"
+
+EVCXR_VERSION = "0.22.0"
+# What evcxr gives rustc; .cargo/config.toml has the same for a plain `cargo test`.
+RUSTFLAGS = "-Cprefer-dynamic"
+
+
+class Problem(Exception):
+    """Something the user can mend; the message says what it is and how."""
+
+
+def exit_code(command: Callable[[], int | None]) -> int:
+    """Run a command, and say in a line why it cannot go on; the exit code for the shell."""
+    try:
+        return command() or 0
+    except Problem as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def data_directory() -> Path:
+    """Where the dataset is, or will be."""
+    return Path(os.environ.get("WEARABLE_DATA_DIR") or DATA)
+
+
+def shown(path: Path) -> Path:
+    """A path as people are told of it: from the repository's root, if it is in there."""
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+
+
+def evcxr() -> Path:
+    """The kernel's binary, installed or not."""
+    return cache_directory() / f"evcxr_jupyter-{EVCXR_VERSION}" / "bin" / "evcxr_jupyter"
+
+
+def cargo_home() -> Path:
+    """Where cargo keeps the sources of packages."""
+    return Path(os.environ.get("CARGO_HOME") or Path.home() / ".cargo")
+
+
+@cache
+def pinned() -> dict[str, Any]:
+    """The toolchain of `rust-toolchain.toml`: its channel, profile and components."""
+    return tomllib.loads((ROOT / "rust-toolchain.toml").read_text())["toolchain"]
+
+
+def find_rust() -> None:
+    """Put rustup's folder on this process's PATH, for who is started without the user's shell."""
+    if shutil.which("cargo") is None:
+        os.environ["PATH"] = f"{os.environ.get('PATH', '')}{os.pathsep}{cargo_home() / 'bin'}"
+
+
+@cache
+def rustc(*arguments: str) -> str:
+    """What rustc says in the repository, where the pinned toolchain is in force."""
+    return subprocess.run(
+        ["rustc", *arguments], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+
+
+def sysroot() -> Path:
+    """Where the pinned toolchain is."""
+    return Path(rustc("--print", "sysroot").strip())
+
+
+def cargo() -> Path:
+    """The toolchain's own cargo, behind rustup's."""
+    own = sysroot() / "bin" / "cargo"
+    return own if own.is_file() else Path(shutil.which("cargo") or "cargo")
+
+
+def cargo_environment() -> dict[str, str]:
+    """The environment for cargo: the caller's, without what would compile polars once more."""
+    overriding = ("CARGO_BUILD_", "CARGO_PROFILE_", "CARGO_TARGET_", "CARGO_ENCODED_RUSTFLAGS")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(overriding)}
+    return environment | {"RUSTFLAGS": RUSTFLAGS, "CARGO_TARGET_DIR": str(TARGET)}
+
+
+def rustc_version() -> str:
+    """The compiler's version, host and more."""
+    return rustc("-vV")
+
+
+def host() -> str:
+    """The platform, as rustc names it."""
+    return next(
+        line.removeprefix("host: ")
+        for line in rustc_version().splitlines()
+        if line.startswith("host: ")
+    )
+
+
+def shared_library(crate: str) -> str:
+    """The file name of a crate's shared library here."""
+    return f"lib{crate}.dylib" if sys.platform == "darwin" else f"lib{crate}.so"
+
+
+@cache
+def dependencies_key() -> str:
+    """What decides the content of the compiled dependencies, as a short name."""
+    # cargo also notes where the sources are.
+    digest = hashlib.sha256(f"{rustc_version()}{RUSTFLAGS}{cargo_home()}".encode())
+    for file in (
+        ROOT / "Cargo.lock",
+        ROOT / "Cargo.toml",
+        ROOT / ".cargo" / "config.toml",
+        *sorted(ROOT.glob("crates/*/Cargo.toml")),
+    ):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def compiled_dependencies() -> Path:
+    """The folder of the compiled dependencies, shared by all clones with the same key."""
+    return cache_directory() / f"dependencies-{dependencies_key()}"
+
+
+def link(source: Path, target: Path) -> None:
+    """Make a hard link, or a copy on another file system and on one without links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

@@ -1,0 +1,305 @@
+"""Make ready what notebooks and tests run on: the kernel's binary, the compiled dependencies, the
+library, and a kernel's Cargo project to copy.
+
+Dependencies are compiled once: into `target/`, by an ordinary cargo build, and from there into a
+folder of the cache, from which other clones take them. Each step finds out for itself whether
+there is anything to do, so a second call takes seconds.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from . import layout
+from .layout import Problem, link
+
+# Compiled dependencies that nobody has used for so long are deleted.
+KEEP_DAYS = 30
+
+
+def prerequisites(*, fetch: bool = True) -> None:
+    """Check for what the user has to install, and have rustup fetch what it can, if that is wanted.
+
+    Raises `Problem` naming what is missing and the command that gets it.
+    """
+    if sys.platform not in ("linux", "darwin"):
+        raise Problem(f"{sys.platform} is not supported; Linux is, and macOS may work.")
+    if shutil.which("cargo") is None or shutil.which("rustc") is None:
+        raise Problem(
+            "Rust is not installed, or not on the PATH. Get rustup as https://rustup.rs says, "
+            "then open a new terminal."
+        )
+    check_toolchain(fetch)
+    if shutil.which("cc") is None:
+        raise Problem(
+            "There is no C compiler; Rust links with it. "
+            "Debian and Ubuntu: sudo apt install build-essential"
+        )
+
+
+def check_toolchain(fetch: bool) -> None:
+    """Check for what `rust-toolchain.toml` names, or have rustup `fetch` it.
+
+    rustup may do so by itself when cargo is called, or not (RUSTUP_AUTO_INSTALL=0), and never
+    fetches a component that is missing. Raises `Problem`.
+    """
+    pinned = layout.pinned()
+    try:
+        sysroot = layout.sysroot()
+    except subprocess.CalledProcessError as error:
+        if not fetch:
+            reason = error.stderr.strip().splitlines()
+            raise Problem(f"rustc does not start ({reason[:1]}). Run: ./justw setup") from error
+        rustup("toolchain", "install", pinned["channel"], "--profile", pinned["profile"])
+        sysroot = layout.sysroot()
+    parts = {
+        "rust-src": "lib/rustlib/src/rust/library/Cargo.toml",
+        "clippy": "bin/cargo-clippy",
+        "rustfmt": "bin/rustfmt",
+    }
+    missing = [part for part in pinned["components"] if not (sysroot / parts[part]).exists()]
+    if missing and not fetch:
+        raise Problem(f"of the toolchain, {', '.join(missing)} is not there. Run: ./justw setup")
+    if missing:
+        rustup("component", "add", "--toolchain", pinned["channel"], *missing)
+
+
+def rustup(*arguments: str) -> None:
+    """Run rustup; its progress goes to the terminal."""
+    command = f"rustup {' '.join(arguments)}"
+    if shutil.which("rustup") is None:
+        raise Problem(
+            f"There is no rustup for `{command}`. Get it as https://rustup.rs says, "
+            "then open a new terminal."
+        )
+    print(f"Fetching a part of the Rust toolchain: {command}", flush=True)
+    if subprocess.run(["rustup", *arguments]).returncode != 0:
+        raise Problem(f"`{command}` failed, see above; without a network nothing can be fetched")
+
+
+def cargo(
+    *arguments: str,
+    cwd: Path = layout.ROOT,
+    quiet: bool = False,
+    stderr: bool = False,
+    **environment: str,
+) -> str:
+    """Run cargo and return its stdout; its progress goes to the terminal unless `quiet`.
+
+    With `stderr`, that is returned instead. Raises `Problem` when cargo fails.
+    """
+    quiet = quiet or stderr
+    result = subprocess.run(
+        ["cargo", *arguments],
+        cwd=cwd,
+        env=layout.cargo_environment() | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE if quiet else None,
+        text=True,
+    )
+    if result.returncode != 0:
+        reason = f":\n{result.stderr.strip()}" if quiet else ", see above"
+        raise Problem(f"`cargo {' '.join(arguments)}` failed{reason}")
+    return result.stderr if stderr else result.stdout
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Let one process at a time do `name`, among all clones."""
+    layout.cache_directory().mkdir(parents=True, exist_ok=True)
+    with (layout.cache_directory() / f".{name}.lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"Waiting for another process that prepares {name}", flush=True)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def staging(name: str) -> Iterator[Path]:
+    """An empty folder to make a part of the cache in; its lock must be held.
+
+    One that a killed process left is emptied first, so there is never more than one.
+    """
+    folder = layout.cache_directory() / f".{name}.staging"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def link_tree(
+    source: Path,
+    destination: Path,
+    *,
+    skip: Callable[[Path], bool] = lambda path: False,
+    copy: Callable[[Path], bool] = lambda path: False,
+) -> None:
+    """Copy a directory by hard links, where the file system can.
+
+    A file that is changed in place must not be a link: `copy` says which files and directories are
+    copied instead. cargo replaces what it compiles, but rewrites its notes on it.
+    """
+    destination.mkdir(parents=True, exist_ok=True)
+    with os.scandir(source) as entries:
+        for entry in entries:
+            path, target = Path(entry.path), destination / entry.name
+            if skip(path):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                if copy(path):
+                    shutil.copytree(path, target, dirs_exist_ok=True)
+                else:
+                    link_tree(path, target, skip=skip, copy=copy)
+                continue
+            target.unlink(missing_ok=True)
+            if copy(path):
+                shutil.copy2(path, target)
+            else:
+                link(path, target)
+
+
+def is_note(path: Path) -> bool:
+    """Whether a path in a target directory holds cargo's notes, which it rewrites in place."""
+    return path.parent.name == ".fingerprint"
+
+
+def starts(binary: Path) -> bool:
+    """Whether a program is there and runs here."""
+    try:
+        return subprocess.run([binary, "--help"], capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+def install_kernel() -> None:
+    """Compile evcxr_jupyter into the cache, if it is not there or does not run here."""
+    binary = layout.evcxr()
+    with locked("evcxr"):
+        if starts(binary):
+            return
+        print(
+            f"Compiling the kernel, evcxr_jupyter {layout.EVCXR_VERSION}: "
+            "once for this machine, about 7 minutes on 2 cores",
+            flush=True,
+        )
+        with staging("evcxr") as build:
+            # Its own lock file, and no flag of this workspace: linked dynamically, it would not
+            # start without the toolchain's libraries in its path.
+            cargo(
+                *("install", "--locked", "--version", layout.EVCXR_VERSION, "evcxr_jupyter"),
+                *("--root", str(build / "root"), "--target-dir", str(build / "target")),
+                cwd=layout.cache_directory(),
+                RUSTFLAGS="",
+                # Not the user's default toolchain, which may be too old for it.
+                RUSTUP_TOOLCHAIN=layout.pinned()["channel"],
+                # Or cargo advises to put this passing folder on the PATH.
+                PATH=f"{build / 'root' / 'bin'}:{os.environ['PATH']}",
+            )
+            installed = build / "root" / "bin" / binary.name
+            if not starts(installed):
+                raise Problem("evcxr_jupyter was compiled and does not start. Run: ./justw doctor")
+            shutil.rmtree(binary.parent.parent, ignore_errors=True)
+            (build / "root").rename(binary.parent.parent)
+
+
+def workspace_files() -> tuple[set[str], set[str]]:
+    """Names of the workspace's packages and of everything that is compiled from them."""
+    metadata = json.loads(cargo("metadata", "--no-deps", "--format-version=1", quiet=True))
+    packages = {package["name"] for package in metadata["packages"]}
+    targets = {t["name"].replace("-", "_") for p in metadata["packages"] for t in p["targets"]}
+    return packages, targets
+
+
+def is_dependency(path: Path, packages: set[str], targets: set[str]) -> bool:
+    """Whether a path in `target/` is part of the dependencies, not of the workspace itself."""
+    folder, name = path.parent.name, path.name
+    if folder in (".fingerprint", "build"):
+        return name.rsplit("-", 1)[0] not in packages
+    if folder == "deps":
+        stem = name.split(".")[0]
+        return stem.rsplit("-", 1)[0].removeprefix("lib") not in targets | {"ctx"}
+    if folder == "debug":
+        return path.is_dir() and name in (".fingerprint", "build", "deps")
+    return True
+
+
+def build_workspace() -> None:
+    """Compile the library, the generator and the tests, and their dependencies first if need be."""
+    compiled = layout.compiled_dependencies()
+    stamp = layout.TARGET / ".dependencies"
+    with locked("dependencies"):
+        seeded = stamp.is_file() and stamp.read_text() == compiled.name
+        if not seeded and compiled.is_dir():
+            print("Taking the compiled dependencies from the cache", flush=True)
+            layout.TARGET.mkdir(exist_ok=True)
+            link_tree(compiled, layout.TARGET, copy=is_note)
+        elif not seeded:
+            print(
+                "Compiling polars and some 300 other packages: once for this machine, "
+                "about 18 minutes on 2 cores",
+                flush=True,
+            )
+        # All platforms' packages, or a kernel's `cargo metadata` would want the network for them.
+        cargo("fetch", "--locked", "--quiet")
+        build = ("build", "--workspace", "--all-targets", "--locked")
+        if seeded:
+            cargo(*build, "--quiet")
+        else:
+            cargo(*build)
+            # evcxr checks a cell that does not compile, and clippy checks the workspace; both want
+            # the dependencies' metadata, which a build does not leave.
+            cargo("check", "--workspace", "--all-targets", "--locked")
+        if not compiled.is_dir():
+            publish(compiled)
+        os.utime(compiled)
+        stamp.write_text(compiled.name)
+        collect(compiled)
+
+
+def run_binary(name: str, *arguments: str, example: bool = False, **environment: str) -> None:
+    """Run one of the workspace's programs, compiled by `build_workspace`.
+
+    Raises `Problem` when it fails; its own message is on stderr.
+    """
+    folder = layout.TARGET / layout.host() / "debug"
+    binary = folder / "examples" / name if example else folder / name
+    if not binary.is_file():
+        raise Problem(f"{binary} is not there. Run: ./justw setup")
+    result = subprocess.run([binary, *arguments], cwd=layout.ROOT, env=os.environ | environment)
+    if result.returncode != 0:
+        raise Problem(f"{name} failed, see above")
+
+
+def publish(compiled: Path) -> None:
+    """Put what was compiled from other people's packages into the cache."""
+    packages, targets = workspace_files()
+    with staging("dependencies") as folder:
+        staged = folder / compiled.name
+        for part in ("debug", f"{layout.host()}/debug"):
+            (staged / part).mkdir(parents=True)
+            link_tree(
+                layout.TARGET / part,
+                staged / part,
+                skip=lambda path: not is_dependency(path, packages, targets),
+                copy=is_note,
+            )
+        staged.rename(compiled)
+
+
+def collect(compiled: Path) -> None:
+    """Delete compiled dependencies that no clone has used for a while."""
+    oldest = time.time() - KEEP_DAYS * 24 * 3600
+    for other in layout.cache_directory().glob("dependencies-*"):
+        if other != compiled and other.stat().st_mtime < oldest:
+            shutil.rmtree(other, ignore_errors=True)

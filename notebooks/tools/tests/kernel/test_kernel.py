@@ -1,0 +1,162 @@
+"""Kernels: each alone in its directory, on the workspace's versions, and gone afterwards."""
+
+import time
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from jupyter_client.manager import KernelManager, start_new_kernel
+
+from wearable_jupyter.bench import measure
+from wearable_jupyter.kernel import template
+from wearable_jupyter.notebook import promises, runner
+from wearable_jupyter.setup import layout
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+LOAD = f':dep wearable_demo = {{ path = "{layout.ROOT}/crates/wearable_demo" }}'
+
+
+def packages(lock: str) -> set[tuple[str, str]]:
+    """Name and version of every package of a Cargo.lock that comes from a registry."""
+    return {(p["name"], p["version"]) for p in tomllib.loads(lock)["package"] if "source" in p}
+
+
+def test_a_kernel_uses_the_versions_of_the_workspace(notebook):
+    show = (
+        'println!("{}", std::fs::read_to_string('
+        'std::path::Path::new(&std::env::var("EVCXR_TMPDIR").unwrap()).join("Cargo.lock")'
+        ").unwrap());"
+    )
+    result = runner.run(notebook(LOAD, "use wearable_demo::prelude::*;", show))
+    assert result.failure is None, result.failure
+    used = packages(promises.stream(result.executed.cells[2], "stdout"))
+    locked = packages((layout.ROOT / "Cargo.lock").read_text())
+    assert ("polars", dict(locked)["polars"]) in used
+    assert len(used) > 300
+    assert used <= locked
+
+
+def test_kernels_at_once_do_not_run_each_others_code(notebook):
+    """Each cell of each notebook prints something that only it knows."""
+
+    def cells(name: str) -> list[str]:
+        return [f'println!("{name} {i}");' for i in range(12)]
+
+    names = ("one", "two", "three")
+    paths = [notebook(*cells(name), name=name) for name in names]
+    with ThreadPoolExecutor(len(paths)) as pool:
+        results = list(pool.map(runner.run, paths))
+    for name, result in zip(names, results, strict=True):
+        assert result.failure is None, result.failure
+        printed = [promises.stream(cell, "stdout") for cell in result.executed.cells]
+        assert printed == [f"{name} {i}\n" for i in range(12)]
+
+
+def test_clients_that_go_away_do_not_end_a_kernel():
+    """As Jupyter's server does while a kernel restarts: it asks, and closes before the answer."""
+    manager = KernelManager(kernel_name="rust")
+    manager.start_kernel(cwd=str(layout.NOTEBOOKS))
+    client = manager.client()
+    try:
+        for _ in range(5):
+            for connect in (manager.connect_shell, manager.connect_control):
+                asking = connect()
+                for _ in range(50):
+                    client.session.send(asking, "kernel_info_request")
+                time.sleep(0.2)
+                asking.close(linger=1000)
+        client.start_channels()
+        client.wait_for_ready(timeout=60)
+        assert measure.printed(client, 'println!("still here");') == "still here\n"
+        assert manager.is_alive()
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+def test_a_restarted_kernel_has_its_ports_and_answers():
+    manager, client = start_new_kernel(kernel_name="rust", cwd=str(layout.NOTEBOOKS))
+    try:
+        for n in range(3):
+            manager.restart_kernel(now=n % 2 == 0)
+            client.wait_for_ready(timeout=60)
+            assert measure.printed(client, f'println!("{n}");') == f"{n}\n"
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+def test_a_dependency_added_in_one_of_two_kernels(notebook):
+    """One adds a package of the lock, the other, at work all the while, does not see it."""
+    prelude = "use wearable_demo::prelude::*;"
+    adding = notebook(
+        f"{LOAD}\n{prelude}",
+        'let before = df!["x" => [1i64]]?;',
+        ':dep either = "1"',
+        "use either::Either;\nlet side: Either<i32, &str> = Either::Left(before.height() as i32);",
+        'println!("{side:?}");',
+        name="adding",
+    )
+    not_adding = notebook(
+        f"{LOAD}\n{prelude}",
+        *(f'println!("other {i}");' for i in range(10)),
+        "use either::Either;",
+        name="not_adding",
+    )
+    with ThreadPoolExecutor(2) as pool:
+        added, other = pool.map(runner.run, (adding, not_adding))
+    assert added.failure is None, added.failure
+    assert promises.stream(added.executed.cells[4], "stdout") == "Left(1)\n"
+    assert list(other.failures) == [11] and "either" in other.failure
+    printed = [promises.stream(cell, "stdout") for cell in other.executed.cells[1:11]]
+    assert printed == [f"other {i}\n" for i in range(10)]
+
+
+def test_a_dependency_that_cannot_be_compiled_here_says_why(notebook):
+    """cargo's directory cannot be made when the first `:dep` wants it."""
+    target = 'std::path::Path::new(&std::env::var("EVCXR_TMPDIR").unwrap()).join("target")'
+    path = notebook(
+        f"{LOAD}\nuse wearable_demo::prelude::*;",
+        f'std::fs::rename({target}, {target}.with_extension("aside")).unwrap(); '
+        f'std::fs::write({target}, "").unwrap();',
+        ':dep either = "1"',
+    )
+    result = runner.run(path)
+    assert list(result.failures) == [2]
+    assert "error: File exists: " in result.failure
+    assert result.failure.count("./justw setup") == 1 and "Traceback" not in result.failure
+
+
+def test_an_edit_of_the_library_is_in_the_next_kernel_and_not_in_a_running_one():
+    source = layout.LIBRARY / "src" / "lib.rs"
+    committed = source.read_text()
+    cell = f"{LOAD}\nuse wearable_demo::prelude::*;"
+    asks = 'println!("{}", wearable_demo::edited());'
+    running = []
+
+    def start():
+        running.append(start_new_kernel(kernel_name="rust", cwd=str(layout.NOTEBOOKS)))
+        client = running[-1][1]
+        measure.printed(client, cell)
+        return client
+
+    try:
+        before = start()
+        source.write_text(f"{committed}\n/// For a test.\npub fn edited() -> u32 {{ 7 }}\n")
+        assert measure.printed(start(), asks) == "7\n"
+        measure.printed(before, 'let frame = df!["x" => [1i64, 2]]?;')
+        assert measure.printed(before, 'println!("{}", frame.height());') == "2\n"
+        with pytest.raises(layout.Problem, match="edited"):
+            measure.printed(before, asks)
+    finally:
+        source.write_text(committed)
+        for manager, client in running:
+            client.stop_channels()
+            manager.shutdown_kernel(now=True)
+
+
+def test_dependencies_of_another_lock_are_not_used(monkeypatch):
+    monkeypatch.setattr(layout, "dependencies_key", lambda: "0" * 16)
+    with pytest.raises(layout.Problem, match=r"not compiled\. Run: \./justw setup"):
+        template.build()

@@ -1,0 +1,157 @@
+"""No kernel, child or directory is left, whatever ends a kernel; and it can be gone on with."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import psutil
+import pytest
+from jupyter_client.manager import start_new_kernel
+
+from wearable_jupyter.kernel import directories
+from wearable_jupyter.setup import layout
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+BUSY = "loop { std::hint::spin_loop(); }"
+
+
+@pytest.fixture
+def started():
+    """Kernels to start in the test; those that it leaves are ended after it."""
+    kernels = []
+
+    def start():
+        manager, client = start_new_kernel(kernel_name="rust", cwd=str(layout.NOTEBOOKS))
+        kernels.append((manager, client))
+        return manager, client
+
+    yield start
+    for manager, client in kernels:
+        client.stop_channels()
+        if manager.has_kernel:
+            manager.shutdown_kernel(now=True)
+
+
+def run(client, code: str) -> tuple[str, str]:
+    """Status of a cell, and what it printed or failed with."""
+    shown = []
+
+    def collect(message):
+        content = message["content"]
+        shown.append(content.get("text") or content.get("evalue") or "")
+
+    reply = client.execute_interactive(code, timeout=60, output_hook=collect)
+    return reply["content"]["status"], "".join(shown)
+
+
+def test_shutting_down_a_kernel_that_is_busy(started):
+    manager, client = started()
+    client.execute(BUSY)
+    time.sleep(1)
+    manager.shutdown_kernel(now=True)
+
+
+def test_restart_forgets_variables_and_runs_on(started):
+    manager, client = started()
+    assert run(client, "let x = 1;")[0] == "ok"
+    client.execute(BUSY)
+    time.sleep(1)
+    manager.restart_kernel(now=True)
+    client.wait_for_ready(timeout=60)
+    assert run(client, 'println!("{}", x);')[0] == "error"
+    assert run(client, 'let x = 2; println!("{x}");') == ("ok", "2\n")
+
+
+def test_a_runner_that_is_killed_takes_its_kernel_along(notebook):
+    path = notebook('println!("here");', BUSY)
+    script = textwrap.dedent(f"""
+        from pathlib import Path
+        from wearable_jupyter.notebook import runner
+        runner.run(Path({str(path)!r}))
+    """)
+    before = set(layout.KERNELS.glob("*"))
+    runner = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not set(layout.KERNELS.glob("*/project/src/lib.rs")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(8)  # into the busy cell
+    assert set(layout.KERNELS.glob("*")) - before
+    runner.kill()
+    runner.wait()
+
+
+@pytest.mark.parametrize("cell", [BUSY, 'loop { println!("x"); }'])
+def test_a_server_that_is_killed_takes_its_kernels_along(cell):
+    """JupyterLab's server, killed without a word while a cell runs, or prints without end."""
+    script = textwrap.dedent(f"""
+        import sys, time
+        from jupyter_client.manager import start_new_kernel
+        manager, client = start_new_kernel(kernel_name="rust", cwd={str(layout.NOTEBOOKS)!r})
+        client.execute({cell!r})
+        time.sleep(1)
+        print("busy", flush=True)
+        time.sleep(600)
+    """)
+    server = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    lines = iter(server.stdout.readline, "")
+    assert any("busy" in line for line in lines)
+    assert list(layout.KERNELS.glob("*"))
+    server.send_signal(signal.SIGKILL)
+    server.wait()
+
+
+def test_all_processes_of_a_kernel_killed_together_leave_what_the_next_kernel_deletes():
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    directory = layout.KERNELS / f"{dead.pid}-1"
+    (directory / "project").mkdir(parents=True)
+    mine = layout.KERNELS / f"{os.getpid()}-1"
+    mine.mkdir()
+    directories.sweep()
+    assert not directory.exists() and mine.exists()
+    mine.rmdir()
+
+
+def test_a_companion_that_is_killed_ends_its_kernel(started):
+    """Nobody carries messages any more: Jupyter must notice, and evcxr must not stay."""
+    manager, client = started()
+    client.execute(BUSY)
+    time.sleep(1)
+    (directory,) = directories.of(manager.provisioner.pid)
+    evcxr = psutil.Process(directories.evcxr(directory))
+    evcxr.parent().kill()
+    deadline = time.monotonic() + 10
+    while (manager.is_alive() or evcxr.is_running()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not manager.is_alive() and not evcxr.is_running()
+
+
+def test_a_full_disk_is_told_and_leaves_no_half_directory(monkeypatch):
+    def full(directory, *_):
+        (directory / "bin").mkdir(parents=True)
+        raise OSError(28, "No space left on device", str(directory))
+
+    monkeypatch.setattr(directories.cells, "make_programs", full)
+    with pytest.raises(layout.Problem, match=r"No space left on device.*Free some space"):
+        directories.make()
+    assert not directories.of(os.getpid())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device", "here"),
+        directories.shutil.Error([("a", "b", "[Errno 28] No space left on device: 'here'")]),
+    ],
+)
+def test_a_disk_that_fills_up_in_the_middle_of_a_session_is_told(monkeypatch, tmp_path, error):
+    def full(*_, **__):
+        raise error
+
+    monkeypatch.setattr(directories, "link_tree", full)
+    with pytest.raises(layout.Problem, match=r"No space left on device.*Free some space"):
+        directories.link_compiled(tmp_path)

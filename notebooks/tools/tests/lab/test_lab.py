@@ -1,0 +1,172 @@
+"""The walkthrough in JupyterLab, in a browser, as a learner uses it."""
+
+import json
+import re
+
+import pytest
+
+from wearable_jupyter.bench import browser
+from wearable_jupyter.bench.driver import KERNEL, PANEL, SCREENSHOTS, Lab, served, stream
+from wearable_jupyter.kernel import directories, spare
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+
+def assert_all_ran(cells: dict[str, dict]) -> None:
+    for cell in cells.values():
+        assert not stream(cell, "stderr"), cell
+        assert not any(o["output_type"] == "error" for o in cell["outputs"]), cell
+
+
+def assert_failed(cell: dict, message: str) -> None:
+    (error,) = (o for o in cell["outputs"] if o["output_type"] == "error")
+    assert message in error["evalue"] and "".join(error["traceback"])
+
+
+def assert_charts(lab: Lab) -> None:
+    bars = lab.show("bar-chart").locator(".js-plotly-plot")
+    bars.wait_for()
+    assert bars.locator(".bars .point").count() == 2
+    scatter = lab.show("scatter").locator(".js-plotly-plot")
+    scatter.wait_for()
+    assert scatter.locator(".scatterlayer .trace").count() == 3
+    assert scatter.locator(".scatterlayer .point").count() == 2000
+
+
+def test_the_walkthrough_in_jupyterlab(tmp_path, chromium, assert_tooltip):
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    with (
+        served(tmp_path, **{spare.VARIABLE: "1"}) as address,
+        browser.opened(viewport={"width": 1400, "height": 900}) as tab,
+    ):
+        page, lab = tab.page, Lab(tab.page)
+        page.goto(address)
+        page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=60_000)
+        page.wait_for_function(f"() => {PANEL}.content.widgets.some(w => w.model.id === 'write')")
+        lab.wait_until_idle()
+        page.screenshot(path=SCREENSHOTS / "top.png")
+        # There is no other to choose by mistake.
+        specs = page.evaluate("fetch('/api/kernelspecs').then(answer => answer.json())")
+        assert (specs["default"], list(specs["kernelspecs"])) == ("rust", ["rust"])
+        # It is the one that was warmed up meanwhile.
+        (kernel,) = directories.found()
+        assert "drop(spare);" in (kernel / "config" / "init.evcxr").read_text()
+        assert not directories.is_spare(kernel)
+
+        lab.menu("Run", "Run All Cells")
+        lines = lab.wait_until_run()
+        assert len(lines) > 3, f"the generation's progress did not move: {lines}"
+        cells = lab.cells()
+        assert len([cell for cell in cells.values() if cell["type"] == "code"]) > 30
+        assert_all_ran(cells)
+        # A spare kernel's first cell is its first.
+        assert cells["load-library"]["count"] == 1
+
+        table = lab.show("collect-streaming").locator(".jp-OutputArea table")
+        assert table.locator("tbody tr").count() == 10
+        assert table.locator("th", has_text="n_nights").is_visible()
+        assert_charts(lab)
+        scatter = lab.page.locator(".jp-Cell.jp-mod-active .js-plotly-plot")
+        scatter.scroll_into_view_if_needed()
+        page.wait_for_timeout(500)
+        assert_tooltip(scatter)
+        page.screenshot(path=SCREENSHOTS / "scatter.png")
+        lab.show("bar-chart")
+        page.wait_for_timeout(500)
+        page.screenshot(path=SCREENSHOTS / "bars.png")
+
+        # A cell that fails says why, and takes nothing with it.
+        lab.replace("correlation", "let count: i32 = sample.height();")
+        failed = lab.cells()["correlation"]
+        (error,) = (o for o in failed["outputs"] if o["output_type"] == "error")
+        message = lab.show("correlation").locator(".jp-OutputArea")
+        assert "mismatched types" in message.inner_text()
+        assert "usize" in message.inner_text()
+        page.screenshot(path=SCREENSHOTS / "error.png")
+        assert error["traceback"]
+        lab.replace("correlation", 'println!("{} nights", sample.height());')
+        assert stream(lab.cells()["correlation"], "stdout") == "2000 nights\n"
+
+        # Completions and hovers know the types of variables.
+        lab.start("correlation", "joined.coll", keys="Tab")
+        page.locator(".jp-Completer-item", has_text="collect_with_engine").wait_for(timeout=60_000)
+        page.keyboard.press("Escape")
+        lab.start("correlation", "joined", keys="Shift+Tab")
+        page.locator(".jp-Tooltip", has_text="LazyFrame").wait_for(timeout=60_000)
+        page.keyboard.press("Escape")
+
+        for entry in ("Walkthrough", "Walkthrough_slides"):
+            exported = lab.export(entry)
+            assert len(re.findall(r'<figure [^>]*class="chart', exported)) == 2
+            assert exported.count("plotly.js v") == 1
+
+        # Run All stops at a claim that is false; the message is under that cell, and no other runs.
+        source = lab.source("guard")
+        lab.set_source("guard", f'{source}\nclaim(1 == 2, "one is two")?;')
+        lab.menu("Run", "Run All Cells")
+        lab.wait_for_error("guard")
+        lab.wait_until_idle()
+        cells = lab.cells()
+        assert_failed(cells["guard"], "This does not hold: one is two")
+        code = [cell for cell in cells.values() if cell["type"] == "code"]
+        at = code.index(cells["guard"])
+        assert all(cell["count"] for cell in code[: at + 1])
+        # (JupyterLab clears every cell when it is asked to run them.)
+        assert not any(cell["count"] or cell["outputs"] for cell in code[at + 1 :])
+        lab.show("guard")
+        page.wait_for_timeout(500)
+        page.screenshot(path=SCREENSHOTS / "claim.png")
+        lab.set_source("guard", source)
+
+        # Interrupt stops a query in its middle and keeps every variable, as often as one likes.
+        rows = '"x" => (0..200_000i64).collect::<Vec<_>>(), "k" => vec![1i64; 200_000]'
+        lab.replace("correlation", f"let frame = df![{rows}]?;")
+        join = 'frame.clone().lazy().join(frame.clone().lazy(), [col("k")], [col("k")], '
+        join += 'JoinArgs::new(JoinType::Inner)).select([col("x").sum()])'
+        for _ in range(10):
+            lab.start("correlation", f"{join}.collect_with_engine(Engine::Streaming)?;")
+            page.wait_for_function(f"() => ({KERNEL})()?.status === 'busy'")
+            page.wait_for_timeout(1500)
+            lab.menu("Kernel", "Interrupt Kernel")
+            lab.wait_for_error("correlation")
+            lab.wait_until_idle()
+            assert_failed(lab.cells()["correlation"], "still there")
+            lab.replace("correlation", 'println!("{} {}", frame.height(), nights.height());')
+            assert stream(lab.cells()["correlation"], "stdout") == "200000 5250\n"
+
+        # What goes on says how to end it: by a second one, and with all variables.
+        lab.start("correlation", "loop { std::hint::spin_loop(); }")
+        page.wait_for_function(f"() => ({KERNEL})()?.status === 'busy'")
+        page.wait_for_timeout(2000)
+        lab.menu("Kernel", "Interrupt Kernel")
+        output = lab.show("correlation").locator(".jp-OutputArea")
+        output.get_by_text("A second interrupt ends the process").wait_for(timeout=5000)
+        page.screenshot(path=SCREENSHOTS / "interrupted.png")
+        lab.menu("Kernel", "Interrupt Kernel")
+        lab.wait_for_error("correlation")
+        lab.wait_until_idle()
+        assert_failed(lab.cells()["correlation"], "All variables are gone")
+        lab.replace("correlation", 'println!("on");')
+        assert stream(lab.cells()["correlation"], "stdout") == "on\n"
+
+        before = page.evaluate(f"({KERNEL})().id")
+        for n in range(3):
+            lab.restart("Restart Kernel…")
+            lab.wait_until_idle()
+            lab.replace("correlation", f'println!("{n}");')
+            assert stream(lab.cells()["correlation"], "stdout") == f"{n}\n"
+        lab.restart("Restart Kernel and Run All Cells…")
+        page.wait_for_function(
+            f"() => {PANEL}.content.widgets.some(w => w.model.executionCount === null)"
+        )
+        lab.wait_until_run()
+        assert page.evaluate(f"({KERNEL})().id") == before
+        cells = lab.cells()
+        assert cells["correlation"]["outputs"]
+        assert_all_ran(cells)
+        counts = [cell["count"] for cell in cells.values() if cell["type"] == "code"]
+        assert counts == sorted(counts) and counts[0] == 1
+        assert_charts(lab)
+
+        assert tab.outside == []
+        assert json.dumps(tab.errors) == "[]"

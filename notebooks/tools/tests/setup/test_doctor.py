@@ -1,0 +1,94 @@
+"""The doctor finds what is missing, and names the command that mends it."""
+
+import shutil
+
+import pytest
+
+from wearable_jupyter import doctor
+from wearable_jupyter.setup import layout, prepare
+
+
+def finding(what: str) -> doctor.Finding:
+    return next(f for f in doctor.findings() if f.what == what)
+
+
+def test_everything_but_perhaps_the_data_is_ready():
+    for found in doctor.findings():
+        assert found.ready or found.what == "data", found
+
+
+@pytest.mark.parametrize(
+    ("what", "mend"), [("kernel", "./justw setup"), ("dependencies", "./justw setup")]
+)
+def test_an_empty_cache_is_found(what, mend, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    found = finding(what)
+    assert not found.ready and mend in found.detail
+
+
+def test_a_kernel_that_does_not_start_is_found(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    binary = layout.evcxr()
+    binary.parent.mkdir(parents=True)
+    binary.write_text("not a program")
+    binary.chmod(0o755)
+    assert "does not start. Run: ./justw setup" in finding("kernel").detail
+    assert not prepare.starts(binary)
+
+
+def test_dependencies_that_are_half_there_are_found(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    layout.compiled_dependencies().mkdir(parents=True)
+    assert "Delete it and run" in finding("dependencies").detail
+
+
+def test_a_missing_compiler_is_found(monkeypatch, tmp_path):
+    real = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == "cc" else real(name))
+    assert "build-essential" in finding("Rust").detail
+
+
+def test_a_part_of_the_toolchain_that_is_missing_is_found_and_fetched(monkeypatch, tmp_path):
+    """The doctor looks only; whoever needs it has rustup fetch it, whatever its settings are."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "rustfmt").touch()
+    asked = []
+    monkeypatch.setattr(layout, "sysroot", lambda: tmp_path)
+    monkeypatch.setattr(prepare, "rustup", lambda *arguments: asked.append(arguments))
+    assert "rust-src is not there. Run: ./justw setup" in finding("Rust").detail
+    assert not asked
+    prepare.prerequisites()
+    (command,) = asked
+    assert command[:2] == ("component", "add") and set(command[-2:]) == {"clippy", "rust-src"}
+
+
+def test_without_rustup_a_missing_part_is_told(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(layout.Problem, match=r"There is no rustup for `rustup component add x`"):
+        prepare.rustup("component", "add", "x")
+
+
+def test_a_dataset_that_lacks_a_table_is_found(monkeypatch, tmp_path):
+    monkeypatch.setattr(layout, "DATA", tmp_path)
+    assert finding("data").ready is None
+    assert "./justw data small" in finding("data").detail
+    (tmp_path / "sensor_hrv").mkdir()
+    (tmp_path / "sensor_hrv" / "part-00000.parquet").touch()
+    (tmp_path / "user_profile.parquet").touch()
+    assert finding("data").ready is False
+    (tmp_path / "sleep_diary.parquet").touch()
+    assert finding("data").ready
+
+
+def test_what_a_killed_kernel_left_is_found(monkeypatch, tmp_path):
+    monkeypatch.setattr(layout, "KERNELS", tmp_path)
+    (tmp_path / "4194305-1").mkdir()  # above the largest process number of Linux
+    assert "1 directories of kernels that were killed" in finding("kernels").detail
+
+
+def test_what_is_made_when_needed_is_no_failure(monkeypatch, capsys):
+    made_later = [doctor.Finding("data", None, "no dataset yet")]
+    monkeypatch.setattr(doctor, "findings", lambda: made_later)
+    assert doctor.report() == 0 and "· data" in capsys.readouterr().out
+    monkeypatch.setattr(doctor, "findings", lambda: [doctor.Finding("data", False, "half")])
+    assert doctor.report() == 1
