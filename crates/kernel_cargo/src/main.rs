@@ -125,7 +125,7 @@ fn cargo(directory: &Path, settings: &Settings, arguments: &[OsString]) -> io::R
     let key = key(&words, &manifest);
     let known = directory.join("known");
     if let Some(told) = &told {
-        let calls = ["template", "last"].map(|name| Call::at(known.join(name)));
+        let calls = ["template", "last", "bare"].map(|name| Call::at(known.join(name)));
         let call = calls.iter().find(|call| call.is_for(&key));
         let module = if call.is_none() { Some(settings.get("source")?) } else { None };
         let interruptible = settings.all("interruptible").next().filter(|_| uses_library);
@@ -177,7 +177,8 @@ fn begin(directory: &Path) -> io::Result<()> {
 /// Has the cell tell how it ended; see [`source::telling`].
 fn have_it_tell(module: Option<&str>, interruptible: Option<&str>) -> io::Result<()> {
     let file = Path::new("src/lib.rs");
-    match source::telling(&fs::read_to_string(file)?, module, interruptible) {
+    let source = source::with_less_to_carry(&fs::read_to_string(file)?);
+    match source::telling(&source, module, interruptible) {
         Some(told) => fs::write(file, told),
         None => Ok(()),
     }

@@ -5,6 +5,8 @@
 //! is a crate that the cell is linked with, or a module at the end. A source that does not have these lines is left as it is: it runs no
 //! code of a user's, or is that of an evcxr that does otherwise. Then its own word stands.
 
+use std::collections::{HashMap, HashSet};
+
 /// The crate, or module, that a cell calls.
 const MODULE: &str = "kernel_cell";
 /// What the function of a cell begins with.
@@ -46,6 +48,62 @@ pub fn telling(source: &str, module: Option<&str>, interruptible: Option<&str>) 
         made += &format!("{end}#[allow(warnings)] #[path = {path:?}] mod {MODULE};\n");
     }
     Some(made)
+}
+
+/// `source` without what fetches and puts back variables that the user's code does not mention; they
+/// stay in evcxr's store meanwhile. A line that goes leaves an empty one.
+///
+/// A cell would otherwise be compiled with code for the type of every variable that there is. One
+/// that is mentioned only inside a string counts as mentioned: a formatted string can name it. That
+/// a type was redefined, and a variable lost by it, is seen by the next cell that mentions it.
+pub fn with_less_to_carry(source: &str) -> String {
+    let mut lines: Vec<&str> = source.split_inclusive('\n').collect();
+    let start = lines.iter().position(|line| line.contains(FUNCTION));
+    let called = |line: &&str| CATCH.contains(line);
+    let Some(start) = start else { return source.to_owned() };
+    let Some(call) = lines[start..].iter().position(called).map(|at| start + at) else {
+        return source.to_owned();
+    };
+    // Behind the user's code, the last lines put back what was fetched before it.
+    fn put(line: &str) -> Option<&str> {
+        variable(line, "evcxr_variable_store.put_variable::<", ");\n")
+    }
+    let trailing = lines.iter().rev().take_while(|line| {
+        ["}\n", "}", "evcxr_variable_store\n"].contains(line) || put(line).is_some()
+    });
+    let end = lines.len() - trailing.count();
+    let users = lines[call..end.max(call)].concat();
+    let mentioned: HashSet<&str> =
+        users.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+
+    let mut places: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (at, line) in lines.iter().enumerate().skip(start) {
+        let name = match at {
+            _ if at < call => variable(line, "let ", ");\n")
+                .filter(|_| line.contains(" = evcxr_variable_store.take_variable::<"))
+                .or_else(|| {
+                    variable(line, "vars_ok &= evcxr_variable_store.check_variable::<", ");\n")
+                }),
+            _ if at >= end => put(line),
+            _ => None,
+        };
+        if let Some(name) = name {
+            places.entry(name).or_default().push(at);
+        }
+    }
+    // Checked, fetched and put back, each in a line of its own, or it is not as it should be.
+    let unused = places.iter().filter(|(name, at)| at.len() == 3 && !mentioned.contains(**name));
+    for at in unused.flat_map(|(_, at)| at.clone()).collect::<Vec<_>>() {
+        lines[at] = "\n";
+    }
+    lines.concat()
+}
+
+/// The variable that a line of evcxr's between `head` and `tail` names in `stringify!`.
+fn variable<'a>(line: &'a str, head: &str, tail: &str) -> Option<&'a str> {
+    let body = line.strip_prefix(head)?.strip_suffix(tail)?;
+    let name = body.split_once("(stringify!(")?.1.split(')').next()?;
+    (!name.is_empty()).then_some(name)
 }
 
 /// evcxr's `From` for errors at a `?`, with the error told of instead of printed; None without one.
@@ -121,6 +179,53 @@ Ok(())})();
         let told = telling(&source, Some("/cell.rs"), Some("library::interruptible")).unwrap();
         assert!(!telling(&source, None, None).unwrap().contains("mod kernel_cell"));
         assert!(told.contains("\nif kernel_cell::caught(12, ::library::interruptible, ||{\n"));
+    }
+
+    #[test]
+    fn variables_that_are_not_mentioned_stay_where_they_are() {
+        let carry = |name: &str, kind: &str| {
+            [
+                format!(
+                    "vars_ok &= evcxr_variable_store.check_variable::<{kind}>(stringify!({name}));\n"
+                ),
+                format!(
+                    "let {name} = evcxr_variable_store.take_variable::<{kind}>(stringify!({name}));\n"
+                ),
+                format!(
+                    "evcxr_variable_store.put_variable::<{kind}>(stringify!({name}), {name});\n"
+                ),
+            ]
+        };
+        let variables = [
+            ("used", "Vec<i32>"),
+            ("printed", "i32"),
+            ("unused", "HashMap<String, (i32, f64)>"),
+            ("use", "u8"),
+        ];
+        let lines = |part: usize, kept: fn(&str) -> bool| -> String {
+            let line = |(name, kind): &(&str, &str)| match kept(name) {
+                true => carry(name, kind)[part].clone(),
+                false => "\n".to_owned(),
+            };
+            variables.iter().map(line).collect()
+        };
+        let source = |kept: fn(&str) -> bool| {
+            format!(
+                "pub extern \"C\" fn run_user_code_3(\n{{let mut vars_ok = true;\n{}if !vars_ok {{return evcxr_variable_store;}}}}\n{}match std::panic::catch_unwind(\n{}\nlet new = used.len();\nprintln!(\"{{printed}}\");\nevcxr_variable_store.put_variable::<usize>(stringify!(new), new);\n}})) {{ \n  Ok(_) => {{}}\n}}}}\n{}evcxr_variable_store\n}}\n",
+                lines(0, kept),
+                lines(1, kept),
+                "  std::panic::AssertUnwindSafe(||{",
+                lines(2, kept),
+            )
+        };
+        let made = with_less_to_carry(&source(|_| true));
+        assert_eq!(made, source(|name| ["used", "printed"].contains(&name)));
+        // One that evcxr does not put back is another's affair.
+        let lost = source(|_| true).replace(&carry("unused", variables[2].1)[2], "\n");
+        assert!(with_less_to_carry(&lost).contains("take_variable::<HashMap"));
+        for other in ["", "fn main() {}", SOURCE] {
+            assert_eq!(with_less_to_carry(other), other);
+        }
     }
 
     #[test]

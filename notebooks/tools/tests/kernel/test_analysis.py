@@ -1,7 +1,9 @@
 """What rust-analyzer reads, and what it still knows."""
 
 import json
+import re
 import subprocess
+from pathlib import Path
 
 import pytest
 from jupyter_client.manager import start_new_kernel
@@ -113,3 +115,16 @@ def test_a_failing_cargo_fails_as_before(tmp_path, capfd):
 def test_an_answer_that_is_not_understood_is_passed_on(capfdbinary):
     assert analysis.main("x", "echo", "not json") == 0
     assert capfdbinary.readouterr().out == b"not json\n"
+
+
+def test_nothing_of_what_is_not_read_can_be_named():
+    """Of polars' crates that are left out, no other makes anything public."""
+    packages = metadata()["packages"]
+    family = [p for p in packages if p["name"].startswith("polars") or p["name"] == layout.CRATE]
+    assert {p["name"] for p in family} >= set(analysis.INNER)
+    inner = "|".join(name.replace("-", "_") for name in analysis.INNER)
+    public = re.compile(rf"^\s*pub (?:use|extern crate) (?:::)?(?:{inner})\b.*", re.MULTILINE)
+    for package in family:
+        if package["name"] not in analysis.INNER:
+            for file in Path(package["manifest_path"]).parent.glob("src/**/*.rs"):
+                assert not public.findall(file.read_text()), file

@@ -22,6 +22,8 @@ from pathlib import Path
 # Below the library: what it re-exports, and the containers in their signatures.
 READ = ("chrono", "hashbrown", "indexmap", "plotly", "polars")
 READ_FAMILY = "polars-"
+# Of those, what runs queries; no other crate makes anything of it public.
+INNER = ("polars-expr", "polars-mem-engine", "polars-ooc", "polars-stream")
 # Of the standard library's workspace, which also has its tests and dependencies.
 READ_STD = ("alloc", "core", "std")
 
@@ -70,7 +72,8 @@ def prune(metadata: dict, library: str) -> dict:
     }
 
     def read(identity: str) -> bool:
-        return names[identity] in (*READ, library) or names[identity].startswith(READ_FAMILY)
+        name = names[identity]
+        return name in (*READ, library) or (name.startswith(READ_FAMILY) and name not in INNER)
 
     standard_library = "core" in names.values() and "std" in names.values()
     if standard_library:

@@ -54,10 +54,9 @@ def make_programs(directory: Path, program: Path, library: Path, module: str) ->
     (directory / "settings").write_text("".join(f"{name}={value}\n" for name, value in settings))
 
 
-def know(directory: Path, known_key: str, call: str, cell: Path) -> None:
-    """Tell the kernel's cargo a call: for which key, and where the compiled cell will be."""
-    known = directory / "known" / "template"
-    known.mkdir(parents=True)
-    (known / "command").write_text(call)
-    (known / "cell").write_text(str(cell))
-    (known / "key").write_text(known_key)
+def know(folder: Path, known_key: str, call: str, cell: Path) -> None:
+    """Keep a call for the kernel's cargo: for which key, and where the compiled cell will be."""
+    folder.mkdir(parents=True)
+    (folder / "command").write_text(call)
+    (folder / "cell").write_text(str(cell))
+    (folder / "key").write_text(known_key)

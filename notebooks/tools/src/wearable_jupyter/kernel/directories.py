@@ -139,20 +139,19 @@ def fill(directory: Path, warm: bool) -> None:
     own = library / template.cell_library().name
     link(template.cell_library(), own)
     cells.make_programs(directory, template.program(), own, MODULE)
-    call = (layout.TEMPLATE / "call").read_text()
-    for part, replacement in (
-        (f"{layout.CRATE}={deps(layout.TEMPLATE / 'target')}", f"wearable_demo={library}"),
-        (f"dependency={layout.TEMPLATE / 'target'}", f"dependency={compiled()}"),
-        (f"native={layout.TEMPLATE / 'target'}", f"native={compiled()}"),
-        (str(template.cell_library()), str(own)),
-        (str(layout.TEMPLATE), str(project)),
-    ):
-        call = call.replace(part, replacement)
-    # As evcxr calls cargo after the commands below.
-    arguments = ["--offline", "build", "--target", layout.host(), "--message-format=json"]
-    manifest = (layout.TEMPLATE / "Cargo.toml").read_text()
     cell = deps(project / "target") / layout.shared_library("ctx")
-    cells.know(directory, cells.key(layout.RUSTFLAGS, arguments, manifest), call, cell)
+    for known, made in (("template", template.TEMPLATE), ("bare", template.BARE)):
+        call = (made.folder / "call").read_text()
+        for part, replacement in (
+            (f"{layout.CRATE}={deps(layout.TEMPLATE / 'target')}", f"{layout.CRATE}={library}"),
+            (f"dependency={layout.TEMPLATE / 'target'}", f"dependency={compiled()}"),
+            (f"native={layout.TEMPLATE / 'target'}", f"native={compiled()}"),
+            (str(template.cell_library()), str(own)),
+            (str(made.folder), str(project)),
+        ):
+            call = call.replace(part, replacement)
+        key = cells.key(layout.RUSTFLAGS, made.arguments(), made.manifest)
+        cells.know(directory / "known" / known, key, call, cell)
 
     lock = config / "Cargo.lock"
     shutil.copy(layout.TEMPLATE / "Cargo.lock", lock)

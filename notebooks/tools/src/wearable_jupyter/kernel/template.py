@@ -3,6 +3,7 @@
 import fcntl
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 from ..setup import layout
 from ..setup.layout import Problem
@@ -16,9 +17,12 @@ from ..setup.prepare import (
 )
 from . import cells
 
+# What evcxr starts with, and with our library after a kernel's start-up commands.
+LOADED = f'{layout.CRATE} = {{ path = "{layout.LIBRARY}" }}\n'
 
-def kernel_project() -> str:
-    """The Cargo.toml that evcxr would write for a kernel with our library."""
+
+def manifest(opt_level: int, dependencies: str) -> str:
+    """The Cargo.toml that evcxr writes for a kernel."""
     return f"""
 [package]
 name = "ctx"
@@ -30,7 +34,7 @@ crate-type = ["cdylib"]
 path = "src/lib.rs"
 
 [profile.dev]
-opt-level = 0
+opt-level = {opt_level}
 debug = false
 strip = "debuginfo"
 rpath = true
@@ -42,8 +46,46 @@ incremental = true
 overflow-checks = true
 
 [dependencies]
-{layout.CRATE} = {{ path = "{layout.LIBRARY}" }}
+{dependencies}
 """
+
+
+class Project(NamedTuple):
+    """A Cargo project as a kernel has it, from whose compilation rustc's call is learnt."""
+
+    folder: Path
+    manifest: str
+    # What evcxr says to cargo before `build`.
+    options: tuple[str, ...]
+
+    def make(self, source: str) -> None:
+        (self.folder / "src").mkdir(parents=True)
+        (self.folder / "src" / "lib.rs").write_text(source)
+        (self.folder / "Cargo.toml").write_text(self.manifest)
+
+    def compile(self) -> None:
+        """Compile what has changed; if the cell itself was compiled, its call is kept."""
+        call = self.folder / "call"
+        if not call.is_file():
+            (self.folder / "src" / "lib.rs").touch()  # so that it is compiled, and seen how
+        verbose = cargo(
+            *("build", "--offline", "-vv", "--target", layout.host()),
+            cwd=self.folder,
+            stderr=True,
+            CARGO_TARGET_DIR="target",
+            CARGO_BUILD_BUILD_DIR="target",
+        )
+        if (seen := cells.call_in(program(), cell_library(), verbose)) is not None:
+            call.write_text(seen)
+
+    def arguments(self) -> list[str]:
+        """With what evcxr calls cargo."""
+        return [*self.options, "build", "--target", layout.host(), "--message-format=json"]
+
+
+TEMPLATE = Project(layout.TEMPLATE, manifest(0, LOADED), ("--offline",))
+# The two cells that evcxr compiles while it starts.
+BARE = Project(layout.TEMPLATE / "bare", manifest(2, ""), ())
 
 
 def state() -> str:
@@ -92,28 +134,17 @@ def build() -> None:
             if not compiled.is_dir():
                 raise Problem("The kernel's dependencies are not compiled. Run: ./justw setup")
             shutil.rmtree(template, ignore_errors=True)
-            (template / "src").mkdir(parents=True)
-            (template / "src" / "lib.rs").write_text(f"pub use {layout.CRATE};\n")
-            (template / "Cargo.toml").write_text(kernel_project())
+            TEMPLATE.make(f"pub use {layout.CRATE};\n")
+            BARE.make("")
             shutil.copy(layout.ROOT / "Cargo.lock", template)
             link_tree(compiled, template / "target", copy=is_note)
             stamp.write_text(compiled.name)
-        call, sources = template / "call", template / "sources"
-        now = state()
-        if call.is_file() and sources.is_file() and sources.read_text() == now:
+        sources, now = template / "sources", state()
+        if sources.is_file() and sources.read_text() == now:
             return
         build_program()
-        if not call.is_file():
-            (template / "src" / "lib.rs").touch()  # so that it is compiled, and seen how
-        verbose = cargo(
-            *("build", "--offline", "-vv", "--target", layout.host()),
-            cwd=template,
-            stderr=True,
-            CARGO_TARGET_DIR="target",
-            CARGO_BUILD_BUILD_DIR="target",
-        )
-        if (seen := cells.call_in(program(), cell_library(), verbose)) is not None:
-            call.write_text(seen)
+        TEMPLATE.compile()
+        BARE.compile()
         sources.write_text(now)
 
 
