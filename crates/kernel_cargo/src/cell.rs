@@ -57,7 +57,7 @@ fn place(location: &Location) -> String {
     ::std::format!("{}{FIELD}{}{FIELD}{}", location.file(), location.line(), location.column())
 }
 
-/// Says in both streams where they end, or with `-` that only the line does.
+/// Says in both streams where they end, or with `-` in stdout that only its line does.
 ///
 /// A start-up command must not: evcxr would wait for somebody to take it.
 fn mark(what: &str) {
@@ -80,6 +80,18 @@ pub fn failed<T>(message: &str) {
     tell(&::std::format!("failed{FIELD}{kind}{FIELD}{}{FIELD}{place}", clean(message)));
     // evcxr's own mark follows, and is one only at the start of a line.
     mark("-");
+}
+
+/// A value that is about to be shown, after the line that may have been begun.
+pub fn on_a_new_line<T: ?Sized>(value: &T) -> &T {
+    mark("-");
+    value
+}
+
+/// Shows a text by `send`, after the line that may have been begun.
+pub fn send(send: fn(&str), text: &str) {
+    mark("-");
+    send(text);
 }
 
 fn message(payload: &dyn Any) -> &str {

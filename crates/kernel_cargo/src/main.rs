@@ -14,6 +14,7 @@
 //! what `cargo -vv` has printed: for the launcher, which learns the first call from the template.
 
 mod known;
+mod lock;
 mod source;
 
 use std::ffi::OsString;
@@ -117,7 +118,15 @@ fn cargo(directory: &Path, settings: &Settings, arguments: &[OsString]) -> io::R
     }
     let manifest = fs::read_to_string("Cargo.toml").unwrap_or_default();
     let library = settings.get("library")?;
-    let uses_library = manifest.lines().any(|line| line.starts_with(&format!("{library} = ")));
+    let uses_library =
+        manifest.lines().any(|line| line.trim_start().starts_with(&format!("{library} = ")));
+    let pinned = directory.join("config/Cargo.lock");
+    if uses_library && !lock::names(Path::new(lock::FILE), library) {
+        fs::copy(pinned, lock::FILE)?;
+    }
+    if has("metadata") {
+        return lock::kept(|| Command::new(real).args(arguments).status());
+    }
 
     // evcxr tells where it expects the path of the compiled cell.
     let told = env::var_os("EVCXR_EXECUTION_SO_PATH").map(PathBuf::from);
@@ -178,7 +187,7 @@ fn begin(directory: &Path) -> io::Result<()> {
 fn have_it_tell(module: Option<&str>, interruptible: Option<&str>) -> io::Result<()> {
     let file = Path::new("src/lib.rs");
     let source = source::with_less_to_carry(&fs::read_to_string(file)?);
-    match source::telling(&source, module, interruptible) {
+    match source::telling(&source::with_lines_ended(&source), module, interruptible) {
         Some(told) => fs::write(file, told),
         None => Ok(()),
     }

@@ -13,6 +13,10 @@ const MODULE: &str = "kernel_cell";
 const FUNCTION: &str = "pub extern \"C\" fn run_user_code_";
 /// What runs the user's code, with variables of other cells and without.
 const CATCH: [&str; 2] = ["match std::panic::catch_unwind(\n", "if std::panic::catch_unwind(||{\n"];
+/// Before and behind a cell's last expression, which is shown; and what shows it if it has no
+/// `evcxr_display`.
+const SHOWN: [&str; 2] = ["(\n", ").evcxr_display();\n"];
+const SEND: &str = "evcxr_send_text_plain(&format!(";
 /// What becomes of an error at a `?`.
 const FROM: &str = " for EvcxrUserCodeError {\n";
 const HEAD: &str = "fn from(error: T) -> Self {\n";
@@ -95,6 +99,31 @@ pub fn with_less_to_carry(source: &str) -> String {
     let unused = places.iter().filter(|(name, at)| at.len() == 3 && !mentioned.contains(**name));
     for at in unused.flat_map(|(_, at)| at.clone()).collect::<Vec<_>>() {
         lines[at] = "\n";
+    }
+    lines.concat()
+}
+
+/// `source` so that what a cell shows begins at the start of a line of stdout; evcxr would take a
+/// line without its end, printed before, for a part of it.
+///
+/// A last expression in which a line is just `(` is left as it is: it might be the wrong one.
+pub fn with_lines_ended(source: &str) -> String {
+    let mut lines: Vec<String> = source.split_inclusive('\n').map(str::to_owned).collect();
+    let of_users = lines.iter().position(|line| CATCH.contains(&line.as_str())).unwrap_or(0);
+    let at = |text: &str| -> Vec<usize> {
+        (of_users..lines.len()).filter(|&at| lines[at] == text).collect()
+    };
+    if let ([open], [close]) = (at(SHOWN[0]).as_slice(), at(SHOWN[1]).as_slice())
+        && open < close
+    {
+        let (open, close) = (*open, *close);
+        lines[open] = format!("(*{MODULE}::on_a_new_line(&(\n");
+        lines[close] = format!(")){}", SHOWN[1]);
+    }
+    for line in &mut lines[of_users..] {
+        if let Some(arguments) = line.strip_prefix(SEND) {
+            *line = format!("{MODULE}::send(evcxr_send_text_plain, &format!({arguments}");
+        }
     }
     lines.concat()
 }
@@ -225,6 +254,24 @@ Ok(())})();
         assert!(with_less_to_carry(&lost).contains("take_variable::<HashMap"));
         for other in ["", "fn main() {}", SOURCE] {
             assert_eq!(with_less_to_carry(other), other);
+        }
+    }
+
+    #[test]
+    fn what_is_shown_begins_on_a_new_line() {
+        let source = |open: &str, close: &str| {
+            format!("(\nmatch std::panic::catch_unwind(\n{open}frame.head()\n{close}Ok(())\n")
+        };
+        let made = with_lines_ended(&source("(\n", ").evcxr_display();\n"));
+        assert_eq!(made, source("(*kernel_cell::on_a_new_line(&(\n", "))).evcxr_display();\n"));
+        let made =
+            with_lines_ended(&source("evcxr_send_text_plain(&format!(\"{:?}\",&(\n", ")));\n"));
+        assert_eq!(
+            made,
+            source("kernel_cell::send(evcxr_send_text_plain, &format!(\"{:?}\",&(\n", ")));\n")
+        );
+        for other in [source("(\n(\n", ")).evcxr_display();\n"), source("", "")] {
+            assert_eq!(with_lines_ended(&other), other);
         }
     }
 

@@ -209,6 +209,8 @@ def test_lines_without_an_end_and_much_of_them_are_whole(bare):
     assert bare.run('print!("no newline");').stdout == "no newline"
     assert bare.run('println!("x"); print!("y"); std::fs::read("/nowhere")?;').stdout == "x\ny"
     assert bare.run('print!("z"); panic!("p");').stdout == "z"
+    for shown in ("1 + 1", "(\n1,\n2)", "vec![1]"):
+        assert bare.run(f'print!("before"); {shown}').stdout == "before"
     line = "x" * 99
     ended = bare.run(f'for i in 0..20000 {{ eprintln!("{{i:06}} {line}"); }}')
     assert ended.stderr == "".join(f"{i:06} {line}\n" for i in range(20000))

@@ -17,24 +17,30 @@ pytestmark = pytest.mark.usefixtures("nothing_left")
 LOAD = f':dep wearable_demo = {{ path = "{layout.ROOT}/crates/wearable_demo" }}'
 
 
+SHOW_LOCK = (
+    'println!("{}", std::fs::read_to_string('
+    'std::path::Path::new(&std::env::var("EVCXR_TMPDIR").unwrap()).join("Cargo.lock")'
+    ").unwrap());"
+)
+
+
 def packages(lock: str) -> set[tuple[str, str]]:
     """Name and version of every package of a Cargo.lock that comes from a registry."""
     return {(p["name"], p["version"]) for p in tomllib.loads(lock)["package"] if "source" in p}
 
 
-def test_a_kernel_uses_the_versions_of_the_workspace(notebook):
-    show = (
-        'println!("{}", std::fs::read_to_string('
-        'std::path::Path::new(&std::env::var("EVCXR_TMPDIR").unwrap()).join("Cargo.lock")'
-        ").unwrap());"
-    )
-    result = runner.run(notebook(LOAD, "use wearable_demo::prelude::*;", show))
-    assert result.failure is None, result.failure
-    used = packages(promises.stream(result.executed.cells[2], "stdout"))
+def assert_of_the_workspace(lock: str) -> None:
+    used = packages(lock)
     locked = packages((layout.ROOT / "Cargo.lock").read_text())
     assert ("polars", dict(locked)["polars"]) in used
     assert len(used) > 300
     assert used <= locked
+
+
+def test_a_kernel_uses_the_versions_of_the_workspace(notebook):
+    result = runner.run(notebook(LOAD, "use wearable_demo::prelude::*;", SHOW_LOCK))
+    assert result.failure is None, result.failure
+    assert_of_the_workspace(promises.stream(result.executed.cells[2], "stdout"))
 
 
 def test_kernels_at_once_do_not_run_each_others_code(notebook):
@@ -88,14 +94,19 @@ def test_a_restarted_kernel_has_its_ports_and_answers():
 
 
 def test_a_dependency_added_in_one_of_two_kernels(notebook):
-    """One adds a package of the lock, the other, at work all the while, does not see it."""
+    """One adds a package of the lock, the other, at work all the while, does not see it.
+
+    All versions stay those of the workspace's lock file, also after a cell before the first `:dep`.
+    """
     prelude = "use wearable_demo::prelude::*;"
     adding = notebook(
+        'println!("nothing loaded yet");',
         f"{LOAD}\n{prelude}",
         'let before = df!["x" => [1i64]]?;',
         ':dep either = "1"',
         "use either::Either;\nlet side: Either<i32, &str> = Either::Left(before.height() as i32);",
         'println!("{side:?}");',
+        SHOW_LOCK,
         name="adding",
     )
     not_adding = notebook(
@@ -107,7 +118,8 @@ def test_a_dependency_added_in_one_of_two_kernels(notebook):
     with ThreadPoolExecutor(2) as pool:
         added, other = pool.map(runner.run, (adding, not_adding))
     assert added.failure is None, added.failure
-    assert promises.stream(added.executed.cells[4], "stdout") == "Left(1)\n"
+    assert promises.stream(added.executed.cells[5], "stdout") == "Left(1)\n"
+    assert_of_the_workspace(promises.stream(added.executed.cells[6], "stdout"))
     assert list(other.failures) == [11] and "either" in other.failure
     printed = [promises.stream(cell, "stdout") for cell in other.executed.cells[1:11]]
     assert printed == [f"other {i}\n" for i in range(10)]

@@ -34,8 +34,8 @@ def key(flags: str, arguments: list[str], manifest: str) -> str:
 def make_programs(directory: Path, program: Path, library: Path, module: str) -> None:
     """Make the kernel's cargo and rustup in `bin` of its directory, and say what they need.
 
-    `program` and `library` are as in `call_in`; `module` is the Python module that links what is
-    compiled into a kernel's directory.
+    `program` and `library` are as in `call_in`, with the source of the latter beside it; `module`
+    is the Python module that links what is compiled into a kernel's directory.
     """
     programs = directory / "bin"
     programs.mkdir(parents=True)
@@ -47,7 +47,7 @@ def make_programs(directory: Path, program: Path, library: Path, module: str) ->
         ("library", layout.CRATE),
         ("interruptible", INTERRUPTIBLE),
         ("told_by", library),
-        ("source", layout.KERNEL_CARGO / "src" / "cell.rs"),
+        ("source", library.with_name("cell.rs")),
         ("cell", layout.shared_library("ctx")),
         *(("link", word) for word in (sys.executable, "-m", module, "--link", directory)),
     ]

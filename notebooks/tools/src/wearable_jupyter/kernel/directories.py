@@ -138,6 +138,7 @@ def fill(directory: Path, warm: bool) -> None:
         link(file, library / file.name)
     own = library / template.cell_library().name
     link(template.cell_library(), own)
+    shutil.copy(layout.KERNEL_CARGO / "src" / "cell.rs", library)
     cells.make_programs(directory, template.program(), own, MODULE)
     cell = deps(project / "target") / layout.shared_library("ctx")
     for known, made in (("template", template.TEMPLATE), ("bare", template.BARE)):
