@@ -112,7 +112,7 @@ pub enum Error {
 
     /// A function handed to `show_source` is not one whose source this crate carries.
     #[error(
-        "No source to show for `{name}`: show_source takes a public function of wearable_demo's measure, output, plan, query or scan module, for example show_source(query::nightly)"
+        "No source to show for `{name}`: show_source takes a public function of wearable_demo's chart, measure, observe, output, plan, query or scan module, for example show_source(query::nightly)"
     )]
     NoSource {
         /// Full path of the item.
@@ -136,6 +136,43 @@ pub enum Error {
         /// Its reason.
         source: std::io::Error,
     },
+
+    /// A query has something in it that only exists in this process.
+    #[error(
+        "This query cannot run in a process of its own: {reason}\nA Rust closure cannot be sent there; explain(&query) shows its plan without running it"
+    )]
+    NotPortable {
+        /// What polars said.
+        reason: String,
+    },
+
+    /// The program that runs queries apart is not compiled.
+    #[error(
+        "The program {name} is not there.\nCompile it, from the repository's root: ./justw setup (or say where it is: set {variable})"
+    )]
+    NoProgram {
+        /// The program's name.
+        name: &'static str,
+        /// The environment variable that names it.
+        variable: &'static str,
+    },
+
+    /// The process of a query ended without a word.
+    #[error(
+        "The query's own process ended before it had a result ({status}). {reason}\nSee whether the machine is out of memory (free -m); ./justw setup compiles the program anew"
+    )]
+    EndedApart {
+        /// How it ended.
+        status: String,
+        /// The last it said on stderr.
+        reason: String,
+    },
+
+    /// A limit of memory was asked for where the system has none for a process.
+    #[error(
+        "A query's memory can only be limited on Linux.\nRun the query without a limit: observe(&query, engine)"
+    )]
+    NoMemoryLimit,
 
     /// polars could not run a step.
     #[error("polars could not {action}: {source}{}", polars_hint(source))]

@@ -7,9 +7,12 @@
 //! 2. [`generate`] draws them and writes Parquet files;
 //! 3. [`scan`] checks those files and opens them as lazy frames;
 //! 4. [`query`] builds the query from them, a function a step;
-//! 5. [`measure`] runs a query and takes its time, [`plan`] reads what the optimiser made of it;
-//! 6. [`output`] writes results into files, [`compare`] says whether two are the same;
-//! 7. [`notebook`] shows all that in a cell, and [`interrupt`] lets a reader stop it.
+//! 5. [`plan`] reads what the optimiser made of it, as text and as a [`graph`];
+//! 6. [`measure`] runs a query and takes its time, [`observe`] counts what it does at each node, in
+//!    a process [`apart`];
+//! 7. [`output`] writes results into files, [`compare`] says whether two are the same;
+//! 8. [`notebook`] shows all that in a cell, a plan as a [`picture`], a frame as
+//!    a [`chart`], and [`interrupt`] lets a reader stop it.
 //!
 //! A notebook needs `use wearable_demo::prelude::*;` and nothing else:
 //!
@@ -27,14 +30,20 @@
 
 #![warn(missing_docs)]
 
+pub mod apart;
+pub mod chart;
 pub mod compare;
 pub mod error;
 pub mod generate;
+pub mod graph;
 pub mod interrupt;
 pub mod measure;
 pub mod notebook;
+pub mod observe;
+pub mod operations;
 pub mod output;
 pub mod paths;
+pub mod picture;
 pub mod plan;
 pub mod query;
 pub mod scan;
@@ -49,17 +58,23 @@ pub use polars;
 
 /// What a notebook's cells need, and no more.
 pub mod prelude {
+    pub use crate::chart::Chart;
     pub use crate::compare::same;
     pub use crate::generate::{
         GenerateOptions, Size, generate_dataset_with_progress, print_progress,
     };
     pub use crate::measure::{Measurement, measure, measure_in_turn};
-    pub use crate::notebook::{EvcxrDisplay, claim, show_source};
-    pub use crate::output::{read_parquet, sink_parquet, write_csv, write_parquet};
+    pub use crate::notebook::{EvcxrDisplay, claim, first_rows, show_source};
+    pub use crate::observe::{Ending, Observation, observe, observe_within, peak_memory};
+    pub use crate::operations::what_streams;
+    pub use crate::output::{
+        read_parquet, sink_parquet, sink_partitioned, sink_row_groups, write_csv, write_parquet,
+    };
     pub use crate::paths::{Paths, short};
-    pub use crate::plan::{Execution, Plan, explain, streaming_nodes};
+    pub use crate::plan::{Execution, Plan, explain, logical_graph, physical_graph};
     pub use crate::scan::{
-        check_dataset, has_sensor_data, scan_sensor_hrv, scan_sleep_diary, scan_user_profile,
+        check_dataset, has_sensor_data, scan_layout, scan_sensor_hrv, scan_sleep_diary,
+        scan_user_profile,
     };
     pub use crate::{plotly, query, tables};
     pub use polars::prelude::*;

@@ -12,7 +12,7 @@ pub const RUNS: usize = 5;
 
 /// In front of every number that differs from run to run, so that two runs can be compared without
 /// them.
-pub const MEASURED: &str = "⏱";
+pub const MEASURED: &str = "≈";
 
 /// A query's result and what it cost.
 #[derive(Clone, Debug)]
@@ -113,8 +113,8 @@ impl fmt::Display for Measurement {
 
 /// The process's peak of resident memory, as Linux counts it.
 #[cfg(target_os = "linux")]
-mod memory {
-    use std::fs;
+pub(crate) mod memory {
+    use std::{fs, io};
 
     pub struct Peak {
         start_kb: u64,
@@ -140,6 +140,19 @@ mod memory {
         }
     }
 
+    /// Lets this process have `mb` (1,000,000 bytes) of memory of its own more than it has now,
+    /// pages of files not counted; see RLIMIT_DATA in getrlimit(2).
+    pub fn limit(mb: u64) -> io::Result<()> {
+        let now = status_kb("VmData:").ok_or_else(|| io::Error::other("no VmData in /proc"))?;
+        let bytes = now * 1024 + mb * 1_000_000;
+        let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+        // SAFETY: the limit is a valid struct for as long as the call takes.
+        match unsafe { libc::setrlimit(libc::RLIMIT_DATA, &limit) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
     fn status_kb(field: &str) -> Option<u64> {
         let status = fs::read_to_string("/proc/self/status").ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix(field))?;
@@ -148,8 +161,14 @@ mod memory {
 }
 
 #[cfg(not(target_os = "linux"))]
-mod memory {
+pub(crate) mod memory {
+    use std::io;
+
     pub enum Peak {}
+
+    pub fn limit(_mb: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     impl Peak {
         pub fn start() -> Option<Peak> {
@@ -174,7 +193,7 @@ mod tests {
         assert_eq!(m.frame.column("x").unwrap().i64().unwrap().get(0), Some(499_999_500_000));
         assert!(m.seconds > 0.0 && m.result_mb > 0.0);
         assert!(m.range.0 <= m.seconds && m.seconds <= m.range.1);
-        assert!(m.to_string().starts_with("InMemory engine: 1 rows, a result of 0.0 kB\n⏱ "));
+        assert!(m.to_string().starts_with("InMemory engine: 1 rows, a result of 0.0 kB\n≈ "));
     }
 
     #[test]

@@ -9,7 +9,10 @@ use std::fmt::{Display, Write as _};
 use polars::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::graph::Graph;
 use crate::measure::Measurement;
+use crate::observe::Observation;
+use crate::picture::{self, escape};
 use crate::plan::Plan;
 
 /// Shows a value in a notebook, as HTML or Markdown and as text.
@@ -22,6 +25,30 @@ impl EvcxrDisplay for DataFrame {
     fn evcxr_display(&self) {
         send("text/html", &html_table(self));
         send("text/plain", &self.to_string());
+    }
+}
+
+/// The first rows of a frame, for a cell to show; see [`first_rows`].
+#[derive(Clone, Debug)]
+pub struct FirstRows {
+    shown: DataFrame,
+    height: usize,
+}
+
+/// The first `rows` rows of `frame`, which show with the number of rows that there are.
+pub fn first_rows(frame: &DataFrame, rows: usize) -> FirstRows {
+    FirstRows { shown: frame.head(Some(rows)), height: frame.height() }
+}
+
+impl EvcxrDisplay for FirstRows {
+    fn evcxr_display(&self) {
+        let FirstRows { shown, height } = self;
+        let note = match *height > shown.height() {
+            true => format!("; the first {} are shown", shown.height()),
+            false => String::new(),
+        };
+        send("text/html", &html_rows(shown, *height, &note));
+        send("text/plain", &format!("{shown}\n{height} rows{note}"));
     }
 }
 
@@ -45,6 +72,21 @@ impl EvcxrDisplay for Plan {
             &format!("<pre style=\"overflow-x: auto; white-space: pre\">{}</pre>", escape(&text)),
         );
         send("text/plain", &text);
+    }
+}
+
+/// A graph shows as a picture; where there is none, as a line for each node.
+impl EvcxrDisplay for Graph {
+    fn evcxr_display(&self) {
+        send("text/html", &picture::svg(self));
+        send("text/plain", &self.to_string());
+    }
+}
+
+/// What was observed shows as a picture of the plan with the rows on its arrows.
+impl EvcxrDisplay for Observation {
+    fn evcxr_display(&self) {
+        self.graph().evcxr_display();
     }
 }
 
@@ -73,7 +115,7 @@ pub fn claim(holds: bool, statement: impl Display) -> Result<()> {
     if !holds {
         return Err(Error::ClaimFailed { statement: statement.to_string() });
     }
-    println!("✅ {statement}");
+    println!("✓ {statement}");
     Ok(())
 }
 
@@ -91,8 +133,10 @@ pub fn show_source<F>(_function: F) -> Result<()> {
     Ok(())
 }
 
-const SOURCES: [(&str, &str); 5] = [
+const SOURCES: [(&str, &str); 7] = [
+    ("chart", include_str!("chart.rs")),
     ("measure", include_str!("measure.rs")),
+    ("observe", include_str!("observe.rs")),
     ("output", include_str!("output.rs")),
     ("plan", include_str!("plan.rs")),
     ("query", include_str!("query.rs")),
@@ -100,21 +144,30 @@ const SOURCES: [(&str, &str); 5] = [
 ];
 
 /// The source of `name`, such as `wearable_demo::query::nightly`, with its documentation. rustfmt
-/// puts an item's first line and its closing brace at the start of a line.
+/// puts an item's first line and its closing brace at the start of a line, and those of a type's
+/// function four columns from it.
 fn source_of(name: &str) -> Result<String> {
     let none = || Error::NoSource { name: name.to_owned() };
     let path: Vec<&str> = name.split("::").collect();
-    let &[krate, module, function] = path.as_slice() else { return Err(none()) };
+    let (krate, module, function, indent) = match *path.as_slice() {
+        [krate, module, function] => (krate, module, function, ""),
+        [krate, module, _, function] => (krate, module, function, "    "),
+        _ => return Err(none()),
+    };
     let source = SOURCES.iter().find(|(m, _)| krate == env!("CARGO_PKG_NAME") && *m == module);
     let lines: Vec<&str> = source.ok_or_else(none)?.1.lines().collect();
     let is_head = |line: &&str| {
-        let rest = line.strip_prefix("pub fn ").and_then(|rest| rest.strip_prefix(function));
+        let rest = line.strip_prefix(indent).and_then(|line| line.strip_prefix("pub fn "));
+        let rest = rest.and_then(|rest| rest.strip_prefix(function));
         rest.is_some_and(|rest| rest.starts_with(['(', '<']))
     };
     let first = lines.iter().position(is_head).ok_or_else(none)?;
-    let docs = lines[..first].iter().rev().take_while(|line| line.starts_with("///")).count();
-    let length = lines[first..].iter().position(|line| *line == "}").ok_or_else(none)?;
-    Ok(lines[first - docs..=first + length].join("\n"))
+    let is_doc = |line: &&&str| line.trim_start().starts_with("///");
+    let docs = lines[..first].iter().rev().take_while(is_doc).count();
+    let end = format!("{indent}}}");
+    let length = lines[first..].iter().position(|line| *line == end).ok_or_else(none)?;
+    let lines = lines[first - docs..=first + length].iter();
+    Ok(lines.map(|line| line.strip_prefix(indent).unwrap_or(line)).collect::<Vec<_>>().join("\n"))
 }
 
 /// Prints `content` as the kernel expects it.
@@ -130,6 +183,15 @@ const MOST_CHARACTERS: usize = 80;
 /// `frame` as an HTML table: names and types in the head, nulls marked, long tables cut in the
 /// middle, the true shape below.
 fn html_table(frame: &DataFrame) -> String {
+    let note = match frame.height() > MOST_ROWS {
+        true => format!("; the first and last {} rows are shown", MOST_ROWS / 2),
+        false => String::new(),
+    };
+    html_rows(frame, frame.height(), &note)
+}
+
+/// As [`html_table`], of a frame that has `all` rows, with `note` behind the shape.
+fn html_rows(frame: &DataFrame, all: usize, note: &str) -> String {
     let (height, width) = frame.shape();
     let cut = height > MOST_ROWS;
     let rows: Vec<usize> = match cut {
@@ -156,12 +218,8 @@ fn html_table(frame: &DataFrame) -> String {
         }
         body += "</tr>\n";
     }
-    let note = match cut {
-        true => format!("; the first and last {} rows are shown", MOST_ROWS / 2),
-        false => String::new(),
-    };
     format!(
-        "<div style=\"overflow-x: auto\"><table class=\"dataframe\">\n<thead><tr>{names}</tr>\n<tr>{dtypes}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n<small>{height} rows × {width} columns{note}</small></div>"
+        "<div style=\"overflow-x: auto\"><table class=\"dataframe\">\n<thead><tr>{names}</tr>\n<tr>{dtypes}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n<small>{all} rows × {width} columns{note}</small></div>"
     )
 }
 
@@ -187,10 +245,6 @@ fn alignment(column: &Column) -> &'static str {
         true => "style=\"text-align: right\"",
         false => "style=\"text-align: left\"",
     }
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]
@@ -224,6 +278,22 @@ mod tests {
         assert!(code.starts_with("/// One row per user and calendar date"), "{code}");
         assert!(code.contains("pub fn nightly(") && code.ends_with("\n}"), "{code}");
         assert_eq!(code.matches("fn ").count(), 1, "{code}");
+    }
+
+    #[test]
+    fn a_source_of_a_type_stands_at_the_start_of_the_line() {
+        let code = source_of(std::any::type_name_of_val(&crate::chart::Chart::plot)).unwrap();
+        assert!(code.starts_with("/// Draws the chart."), "{code}");
+        assert!(code.contains("\npub fn plot(&self)") && code.ends_with("\n}"), "{code}");
+    }
+
+    #[test]
+    fn first_rows_say_how_many_there_are() {
+        let frame = df!["n" => (0..18i64).collect::<Vec<_>>()].unwrap();
+        let FirstRows { shown, height } = first_rows(&frame, 10);
+        assert_eq!((shown.height(), height), (10, 18));
+        let html = html_rows(&shown, height, "; the first 10 are shown");
+        assert!(html.contains("18 rows × 1 columns; the first 10 are shown"), "{html}");
     }
 
     #[test]

@@ -21,11 +21,20 @@ use crate::error::{Error, Result};
 /// [`Error::Polars`] where the query or the writing fails, [`Error::Io`] where the file cannot be
 /// moved into place.
 pub fn sink_parquet(query: &LazyFrame, path: &Path) -> Result<DataFrame> {
+    sink_row_groups(query, path, None)
+}
+
+/// As [`sink_parquet`], with `rows` rows to a row group; a scan can skip a row group by its
+/// statistics, but not a part of one.
+///
+/// # Errors
+///
+/// As [`sink_parquet`].
+pub fn sink_row_groups(query: &LazyFrame, path: &Path, rows: Option<usize>) -> Result<DataFrame> {
     let part = Part::beside(path);
     let action = format!("sink the query into {}", path.display());
     let target = PlRefPath::try_from_path(&part.path).map_err(Error::polars(&action))?;
-    let options =
-        ParquetWriteOptions { compression: ParquetCompression::Snappy, ..Default::default() };
+    let options = snappy(rows);
     let returned = query
         .clone()
         .sink(
@@ -37,6 +46,49 @@ pub fn sink_parquet(query: &LazyFrame, path: &Path) -> Result<DataFrame> {
         .map_err(Error::polars(action))?;
     part.finish(path)?;
     Ok(returned.unwrap_single())
+}
+
+/// Runs `query` with the streaming engine into a directory of snappy Parquet files, partitioned as
+/// Hive does: a folder `column=value` for each value of `column`, which the files in it leave out.
+/// An older directory is replaced.
+///
+/// # Errors
+///
+/// [`Error::Polars`] where the query or the writing fails, [`Error::Io`] where the directory cannot
+/// be moved into place.
+pub fn sink_partitioned(query: &LazyFrame, directory: &Path, column: &str) -> Result<()> {
+    let part = Part::beside(directory);
+    let action = format!("sink the query into {}", directory.display());
+    let base_path = PlRefPath::try_from_path(&part.path).map_err(Error::polars(&action))?;
+    let destination = SinkDestination::Partitioned {
+        base_path,
+        file_path_provider: None,
+        partition_strategy: PartitionStrategy::Keyed {
+            keys: vec![col(column)],
+            include_keys: false,
+            keys_pre_grouped: false,
+        },
+        max_rows_per_file: IdxSize::MAX,
+        approximate_bytes_per_file: u64::MAX,
+    };
+    let sink = UnifiedSinkArgs { mkdir: true, ..Default::default() };
+    query
+        .clone()
+        .sink(destination, FileWriteFormat::Parquet(Arc::new(snappy(None))), sink)
+        .and_then(|sink| sink.collect_with_engine(Engine::Streaming))
+        .map_err(Error::polars(action))?;
+    if directory.is_dir() {
+        fs::remove_dir_all(directory).map_err(Error::io("replace", directory))?;
+    }
+    part.finish(directory)
+}
+
+fn snappy(row_group_size: Option<usize>) -> ParquetWriteOptions {
+    ParquetWriteOptions {
+        compression: ParquetCompression::Snappy,
+        row_group_size,
+        ..Default::default()
+    }
 }
 
 /// Writes `frame` to `path` as snappy Parquet.
@@ -126,7 +178,7 @@ pub fn read_parquet(path: &Path) -> Result<DataFrame> {
         .map_err(|e| Error::DamagedFile { file: path.to_owned(), reason: e.to_string() })
 }
 
-/// A file that is not complete yet; dropped before it is, it goes away.
+/// A file, or a directory, that is not complete yet; dropped before it is, it goes away.
 struct Part {
     path: PathBuf,
 }
@@ -146,7 +198,7 @@ impl Part {
 impl Drop for Part {
     fn drop(&mut self) {
         // Gone already once it was moved into place.
-        let _ = fs::remove_file(&self.path);
+        let _ = fs::remove_file(&self.path).or_else(|_| fs::remove_dir_all(&self.path));
     }
 }
 

@@ -2,13 +2,15 @@
 //!
 //! polars prints an optimised plan as indented text, one node a line with its details below it,
 //! and a physical streaming plan as a graph in which a node's colour says how it runs. Both are
-//! made to be read; the little that the walkthrough checks is read off them here.
+//! made to be read; the little that the notebooks check is read off them here and in
+//! [`graph`](crate::graph).
 
 use std::fmt;
 
 use polars::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::graph::Graph;
 use crate::paths::short;
 
 /// A plan as text. It names files by their last two components, so that it reads the same on every
@@ -31,8 +33,8 @@ pub struct Scan {
     pub predicate: Option<String>,
 }
 
-/// How the streaming engine runs a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How the streaming engine runs a node; the later, the more it holds in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Execution {
     /// Batch by batch.
     Streaming,
@@ -41,15 +43,6 @@ pub enum Execution {
     MemoryIntensive,
     /// Not at all: the node's whole input is collected and handed to the in-memory engine.
     InMemoryFallback,
-}
-
-/// A node of the physical streaming plan.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StreamingNode {
-    /// What it does, such as `sort` or `equi-join`.
-    pub name: String,
-    /// How it runs.
-    pub execution: Execution,
 }
 
 /// The optimised plan of `query`; builds it, and runs nothing.
@@ -61,15 +54,48 @@ pub fn explain(query: &LazyFrame) -> Result<Plan> {
     query.explain(true).map(Plan::new).map_err(Error::polars("plan the query"))
 }
 
-/// The nodes with which the streaming engine would run `query`, last first, without the final
+/// The optimised plan of `query` as a graph; runs nothing.
+///
+/// # Errors
+///
+/// As [`explain`].
+pub fn logical_graph(query: &LazyFrame) -> Result<Graph> {
+    let dot = query.to_dot(true).map_err(Error::polars("plan the query"))?;
+    Ok(Graph::parse(&dot, "logical plan, optimised", false))
+}
+
+/// The physical plan with which the streaming engine would run `query`, without the final
 /// collection; runs nothing.
 ///
 /// # Errors
 ///
 /// As [`explain`].
-pub fn streaming_nodes(query: &LazyFrame) -> Result<Vec<StreamingNode>> {
+pub fn physical_graph(query: &LazyFrame) -> Result<Graph> {
     let dot = query.to_dot_streaming_phys(true).map_err(Error::polars("plan the query"))?;
-    Ok(dot.lines().filter_map(streaming_node).collect())
+    Ok(Graph::parse(&dot, "physical plan, streaming engine", true))
+}
+
+impl Execution {
+    /// By a node's colour in polars' graph of a physical plan; its legend says what they mean.
+    pub(crate) fn of_colour(attributes: &str) -> Execution {
+        if attributes.contains("fillcolor=\"0.0 0.3 1.0\"") {
+            Execution::InMemoryFallback
+        } else if attributes.contains("fillcolor=\"0.16 0.3 1.0\"") {
+            Execution::MemoryIntensive
+        } else {
+            Execution::Streaming
+        }
+    }
+}
+
+impl fmt::Display for Execution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Execution::Streaming => "streaming",
+            Execution::MemoryIntensive => "memory-intensive",
+            Execution::InMemoryFallback => "fallback, in memory",
+        })
+    }
 }
 
 impl Plan {
@@ -116,7 +142,7 @@ fn projection(line: &str) -> Option<(usize, usize)> {
 }
 
 /// Absolute paths in a scan's line, cut to their last two components.
-fn shorten_sources(line: &str) -> String {
+pub(crate) fn shorten_sources(line: &str) -> String {
     let Some((head, sources)) = line.split_once(" SCAN [") else { return line.to_owned() };
     let sources: Vec<String> = sources
         .trim_end_matches(']')
@@ -128,22 +154,6 @@ fn shorten_sources(line: &str) -> String {
         )
         .collect();
     format!("{head} SCAN [{}]", sources.join(", "))
-}
-
-/// A node's line, `4294967308 [label="sort\n…",style=filled,fillcolor="0.16 0.3 1.0"];`. The
-/// colours are those of the graph's own legend.
-fn streaming_node(line: &str) -> Option<StreamingNode> {
-    let (id, rest) = line.split_once(" [label=\"")?;
-    id.parse::<u64>().ok()?;
-    let name = rest.split(['"', '\\']).next()?.to_owned();
-    let execution = if rest.ends_with("fillcolor=\"0.0 0.3 1.0\"];") {
-        Execution::InMemoryFallback
-    } else if rest.ends_with("fillcolor=\"0.16 0.3 1.0\"];") {
-        Execution::MemoryIntensive
-    } else {
-        Execution::Streaming
-    };
-    Some(StreamingNode { name, execution })
 }
 
 #[cfg(test)]
@@ -170,19 +180,6 @@ END INNER JOIN";
         assert_eq!(sensor.source, "sensor_hrv/part-00000.parquet, ... 4 other sources");
         assert_eq!(sensor.predicate.as_deref(), Some("col(\"missingness_score\") <= 0.35"));
         assert_eq!((plan.count("INNER JOIN"), plan.count("FILTER")), (1, 0));
-    }
-
-    #[test]
-    fn a_nodes_colour_says_how_it_runs() {
-        let execution = |colour: &str| {
-            streaming_node(&format!("7 [label=\"sort\\nby x\"{colour}];")).unwrap().execution
-        };
-        assert_eq!(execution(""), Execution::Streaming);
-        let intensive = ",style=filled,fillcolor=\"0.16 0.3 1.0\"";
-        assert_eq!(execution(intensive), Execution::MemoryIntensive);
-        let fallback = ",style=filled,fillcolor=\"0.0 0.3 1.0\"";
-        assert_eq!(execution(fallback), Execution::InMemoryFallback);
-        assert_eq!(streaming_node("4294967298 -> 4294967299;"), None);
     }
 
     /// The legend is what gives the colours their meaning: if polars changes it, this fails.

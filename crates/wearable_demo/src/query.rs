@@ -5,8 +5,8 @@
 //! every segment.
 
 use polars::prelude::{
-    ClosedInterval, ExplodeOptions, JoinArgs, JoinType, LazyFrame, SortMultipleOptions, all,
-    by_name, col, concat_str, len, lit, pearson_corr,
+    ClosedInterval, DataType, ExplodeOptions, Expr, JoinArgs, JoinType, LazyFrame,
+    SortMultipleOptions, all, by_name, col, concat_str, len, lit, pearson_corr,
 };
 use polars::sql::SQLContext;
 
@@ -53,11 +53,22 @@ pub fn quality_filter_sql(sensor_raw: &LazyFrame) -> Result<LazyFrame> {
 ///
 /// In and out: a row per segment. A device id without a `-` gives a null `user_id`.
 pub fn with_keys(sensor: &LazyFrame) -> LazyFrame {
+    sensor.clone().with_columns([user_of_device(), col("ts_start").dt().date().alias("date")])
+}
+
+/// `user_id`: the user who wears the device in `device_id`.
+fn user_of_device() -> Expr {
     let number = col("device_id").str().split(lit("-")).list().get(lit(1), true);
-    sensor.clone().with_columns([
-        concat_str([lit("USER-"), number], "", false).alias("user_id"),
-        col("ts_start").dt().date().alias("date"),
-    ])
+    concat_str([lit("USER-"), number], "", false).alias("user_id")
+}
+
+/// As [`with_keys`], with the evening's date for the whole night: what is recorded before 7 o'clock
+/// has the `date` of the day before.
+///
+/// In and out: a row per segment. The diary, too, dates a night by the day of its bedtime.
+pub fn with_night_keys(sensor: &LazyFrame) -> LazyFrame {
+    let evening = (col("ts_start") - lit(chrono::TimeDelta::hours(7))).dt().date();
+    sensor.clone().with_columns([user_of_device(), evening.alias("date")])
 }
 
 /// Segments that start from 22:00 to 23:59 or from 00:00 to 06:59.
@@ -85,13 +96,65 @@ pub fn night_segments(sensor_keyed: &LazyFrame) -> LazyFrame {
 /// A calendar date puts together the late evening and the early morning of the same date, which belong
 /// to two different nights; the walkthrough groups this way, and says so.
 pub fn nightly(night_segments: &LazyFrame) -> LazyFrame {
-    night_segments.clone().group_by([col("user_id"), col("date")]).agg([
+    night_segments.clone().group_by([col("user_id"), col("date")]).agg(night_means())
+}
+
+/// What a night's segments are summed up to.
+fn night_means() -> [Expr; 5] {
+    [
         len().alias("num_segments"),
         col("heart_rate").mean().alias("night_mean_hr"),
         col("hrv_sdnn").mean().alias("night_mean_sdnn"),
         col("hrv_rmssd").mean().alias("night_mean_rmssd"),
         col("steps").sum().alias("night_steps"),
-    ])
+    ]
+}
+
+/// Columns of [`nightly`], in its order.
+const NIGHTLY: [&str; 7] = [
+    "user_id",
+    "date",
+    "num_segments",
+    "night_mean_hr",
+    "night_mean_sdnn",
+    "night_mean_rmssd",
+    "night_steps",
+];
+
+/// The rows of [`nightly`], from segments without keys: grouped by `device_id` as it is, with the
+/// user's id made for each group afterwards and not for each segment before.
+///
+/// In: what [`quality_filter`] keeps. Out: as [`nightly`].
+pub fn nightly_by_device(sensor: &LazyFrame) -> LazyFrame {
+    let hour = || col("ts_start").dt().hour();
+    sensor
+        .clone()
+        .filter(hour().gt_eq(lit(22)).or(hour().lt_eq(lit(6))))
+        .group_by([col("device_id"), col("ts_start").dt().date().alias("date")])
+        .agg(night_means())
+        .with_column(user_of_device())
+        .select(NIGHTLY.map(col))
+}
+
+/// The rows of [`nightly_by_device`], with the hour and the date by integer arithmetic: `ts_start`
+/// counts microseconds since 1970, without a zone, so days are whole multiples of a number.
+///
+/// In: what [`quality_filter`] keeps, all of it after 1970. Out: as [`nightly`].
+pub fn nightly_by_arithmetic(sensor: &LazyFrame) -> LazyFrame {
+    const HOUR: i64 = 3_600_000_000;
+    const DAY: i64 = 24 * HOUR;
+    let microseconds = || col("ts_start").to_physical();
+    let of_day = || microseconds() % lit(DAY);
+    sensor
+        .clone()
+        .filter(of_day().gt_eq(lit(22 * HOUR)).or(of_day().lt(lit(7 * HOUR))))
+        .group_by([col("device_id"), microseconds().floor_div(lit(DAY)).alias("day")])
+        .agg(night_means())
+        .with_columns([
+            user_of_device(),
+            col("day").cast(DataType::Int32).cast(DataType::Date).alias("date"),
+        ])
+        .select(NIGHTLY.map(col))
 }
 
 /// One row per user and day that is in the diary and in [`nightly`]: the diary's columns, the
@@ -144,4 +207,16 @@ pub fn sort_within_users(joined: &LazyFrame) -> LazyFrame {
             all() - by_name(["user_id"], true, false),
             ExplodeOptions { empty_as_null: false, keep_nulls: false },
         )
+}
+
+/// How many rows an inner join of `left` and `right` on the columns `on` has, without joining them:
+/// one row with `rows` (i64), the sum of n · m over the keys that are on n rows there and m here.
+pub fn rows_of_join(left: &LazyFrame, right: &LazyFrame, on: &[&str]) -> LazyFrame {
+    let keys: Vec<Expr> = on.iter().map(|name| col(*name)).collect();
+    let count = |side: &LazyFrame, name: &str| {
+        side.clone().group_by(&keys).agg([len().cast(DataType::Int64).alias(name)])
+    };
+    count(left, "n")
+        .join(count(right, "m"), &keys, &keys, JoinArgs::new(JoinType::Inner))
+        .select([(col("n") * col("m")).sum().alias("rows")])
 }

@@ -89,6 +89,20 @@ pub fn scan_sensor_hrv(data: &Path) -> Result<LazyFrame> {
     scan(data, &SENSOR_HRV)
 }
 
+/// A file or a directory of Parquet files as [`output`](crate::output) writes them, with what the
+/// names of folders say (`date=2024-01-01`) as a column.
+///
+/// # Errors
+///
+/// [`Error::Polars`] where it cannot be scanned.
+pub fn scan_layout(path: &Path) -> Result<LazyFrame> {
+    let hive_options = HiveOptions { enabled: Some(path.is_dir()), ..Default::default() };
+    let args = ScanArgsParquet { hive_options, glob: false, ..Default::default() };
+    PlRefPath::try_from_path(path)
+        .and_then(|path| LazyFrame::scan_parquet(path, args))
+        .map_err(Error::polars(format!("scan {}", path.display())))
+}
+
 fn scan(data: &Path, table: &'static Table) -> Result<LazyFrame> {
     let files = files(data, table)?;
     if files.is_empty() {

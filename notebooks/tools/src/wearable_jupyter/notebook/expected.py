@@ -1,12 +1,14 @@
 """What an executed notebook shows, without what differs from run to run.
 
-A number that is measured stands behind ⏱, so everything from that sign to the end of its line is
-left out, and so are the values of a chart with the sign in a title. The rest must be the same in
+A number that is measured stands behind ≈, so everything from that sign to the end of its line is
+left out, and so are a table's column with the sign in its name and the values of a chart with the
+sign in a title. The rest must be the same in
 every run of a commit. `notebooks/expected/NAME.md` holds it as text, for people to read in a diff.
 """
 
 import difflib
 import json
+import re
 from pathlib import Path
 
 from nbformat import NotebookNode
@@ -15,16 +17,33 @@ from ..export import charts
 from ..setup import layout
 from .runner import describe
 
-MEASURED = "⏱"
+MEASURED = "≈"
 # Sums over floats may be taken in any order, which changes their last digits.
 DIGITS = 9
 
 
 def without_measurements(text: str) -> str:
-    """`text`, each line of it up to the first measured number."""
-    lines = text.splitlines()
+    """`text` without measured columns, each other line of it up to the first measured number."""
+    lines = without_columns(text.splitlines())
     cut = (line.partition(MEASURED) for line in lines)
     return "\n".join(before + sign for before, sign, _ in cut)
+
+
+def without_columns(lines: list[str]) -> list[str]:
+    """Lines of which a table, as polars draws it, may be part, without its measured columns."""
+    made, measured = [], []
+    for line in lines:
+        parts = re.split("[┆┬╪┴]", line) if line[:1] in "│┌╞└" and len(line) > 1 else []
+        if line.startswith("│") and any(MEASURED in part for part in parts):
+            measured = [at for at, part in enumerate(parts) if MEASURED in part]
+            border = re.split("[┬]", made[-1])
+            made[-1] = "┬".join(p for at, p in enumerate(border) if at not in measured)
+        if parts and measured:
+            line = "┆".join(part for at, part in enumerate(parts) if at not in measured)
+        if line.startswith("└"):
+            measured = []
+        made.append(line)
+    return made
 
 
 def rounded(value: object) -> object:
@@ -54,6 +73,8 @@ def comparable(output: NotebookNode) -> object:
             if is_measured(value):
                 figure["data"] = [trace | {"x": None, "y": None} for trace in figure["data"]]
             shown[mime] = figure
+        elif mime == "text/html" and f">{MEASURED}" in value:
+            shown[mime] = MEASURED  # the same table is there as text
         elif isinstance(value, str) and mime.startswith("text/"):
             shown[mime] = without_measurements(value)
     return shown

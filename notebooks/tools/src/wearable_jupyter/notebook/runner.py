@@ -4,8 +4,8 @@ nbclient does the running, and fails at a cell that the kernel says has failed. 
 fails here if
 
 - it takes longer than its limit, or the kernel dies;
-- it does not show what it is tagged to show: `shows-table`, `shows-chart`, `shows-text`,
-  `shows-source`;
+- it does not show what it is tagged to show: `shows-table`, `shows-chart`, `shows-picture`,
+  `shows-text`, `shows-source`;
 - it is tagged to fail (`raises-exception`, Jupyter's own tag) and does not.
 """
 
