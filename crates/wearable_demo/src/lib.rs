@@ -76,6 +76,6 @@ pub mod prelude {
         check_dataset, has_sensor_data, scan_layout, scan_sensor_hrv, scan_sleep_diary,
         scan_user_profile,
     };
-    pub use crate::{plotly, query, tables};
+    pub use crate::{chrono, plotly, query, tables};
     pub use polars::prelude::*;
 }
