@@ -104,11 +104,9 @@ pub(crate) fn run(query: &LazyFrame, engine: Engine, memory_mb: Option<u64>) -> 
     let program = program()?;
     let shared = tempfile::tempdir().map_err(Error::io("create", &std::env::temp_dir()))?;
     let plan = shared.path().join(PLAN);
-    let file = fs::File::create(&plan).map_err(Error::io("create", &plan))?;
-    query
-        .logical_plan
-        .serialize_versioned(file, Default::default())
+    let bytes = plan_bytes::to_bytes(&query.logical_plan)
         .map_err(|source| Error::NotPortable { reason: source.to_string() })?;
+    fs::write(&plan, bytes).map_err(Error::io("write", &plan))?;
 
     let flags = query.get_current_optimizations().bits();
     let limit = memory_mb.map_or("-".to_owned(), |mb| mb.to_string());
@@ -229,15 +227,16 @@ fn engine_name(engine: Engine) -> &'static str {
     }
 }
 
-/// What `query_apart` does: runs the plan of its directory and leaves there what it found.
-pub fn serve() -> ExitCode {
+/// What `query_apart` does: runs the plan of its directory, as `read` makes it of bytes, and leaves
+/// there what it found.
+pub fn serve(read: fn(&[u8]) -> PolarsResult<DslPlan>) -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let [engine, flags, limit, shared] = words.as_slice() else {
         eprintln!("error: query_apart is for wearable_demo::observe; see its documentation");
         return ExitCode::from(2);
     };
     let shared = Path::new(shared);
-    match serve_one(engine, flags, limit, shared) {
+    match serve_one(read, engine, flags, limit, shared) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = fs::write(shared.join(ERROR), error.to_string());
@@ -246,9 +245,15 @@ pub fn serve() -> ExitCode {
     }
 }
 
-fn serve_one(engine: &str, flags: &str, limit: &str, shared: &Path) -> PolarsResult<()> {
+fn serve_one(
+    read: fn(&[u8]) -> PolarsResult<DslPlan>,
+    engine: &str,
+    flags: &str,
+    limit: &str,
+    shared: &Path,
+) -> PolarsResult<()> {
     end_with_the_parent();
-    let plan = DslPlan::deserialize_versioned(fs::File::open(shared.join(PLAN))?)?;
+    let plan = read(&fs::read(shared.join(PLAN))?)?;
     let flags = OptFlags::from_bits_truncate(flags.parse().unwrap_or_default());
     let query = LazyFrame::from_logical_plan(plan, flags);
     // Threads and their stacks are there before anything is counted.

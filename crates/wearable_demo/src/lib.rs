@@ -68,13 +68,14 @@ pub mod prelude {
     pub use crate::observe::{Ending, Observation, observe, observe_within, peak_memory};
     pub use crate::operations::what_streams;
     pub use crate::output::{
-        read_parquet, sink_parquet, sink_partitioned, sink_row_groups, write_csv, write_parquet,
+        collect_all, read_parquet, sink_parquet, sink_partitioned, sink_row_groups, write_csv,
+        write_parquet,
     };
     pub use crate::paths::{Paths, short};
-    pub use crate::plan::{Execution, Plan, explain, logical_graph, physical_graph};
+    pub use crate::plan::{Execution, Plan, explain, explain_all, logical_graph, physical_graph};
     pub use crate::scan::{
-        check_dataset, has_sensor_data, scan_layout, scan_sensor_hrv, scan_sleep_diary,
-        scan_user_profile,
+        check_dataset, has_sensor_data, scan_layout, scan_sensor_hrv, scan_sensor_hrv_times,
+        scan_sleep_diary, scan_user_profile,
     };
     pub use crate::{chrono, plotly, query, tables};
     pub use polars::prelude::*;

@@ -1,4 +1,4 @@
-//! Results into files. Each file is written under another name and moved into place when it is
+//! Results, of several queries at once, and into files. Each file is written under another name and moved into place when it is
 //! complete, so nobody ever reads half of one, and a failure leaves what was there before.
 
 use std::fs::{self, File};
@@ -9,6 +9,19 @@ use std::sync::Arc;
 use polars::prelude::*;
 
 use crate::error::{Error, Result};
+
+/// Runs several queries together with `engine`; what they share is done once.
+///
+/// Returns their results, in the order of `queries`.
+///
+/// # Errors
+///
+/// [`Error::Polars`] where one fails.
+pub fn collect_all(queries: &[&LazyFrame], engine: Engine) -> Result<Vec<DataFrame>> {
+    let plans = queries.iter().map(|query| query.logical_plan.clone()).collect();
+    LazyFrame::collect_all_with_engine(plans, engine, OptFlags::default())
+        .map_err(Error::polars("run the queries together"))
+}
 
 /// Runs `query` with the streaming engine straight into a snappy Parquet file at `path`: batches
 /// go from the engine to the file, and no frame of the result is handed back. A step such as a

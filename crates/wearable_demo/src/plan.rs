@@ -54,6 +54,18 @@ pub fn explain(query: &LazyFrame) -> Result<Plan> {
     query.explain(true).map(Plan::new).map_err(Error::polars("plan the query"))
 }
 
+/// The optimised plan of several queries that [`collect_all`](crate::output::collect_all) runs
+/// together; runs nothing.
+///
+/// # Errors
+///
+/// As [`explain`].
+pub fn explain_all(queries: &[&LazyFrame]) -> Result<Plan> {
+    let plans = queries.iter().map(|query| query.logical_plan.clone()).collect();
+    let text = LazyFrame::explain_all(plans, OptFlags::default());
+    text.map(Plan::new).map_err(Error::polars("plan the queries"))
+}
+
 /// The optimised plan of `query` as a graph; runs nothing.
 ///
 /// # Errors

@@ -219,8 +219,7 @@ pub fn sort_within_users(joined: &LazyFrame) -> LazyFrame {
 ///
 /// [`Error::Polars`] where polars does not take the promise.
 pub fn promise_sorted(frame: &LazyFrame, column: &str) -> Result<LazyFrame> {
-    let sorted =
-        Sorted { column: column.into(), descending: Some(false), nulls_last: Some(false) };
+    let sorted = Sorted { column: column.into(), descending: Some(false), nulls_last: Some(false) };
     let hint = HintIR::Sorted(Arc::from([sorted]));
     frame.clone().hint(hint).map_err(Error::polars(format!("promise an order of {column}")))
 }

@@ -103,7 +103,20 @@ pub fn scan_layout(path: &Path) -> Result<LazyFrame> {
         .map_err(Error::polars(format!("scan {}", path.display())))
 }
 
+/// sensor_hrv as if it had `times` as many rows: every part is read so many times.
+///
+/// # Errors
+///
+/// As [`scan_sensor_hrv`].
+pub fn scan_sensor_hrv_times(data: &Path, times: usize) -> Result<LazyFrame> {
+    scan_times(data, &SENSOR_HRV, times)
+}
+
 fn scan(data: &Path, table: &'static Table) -> Result<LazyFrame> {
+    scan_times(data, table, 1)
+}
+
+fn scan_times(data: &Path, table: &'static Table, times: usize) -> Result<LazyFrame> {
     let files = files(data, table)?;
     if files.is_empty() {
         let sensor_parts = self::files(data, &SENSOR_HRV)?.len();
@@ -116,7 +129,8 @@ fn scan(data: &Path, table: &'static Table) -> Result<LazyFrame> {
     // The files are listed here rather than by a pattern, so that a `*` or `[` in the data
     // directory's own name means itself.
     let args = ScanArgsParquet { glob: false, ..Default::default() };
-    let paths: PolarsResult<_> = files.iter().map(|file| PlRefPath::try_from_path(file)).collect();
+    let files = std::iter::repeat_n(&files, times).flatten();
+    let paths: PolarsResult<_> = files.map(|file| PlRefPath::try_from_path(file)).collect();
     paths
         .and_then(|paths| LazyFrame::scan_parquet_files(paths, args))
         .map_err(Error::polars(format!("scan {}", table.name)))

@@ -170,3 +170,32 @@ def test_a_setup_that_is_killed_leaves_nothing_that_is_taken_for_whole(clone):
     build.unlink()
     assert compiles_dependency(one.setup())
     assert folders(one.cache) == {one.used()} and not half.parent.exists()
+
+
+def test_a_build_script_that_runs_again_in_a_clone_changes_nothing_in_the_cache(clone):
+    """Some look for a variable such as RUSTC_BOOTSTRAP, and leave other files if it is set."""
+    one = clone("one")
+    (one.root.parent / "dependency/build.rs").write_text(
+        "fn main() {\n"
+        '    println!("cargo:rerun-if-env-changed=PROBED");\n'
+        '    let probed = std::env::var("PROBED").unwrap_or_default();\n'
+        '    let out = std::path::PathBuf::from(std::env::var("OUT_DIR").unwrap());\n'
+        '    std::fs::write(out.join("probed"), probed).unwrap();\n'
+        "}\n"
+    )
+    one.setup()
+
+    def left() -> dict[Path, bytes]:
+        files = (path for path in one.used().rglob("*") if path.is_file())
+        return {path: path.read_bytes() for path in files if "build" in path.parts}
+
+    before = left()
+    assert any(path.name == "probed" for path in before)
+    shutil.rmtree(one.root / "target")
+    one.setup()  # takes them from the cache
+    command = one.command() | {"args": ["cargo", "build", "--workspace", "--quiet"]}
+    command["env"] |= {"PROBED": "1", "RUSTFLAGS": layout.RUSTFLAGS}
+    subprocess.run(**command, check=True)
+    made = [p.read_text() for p in (one.root / "target").rglob("probed") if "build" in p.parts]
+    assert "1" in made
+    assert left() == before

@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 from ..setup import layout
 from ..setup.layout import Problem, link
-from ..setup.prepare import link_tree, prerequisites
+from ..setup.prepare import is_of_build_script, link_tree, prerequisites
 from . import analysis, cells, template
 
 MODULE = __spec__.name if __spec__ else __name__
@@ -134,7 +134,7 @@ def fill(directory: Path, warm: bool) -> None:
     project, config, library = (directory / name for name in ("project", "config", "library"))
     for folder in (config, library, deps(project / "target")):
         folder.mkdir(parents=True)
-    for file in deps(layout.TEMPLATE / "target").glob(f"lib{layout.CRATE}.*"):
+    for file in own_crates():
         link(file, library / file.name)
     own = library / template.cell_library().name
     link(template.cell_library(), own)
@@ -151,6 +151,7 @@ def fill(directory: Path, warm: bool) -> None:
             (str(made.folder), str(project)),
         ):
             call = call.replace(part, replacement)
+        call += f"\0-L\0dependency={library}"
         key = cells.key(layout.RUSTFLAGS, made.arguments(), made.manifest)
         cells.know(directory / "known" / known, key, call, cell)
 
@@ -176,6 +177,19 @@ def fill(directory: Path, warm: bool) -> None:
 def deps(target: Path) -> Path:
     """Where cargo puts what it compiles for this platform."""
     return target / layout.host() / "debug" / "deps"
+
+
+def own_crates() -> list[Path]:
+    """What is compiled of the workspace's own crates, as far as a cell is linked with them."""
+    others = set(os.listdir(deps(layout.compiled_dependencies())))
+    suffixes = (".rlib", ".rmeta", Path(layout.shared_library("")).suffix)
+    return [
+        Path(entry.path)
+        for entry in os.scandir(deps(layout.TEMPLATE / "target"))
+        if entry.name.endswith(suffixes)
+        and entry.name not in others
+        and not entry.name.startswith("libctx")
+    ]
 
 
 def compiled() -> Path:
@@ -219,6 +233,8 @@ def is_rewritten(path: Path) -> bool:
     own = path.name.startswith(("ctx-", f"{layout.CRATE}-", "libctx", f"lib{layout.CRATE}"))
     if path.parent.name == ".fingerprint":
         return own
+    if is_of_build_script(path):
+        return True
     return path.is_file() and ((path.suffix == ".d" and own) or path.parent.name == "target")
 
 

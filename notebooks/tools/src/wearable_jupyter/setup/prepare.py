@@ -170,8 +170,14 @@ def link_tree(
 
 
 def is_note(path: Path) -> bool:
-    """Whether a path in a target directory holds cargo's notes, which it rewrites in place."""
-    return path.parent.name == ".fingerprint"
+    """Whether a path in a target directory is rewritten in place: by cargo, which keeps its notes
+    there, by a build script that runs again, or by rustc, which lists what it has read."""
+    return path.parent.name == ".fingerprint" or path.suffix == ".d" or is_of_build_script(path)
+
+
+def is_of_build_script(path: Path) -> bool:
+    """Whether a path is the directory of what a build script has left when it ran."""
+    return path.parent.name == "build" and (path / "output").is_file()
 
 
 def starts(binary: Path) -> bool:
