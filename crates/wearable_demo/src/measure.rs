@@ -1,4 +1,5 @@
-//! How long a query takes, how large its result is, and how much memory it needed on the way.
+//! How long a query takes and how large its result is; what it needs on the way is observed
+//! ([`observe`](crate::observe)), in a process of its own.
 
 use std::fmt;
 use std::time::Instant;
@@ -27,10 +28,6 @@ pub struct Measurement {
     pub range: (f64, f64),
     /// Size of the result in memory, in MB (1,000,000 bytes).
     pub result_mb: f64,
-    /// What the first run added to the process's resident memory at its peak, in MB, pages of
-    /// mapped files included. None where the system does not tell (it is read from Linux's
-    /// `/proc/self`).
-    pub peak_mb: Option<f64>,
 }
 
 /// Runs `query` once to warm up (file cache, thread pool) and [`RUNS`] times for the clock.
@@ -63,22 +60,20 @@ pub fn measure_in_turn<const N: usize>(
     };
     let mut results = Vec::with_capacity(N);
     for query in queries {
-        let memory = memory::Peak::start();
-        let frame = run(query)?;
-        results.push((frame, memory.and_then(memory::Peak::stop_mb), Vec::with_capacity(RUNS)));
+        results.push((run(query)?, Vec::with_capacity(RUNS)));
     }
     for _ in 0..RUNS {
-        for (query, (frame, _, seconds)) in queries.into_iter().zip(&mut results) {
+        for (query, (frame, seconds)) in queries.into_iter().zip(&mut results) {
             let start = Instant::now();
             *frame = run(query)?;
             seconds.push(start.elapsed().as_secs_f64());
         }
     }
-    let mut measurements = results.into_iter().map(|(frame, peak_mb, mut seconds)| {
+    let mut measurements = results.into_iter().map(|(frame, mut seconds)| {
         seconds.sort_by(f64::total_cmp);
         let result_mb = frame.estimated_size() as f64 / 1e6;
         let range = (seconds[0], seconds[RUNS - 1]);
-        Measurement { frame, engine, seconds: seconds[RUNS / 2], range, result_mb, peak_mb }
+        Measurement { frame, engine, seconds: seconds[RUNS / 2], range, result_mb }
     });
     Ok(std::array::from_fn(|_| measurements.next().expect("a measurement for each query")))
 }
@@ -92,22 +87,14 @@ impl Measurement {
 
 impl fmt::Display for Measurement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Measurement { frame, engine, seconds, range: (fastest, slowest), result_mb, peak_mb } =
-            self;
+        let Measurement { frame, engine, seconds, range: (fastest, slowest), result_mb } = self;
         let rows = frame.height();
         let size = match result_mb {
             mb if *mb < 0.1 => format!("{:.1} kB", 1e3 * mb),
             mb => format!("{mb:.1} MB"),
         };
         writeln!(f, "{engine:?} engine: {rows} rows, a result of {size}")?;
-        write!(
-            f,
-            "{MEASURED} {seconds:.3} s (median of {RUNS} runs, {fastest:.3} to {slowest:.3})"
-        )?;
-        match peak_mb {
-            Some(peak) => write!(f, ", {peak:.0} MB more memory at the peak of a first run"),
-            None => write!(f, ", memory not measured: /proc/self cannot be used here"),
-        }
+        write!(f, "{MEASURED} {seconds:.3} s (median of {RUNS} runs, {fastest:.3} to {slowest:.3})")
     }
 }
 

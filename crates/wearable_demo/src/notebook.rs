@@ -47,8 +47,9 @@ impl EvcxrDisplay for FirstRows {
             true => format!("; the first {} are shown", shown.height()),
             false => String::new(),
         };
-        send("text/html", &html_rows(shown, *height, &note));
-        send("text/plain", &format!("{shown}\n{height} rows{note}"));
+        let rows: Vec<usize> = (0..shown.height()).collect();
+        send("text/html", &html_rows(shown, &rows, *height, &note));
+        send("text/plain", &format!("{}\n{height} rows{note}", plain_table(shown)));
     }
 }
 
@@ -187,17 +188,18 @@ fn html_table(frame: &DataFrame) -> String {
         true => format!("; the first and last {} rows are shown", MOST_ROWS / 2),
         false => String::new(),
     };
-    html_rows(frame, frame.height(), &note)
-}
-
-/// As [`html_table`], of a frame that has `all` rows, with `note` behind the shape.
-fn html_rows(frame: &DataFrame, all: usize, note: &str) -> String {
-    let (height, width) = frame.shape();
-    let cut = height > MOST_ROWS;
-    let rows: Vec<usize> = match cut {
-        true => (0..MOST_ROWS / 2).chain(height - MOST_ROWS / 2..height).collect(),
+    let (half, height) = (MOST_ROWS / 2, frame.height());
+    let rows: Vec<usize> = match height > MOST_ROWS {
+        true => (0..half).chain(height - half..height).collect(),
         false => (0..height).collect(),
     };
+    html_rows(frame, &rows, height, &note)
+}
+
+/// As [`html_table`], with `rows` of a frame that has `all` rows, and `note` behind the shape; a
+/// dotted row stands where some are left out.
+fn html_rows(frame: &DataFrame, rows: &[usize], all: usize, note: &str) -> String {
+    let width = frame.width();
     let mut names = String::new();
     let mut dtypes = String::new();
     for column in frame.columns() {
@@ -209,7 +211,7 @@ fn html_rows(frame: &DataFrame, all: usize, note: &str) -> String {
     }
     let mut body = String::new();
     for (shown, &row) in rows.iter().enumerate() {
-        if cut && shown == MOST_ROWS / 2 {
+        if shown > 0 && rows[shown - 1] + 1 < row {
             body += &format!("<tr>{}</tr>", "<td>…</td>".repeat(width));
         }
         body += "<tr>";
@@ -223,14 +225,36 @@ fn html_rows(frame: &DataFrame, all: usize, note: &str) -> String {
     )
 }
 
-fn html_cell(column: &Column, row: usize) -> String {
-    let value = match column.get(row) {
-        Ok(AnyValue::Null) | Err(_) => {
-            return "<td><em style=\"opacity: 0.6\">null</em></td>".to_owned();
+/// A value as text; None for a null.
+fn text_of(column: &Column, row: usize) -> Option<String> {
+    match column.get(row) {
+        Ok(AnyValue::Null) | Err(_) => None,
+        Ok(AnyValue::String(text)) => Some(text.to_owned()),
+        Ok(AnyValue::StringOwned(text)) => Some(text.to_string()),
+        Ok(value) => Some(value.to_string()),
+    }
+}
+
+/// All rows of `frame` as lines of text, in columns.
+fn plain_table(frame: &DataFrame) -> String {
+    let columns = frame.columns().iter().map(|column| {
+        let values = (0..column.len()).map(|row| text_of(column, row));
+        let values = values.map(|value| value.unwrap_or_else(|| "null".to_owned()));
+        std::iter::once(column.name().to_string()).chain(values).collect::<Vec<_>>()
+    });
+    let mut lines = vec![String::new(); frame.height() + 1];
+    for column in columns {
+        let width = column.iter().map(|value| value.chars().count()).max().unwrap_or(0);
+        for (line, value) in lines.iter_mut().zip(column) {
+            write!(line, "{value:<width$}  ").expect("a String takes all");
         }
-        Ok(AnyValue::String(text)) => text.to_owned(),
-        Ok(AnyValue::StringOwned(text)) => text.to_string(),
-        Ok(value) => value.to_string(),
+    }
+    lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n")
+}
+
+fn html_cell(column: &Column, row: usize) -> String {
+    let Some(value) = text_of(column, row) else {
+        return "<td><em style=\"opacity: 0.6\">null</em></td>".to_owned();
     };
     let value = match value.char_indices().nth(MOST_CHARACTERS) {
         Some((end, _)) => format!("{}…", &value[..end]),
@@ -292,8 +316,10 @@ mod tests {
         let frame = df!["n" => (0..18i64).collect::<Vec<_>>()].unwrap();
         let FirstRows { shown, height } = first_rows(&frame, 10);
         assert_eq!((shown.height(), height), (10, 18));
-        let html = html_rows(&shown, height, "; the first 10 are shown");
+        let rows: Vec<usize> = (0..10).collect();
+        let html = html_rows(&shown, &rows, height, "; the first 10 are shown");
         assert!(html.contains("18 rows × 1 columns; the first 10 are shown"), "{html}");
+        assert_eq!(plain_table(&shown).lines().count(), 11);
     }
 
     #[test]

@@ -24,11 +24,15 @@ pub struct Operation {
 /// # Errors
 ///
 /// [`Error::Polars`] where polars refuses to build one.
-pub fn operations(sensor: &LazyFrame, diary: &LazyFrame) -> Result<Vec<Operation>> {
-    let (sensor, diary) = (|| sensor.clone(), || diary.clone());
+pub fn operations(
+    sensor: &LazyFrame,
+    diary: &LazyFrame,
+    users: &LazyFrame,
+) -> Result<Vec<Operation>> {
+    let (sensor, diary, users) = (|| sensor.clone(), || diary.clone(), || users.clone());
     let by_device = |aggregation: Expr| sensor().group_by([col("device_id")]).agg([aggregation]);
     let user = [col("user_id")];
-    let join = |how: JoinType| diary().join(diary(), &user, &user, JoinArgs::new(how));
+    let join = |how: JoinType| diary().join(users(), &user, &user, JoinArgs::new(how));
     let rate = || col("heart_rate");
     let asof = AsOfOptions {
         strategy: AsofStrategy::Backward,
@@ -50,7 +54,8 @@ pub fn operations(sensor: &LazyFrame, diary: &LazyFrame) -> Result<Vec<Operation
         closed_window: ClosedWindow::Right,
     };
     let window = RollingOptionsFixedWindow { window_size: 5, min_periods: 1, ..Default::default() };
-    let lists = by_device(rate());
+    let lists = sensor().select([col("device_id").str().split(lit("-")).alias("parts")]);
+    let dated = |time: &str| col(time).cast(DataType::Date).alias("day");
     let all = || all().as_expr();
     let operations: Vec<(&'static str, LazyFrame)> = vec![
         ("filter", sensor().filter(rate().gt(lit(100)))),
@@ -69,13 +74,13 @@ pub fn operations(sensor: &LazyFrame, diary: &LazyFrame) -> Result<Vec<Operation
         ("inner join", join(JoinType::Inner)),
         ("left join", join(JoinType::Left)),
         ("semi join", join(JoinType::Semi)),
-        ("cross join", diary().limit(10).cross_join(diary().limit(10), None)),
+        ("cross join", diary().limit(10).cross_join(users().limit(10), None)),
         (
             "asof join",
-            sensor().sort(["ts_start"], Default::default()).join(
-                sensor().sort(["ts_start"], Default::default()),
-                [col("ts_start")],
-                [col("ts_start")],
+            diary().select([dated("date")]).sort(["day"], Default::default()).join(
+                sensor().select([dated("ts_start")]).sort(["day"], Default::default()),
+                [col("day")],
+                [col("day")],
                 JoinArgs::new(JoinType::AsOf(Box::new(asof))),
             ),
         ),
@@ -108,7 +113,7 @@ pub fn operations(sensor: &LazyFrame, diary: &LazyFrame) -> Result<Vec<Operation
         (
             "explode",
             lists.explode(
-                by_name(["heart_rate"], true, false),
+                by_name(["parts"], true, false),
                 ExplodeOptions { empty_as_null: false, keep_nulls: false },
             ),
         ),
@@ -126,7 +131,7 @@ pub fn operations(sensor: &LazyFrame, diary: &LazyFrame) -> Result<Vec<Operation
                 .agg([rate().mean().alias("mean")]),
         ),
         ("sample", sensor().select([all().sample_n(lit(100), false, Some(true), Some(42))])),
-        ("concat", concat([diary(), diary()], UnionArgs::default())?),
+        ("concat", concat([diary().select(&user), users().select(&user)], UnionArgs::default())?),
         (
             "SQL: GROUP BY",
             sql.execute("SELECT device_id, AVG(heart_rate) FROM sensor GROUP BY device_id")?,
@@ -141,9 +146,9 @@ pub fn operations(sensor: &LazyFrame, diary: &LazyFrame) -> Result<Vec<Operation
 /// # Errors
 ///
 /// [`Error::Polars`] where polars cannot plan one.
-pub fn what_streams(sensor: &LazyFrame, diary: &LazyFrame) -> Result<DataFrame> {
+pub fn what_streams(sensor: &LazyFrame, diary: &LazyFrame, users: &LazyFrame) -> Result<DataFrame> {
     let (mut names, mut ran, mut worst) = (Vec::new(), Vec::new(), Vec::new());
-    for Operation { name, query } in operations(sensor, diary)? {
+    for Operation { name, query } in operations(sensor, diary, users)? {
         let graph = physical_graph(&query)?;
         let execution = graph.nodes.iter().filter_map(|node| node.execution).max();
         let execution = execution.unwrap_or(Execution::Streaming);
