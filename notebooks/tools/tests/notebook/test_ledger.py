@@ -16,7 +16,7 @@ from wearable_jupyter.setup import layout
 NOTEBOOKS = {path.stem.split("_")[0]: path for path in layout.NOTEBOOKS.glob("*.ipynb")}
 OF_POLARS = re.compile(
     r"\b(polars|engines?|optimiser|plans?|planned|scans?|scanned|streams?|streaming|sinks?|collects?"
-    r"|joins?|sorts?|sorted|group_by|filters?|statistics|row groups?|lazy|lazily|cache|in memory)\b",
+    r"|joins?|sorts?|sorted|group_by|filters?|statistics|row groups?|lazy|cache|in memory)\b",
     re.IGNORECASE,
 )
 MARK = re.compile(r"<!-- (cell|no claim): (.+?) -->")
