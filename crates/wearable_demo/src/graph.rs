@@ -40,7 +40,8 @@ impl Graph {
     pub(crate) fn parse(dot: &str, title: &str, physical: bool) -> Graph {
         let mut nodes: Vec<Node> = Vec::new();
         let mut arrows: Vec<(String, String)> = Vec::new();
-        let mut rest = dot;
+        let dot = with_short_names(dot);
+        let mut rest = dot.as_str();
         while let Some((line, after)) = statement(rest) {
             rest = after;
             if let Some((id, attributes)) = line.split_once('[').filter(|(id, _)| is_id(id.trim()))
@@ -113,6 +114,25 @@ impl fmt::Display for Graph {
     }
 }
 
+/// `dot` with polars' passing columns called `tmp1`, `tmp2`, … in the order of the text; polars
+/// counts them on from query to query.
+fn with_short_names(dot: &str) -> String {
+    const NAME: &str = "_POLARS_TMP_";
+    let mut parts = dot.split(NAME);
+    let mut made = parts.next().unwrap_or_default().to_owned();
+    let mut seen: Vec<&str> = Vec::new();
+    for part in parts {
+        let digits = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
+        let (number, after) = part.split_at(digits);
+        let at = seen.iter().position(|known| *known == number).unwrap_or_else(|| {
+            seen.push(number);
+            seen.len() - 1
+        });
+        made += &format!("tmp{}{after}", at + 1);
+    }
+    made
+}
+
 /// The next statement of `dot`, and what comes after it; a label may go over several lines.
 fn statement(dot: &str) -> Option<(&str, &str)> {
     if dot.is_empty() {
@@ -159,7 +179,8 @@ fn node(dot_name: &str, attributes: &str, physical: bool) -> Option<Node> {
             other => line.push(other),
         }
     }
-    lines.iter_mut().for_each(|line| *line = line.trim_end().to_owned());
+    // polars pads names on the left, for a graph whose columns are aligned.
+    lines.iter_mut().for_each(|line| *line = line.trim().to_owned());
     let first = shorten_sources(&lines.remove(0));
     let name = match first.split_once(" [") {
         Some((name, rest)) if !physical => {
@@ -208,6 +229,13 @@ label=<<B>Legend</B>>
             (sort.execution, sort.inputs.as_slice()),
             (Some(Execution::MemoryIntensive), &[1][..])
         );
+    }
+
+    #[test]
+    fn passing_columns_have_short_names_and_the_same_everywhere() {
+        let dot = "x _POLARS_TMP_240 = _POLARS_TMP_7, _POLARS_TMP_240";
+        assert_eq!(with_short_names(dot), "x tmp1 = tmp2, tmp1");
+        assert_eq!(with_short_names("no name"), "no name");
     }
 
     #[test]
