@@ -141,7 +141,7 @@ def test_the_scatter_shows_2000_nights_of_the_joined_table(cells, small_data):
     assert layout["title"]["text"] == "Sleep Quality vs HRV (sample of 2000 nights)"
     assert layout["xaxis"]["title"]["text"] == "Sleep Efficiency (%)"
     assert layout["yaxis"]["title"]["text"] == "Nighttime HRV SDNN (ms)"
-    assert layout["legend"]["title"]["text"] == "Gender"
+    assert layout["legend"]["title"]["text"] == "gender"
     nights: dict[tuple, list[float]] = {}
     for efficiency, sdnn, occupation, gender in oracle.by_duckdb(
         small_data, "select sleep_efficiency, night_mean_sdnn, occupation, gender from joined"
