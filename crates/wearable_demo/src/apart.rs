@@ -110,8 +110,13 @@ pub(crate) fn run(query: &LazyFrame, engine: Engine, memory_mb: Option<u64>) -> 
 
     let flags = query.get_current_optimizations().bits();
     let limit = memory_mb.map_or("-".to_owned(), |mb| mb.to_string());
+    let mut command = Command::new(&program);
+    if memory_mb.is_some() {
+        // Each thread has batches under way, so that a limit would mean less on more cores.
+        command.env("POLARS_MAX_THREADS", "2");
+    }
     let mut child = Running(
-        Command::new(&program)
+        command
             .args([engine_name(engine), &flags.to_string(), &limit])
             .arg(shared.path())
             .env("POLARS_VERBOSE", "1")

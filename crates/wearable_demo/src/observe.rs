@@ -97,7 +97,8 @@ pub fn observe(query: &LazyFrame, engine: Engine) -> Result<Observation> {
 }
 
 /// As [`observe`], with no more than `limit_mb` MB (1,000,000 bytes) of memory for what the query
-/// allocates. The operating system sees to that: a process that wants more does not get it.
+/// allocates. The operating system sees to that: a process that wants more does not get it. The
+/// engine has two threads, on a machine with more cores, too, so that the limit means the same.
 ///
 /// # Errors
 ///
