@@ -68,8 +68,8 @@ pub mod prelude {
     pub use crate::observe::{Ending, Observation, observe, observe_within, peak_memory};
     pub use crate::operations::what_streams;
     pub use crate::output::{
-        collect_all, read_parquet, sink_parquet, sink_partitioned, sink_row_groups, write_csv,
-        write_parquet,
+        collect_all, ending_in, read_parquet, sink_parquet, sink_partitioned, sink_row_groups,
+        write_csv, write_parquet,
     };
     pub use crate::paths::{Paths, short};
     pub use crate::plan::{Execution, Plan, explain, explain_all, logical_graph, physical_graph};

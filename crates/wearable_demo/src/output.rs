@@ -46,19 +46,30 @@ pub fn sink_parquet(query: &LazyFrame, path: &Path) -> Result<DataFrame> {
 pub fn sink_row_groups(query: &LazyFrame, path: &Path, rows: Option<usize>) -> Result<DataFrame> {
     let part = Part::beside(path);
     let action = format!("sink the query into {}", path.display());
-    let target = PlRefPath::try_from_path(&part.path).map_err(Error::polars(&action))?;
-    let options = snappy(rows);
-    let returned = query
-        .clone()
-        .sink(
-            SinkDestination::File { target: SinkTarget::Path(target) },
-            FileWriteFormat::Parquet(Arc::new(options)),
-            UnifiedSinkArgs::default(),
-        )
-        .and_then(|sink| sink.collect_with_engine(Engine::Streaming))
+    let returned = ending_in(query, &part.path, rows)?
+        .collect_with_engine(Engine::Streaming)
         .map_err(Error::polars(action))?;
     part.finish(path)?;
     Ok(returned.unwrap_single())
+}
+
+/// `query` with a snappy Parquet file at `path` as its end, and `rows` rows to a row group; runs
+/// nothing. What runs it writes straight into the file, which is there before it is complete.
+///
+/// # Errors
+///
+/// [`Error::Polars`] where polars cannot plan it.
+pub fn ending_in(query: &LazyFrame, path: &Path, rows: Option<usize>) -> Result<LazyFrame> {
+    let target = PlRefPath::try_from_path(path).map(SinkTarget::Path);
+    target
+        .and_then(|target| {
+            query.clone().sink(
+                SinkDestination::File { target },
+                FileWriteFormat::Parquet(Arc::new(snappy(rows))),
+                UnifiedSinkArgs::default(),
+            )
+        })
+        .map_err(Error::polars(format!("sink the query into {}", path.display())))
 }
 
 /// Runs `query` with the streaming engine into a directory of snappy Parquet files, partitioned as
