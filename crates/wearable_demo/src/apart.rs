@@ -65,6 +65,7 @@ pub(crate) struct Told {
 pub(crate) struct Count {
     /// The node in the DOT text, or 0.
     pub id: u64,
+    /// The step; empty for a node of the physical plan, which the DOT text names.
     pub name: String,
     pub rows_in: u64,
     pub rows_out: u64,
@@ -303,19 +304,18 @@ fn streaming(query: LazyFrame) -> PolarsResult<(DataFrame, String, Vec<Count>)> 
         .phys_sm
         .keys()
         .filter_map(|node| Some((node.as_ffi(), *query.phys_to_graph.get(node)?)))
-        .map(|(id, node)| (id, node, query.graph.nodes[node].compute.name().to_owned()))
         .collect();
     let frame = query.execute()?.unwrap_single();
     let counted = metrics.as_ref().map(|metrics| metrics.lock());
-    let counts = nodes.into_iter().filter_map(|(id, node, name)| {
+    let counts = nodes.into_iter().filter_map(|(id, node)| {
         let counted = counted.as_ref()?.get(node)?.clone();
         let nanoseconds = counted.total_poll_time_ns + counted.total_state_update_time_ns;
         Some(Count {
             id,
-            name,
             rows_in: counted.rows_received,
             rows_out: counted.rows_sent,
             seconds: nanoseconds as f64 / 1e9,
+            ..Count::default()
         })
     });
     Ok((frame, dot, counts.collect()))

@@ -110,11 +110,12 @@ pub fn observe_within(query: &LazyFrame, engine: Engine, limit_mb: u64) -> Resul
     })
 }
 
-/// Runs `query` `runs` times, each in a process of its own, for its peak of memory.
+/// Runs `query` `runs` times, each in a process of its own, for its peak of memory; NaN where the
+/// system does not tell one.
 ///
 /// # Errors
 ///
-/// As [`observe`]; [`Error::EndedApart`] where the system does not tell a peak.
+/// As [`observe`].
 pub fn peak_memory(query: &LazyFrame, engine: Engine, runs: usize) -> Result<PeakMemory> {
     let (mut peaks, mut seconds) = (Vec::new(), Vec::new());
     for _ in 0..runs.max(1) {

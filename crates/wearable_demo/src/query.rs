@@ -56,13 +56,11 @@ pub fn quality_filter_sql(sensor_raw: &LazyFrame) -> Result<LazyFrame> {
 ///
 /// In and out: a row per segment. A device id without a `-` gives a null `user_id`.
 pub fn with_keys(sensor: &LazyFrame) -> LazyFrame {
-    sensor.clone().with_columns([user_of_device(), col("ts_start").dt().date().alias("date")])
-}
-
-/// `user_id`: the user who wears the device in `device_id`.
-fn user_of_device() -> Expr {
     let number = col("device_id").str().split(lit("-")).list().get(lit(1), true);
-    concat_str([lit("USER-"), number], "", false).alias("user_id")
+    sensor.clone().with_columns([
+        concat_str([lit("USER-"), number], "", false).alias("user_id"),
+        col("ts_start").dt().date().alias("date"),
+    ])
 }
 
 /// As [`with_keys`], with the evening's date for the whole night: what is recorded before 7 o'clock
@@ -71,7 +69,7 @@ fn user_of_device() -> Expr {
 /// In and out: a row per segment. The diary, too, dates a night by the day of its bedtime.
 pub fn with_night_keys(sensor: &LazyFrame) -> LazyFrame {
     let evening = (col("ts_start") - lit(chrono::TimeDelta::hours(7))).dt().date();
-    sensor.clone().with_columns([user_of_device(), evening.alias("date")])
+    with_keys(sensor).with_column(evening.alias("date"))
 }
 
 /// Segments that start from 22:00 to 23:59 or from 00:00 to 06:59.
@@ -99,44 +97,29 @@ pub fn night_segments(sensor_keyed: &LazyFrame) -> LazyFrame {
 /// A calendar date puts together the late evening and the early morning of the same date, which belong
 /// to two different nights; the walkthrough groups this way, and says so.
 pub fn nightly(night_segments: &LazyFrame) -> LazyFrame {
-    night_segments.clone().group_by([col("user_id"), col("date")]).agg(night_means())
-}
-
-/// What a night's segments are summed up to.
-fn night_means() -> [Expr; 5] {
-    [
+    night_segments.clone().group_by([col("user_id"), col("date")]).agg([
         len().alias("num_segments"),
         col("heart_rate").mean().alias("night_mean_hr"),
         col("hrv_sdnn").mean().alias("night_mean_sdnn"),
         col("hrv_rmssd").mean().alias("night_mean_rmssd"),
         col("steps").sum().alias("night_steps"),
-    ]
+    ])
 }
 
-/// Columns of [`nightly`], in its order.
-const NIGHTLY: [&str; 7] = [
-    "user_id",
-    "date",
-    "num_segments",
-    "night_mean_hr",
-    "night_mean_sdnn",
-    "night_mean_rmssd",
-    "night_steps",
-];
-
-/// The rows of [`nightly`], from segments without keys: grouped by `device_id` as it is, with the
-/// user's id made for each group afterwards and not for each segment before.
+/// The rows of [`nightly`], from segments without keys: grouped by the device's id as it is, with
+/// the user's id made of it for each group afterwards and not for each segment before.
 ///
 /// In: what [`quality_filter`] keeps. Out: as [`nightly`].
 pub fn nightly_by_device(sensor: &LazyFrame) -> LazyFrame {
-    let hour = || col("ts_start").dt().hour();
-    sensor
-        .clone()
-        .filter(hour().gt_eq(lit(22)).or(hour().lt_eq(lit(6))))
-        .group_by([col("device_id"), col("ts_start").dt().date().alias("date")])
-        .agg(night_means())
-        .with_column(user_of_device())
-        .select(NIGHTLY.map(col))
+    let by_device = sensor.clone().with_columns([
+        col("device_id").alias("user_id"),
+        col("ts_start").dt().date().alias("date"),
+    ]);
+    nightly(&night_segments(&by_device)).with_column(col("user_id").str().replace(
+        lit("DEV-"),
+        lit("USER-"),
+        true,
+    ))
 }
 
 /// The rows of [`nightly_by_device`], with the hour and the date by integer arithmetic: `ts_start`
@@ -148,16 +131,17 @@ pub fn nightly_by_arithmetic(sensor: &LazyFrame) -> LazyFrame {
     const DAY: i64 = 24 * HOUR;
     let microseconds = || col("ts_start").to_physical();
     let of_day = || microseconds() % lit(DAY);
-    sensor
+    let by_device = sensor
         .clone()
         .filter(of_day().gt_eq(lit(22 * HOUR)).or(of_day().lt(lit(7 * HOUR))))
-        .group_by([col("device_id"), microseconds().floor_div(lit(DAY)).alias("day")])
-        .agg(night_means())
         .with_columns([
-            user_of_device(),
-            col("day").cast(DataType::Int32).cast(DataType::Date).alias("date"),
-        ])
-        .select(NIGHTLY.map(col))
+            col("device_id").alias("user_id"),
+            microseconds().floor_div(lit(DAY)).alias("date"),
+        ]);
+    nightly(&by_device).with_columns([
+        col("user_id").str().replace(lit("DEV-"), lit("USER-"), true),
+        col("date").cast(DataType::Int32).cast(DataType::Date),
+    ])
 }
 
 /// One row per user and day that is in the diary and in [`nightly`]: the diary's columns, the
