@@ -5,6 +5,7 @@
 //! the two share, it leaves the result, the physical plan, and what it counted. What polars says
 //! of row groups and joins only on stderr (`POLARS_VERBOSE`) is taken from there.
 
+use std::alloc::{GlobalAlloc, Layout};
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Read;
@@ -34,6 +35,10 @@ const RESULT: &str = "result.parquet";
 const GRAPH: &str = "physical.dot";
 const COUNTS: &str = "counts";
 const ERROR: &str = "error";
+const SPILLED: &str = "spilled";
+
+/// How much memory, in MB, polars lets its streaming engine have before it spills.
+const BUDGET_VARIABLE: &str = "POLARS_OOC_MEMORY_BUDGET_MB";
 
 /// How a query apart ended.
 #[derive(Debug)]
@@ -53,6 +58,8 @@ pub(crate) struct Told {
     /// What the query added to the resident memory at its peak, in MB; None where the system does
     /// not tell.
     pub peak_mb: Option<f64>,
+    /// What the process wrote while the query ran, in MB; None where the system does not tell.
+    pub written_mb: Option<f64>,
     /// The streaming engine's physical plan, as DOT; empty for the in-memory engine.
     pub dot: String,
     pub counts: Vec<Count>,
@@ -71,34 +78,49 @@ pub(crate) struct Count {
     pub rows_out: u64,
     /// Seconds of work, over all threads.
     pub seconds: f64,
+    /// Bytes fetched from files, where they are counted.
+    pub bytes: u64,
+}
+
+/// Under what conditions a query runs apart.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Conditions {
+    /// MB (1,000,000 bytes) that it may have on top of what its process has when it starts.
+    pub memory_mb: Option<u64>,
+    /// Fetch local files as from an object store, for polars counts what it fetches; else they are
+    /// mapped into memory.
+    pub counts_bytes: bool,
+    /// Let polars take its budget of memory for spent, so that it spills what it can.
+    pub spills: bool,
 }
 
 impl Count {
     fn line(&self) -> String {
-        let Count { id, name, rows_in, rows_out, seconds } = self;
-        format!("{id}\t{rows_in}\t{rows_out}\t{seconds}\t{name}\n")
+        let Count { id, name, rows_in, rows_out, seconds, bytes } = self;
+        format!("{id}\t{rows_in}\t{rows_out}\t{seconds}\t{bytes}\t{name}\n")
     }
 
     fn read(line: &str) -> Option<Count> {
         fn next<T: FromStr>(words: &mut std::str::SplitN<'_, char>) -> Option<T> {
             words.next()?.parse().ok()
         }
-        let mut words = line.splitn(5, '\t');
+        let mut words = line.splitn(6, '\t');
         Some(Count {
             id: next(&mut words)?,
             rows_in: next(&mut words)?,
             rows_out: next(&mut words)?,
             seconds: next(&mut words)?,
+            bytes: next(&mut words)?,
             name: next(&mut words)?,
         })
     }
 }
 
-/// Runs `query` with `engine` in a process of its own, which may take `memory_mb` (MB of 1,000,000
-/// bytes) on top of what it has when it starts the query.
+/// Runs `query` with `engine` in a process of its own.
 ///
 /// The query must be one that polars can write down: not one with a Rust closure in it.
-pub(crate) fn run(query: &LazyFrame, engine: Engine, memory_mb: Option<u64>) -> Result<End> {
+pub(crate) fn run(query: &LazyFrame, engine: Engine, conditions: Conditions) -> Result<End> {
+    let Conditions { memory_mb, counts_bytes, spills } = conditions;
     if memory_mb.is_some() && !cfg!(target_os = "linux") {
         return Err(Error::NoMemoryLimit);
     }
@@ -115,6 +137,13 @@ pub(crate) fn run(query: &LazyFrame, engine: Engine, memory_mb: Option<u64>) -> 
     if memory_mb.is_some() {
         // Each thread has batches under way, so that a limit would mean less on more cores.
         command.env("POLARS_MAX_THREADS", "2");
+    }
+    if counts_bytes {
+        command.env("POLARS_FORCE_ASYNC", "1");
+    }
+    if spills {
+        let folder = shared.path().join(SPILLED);
+        command.env(BUDGET_VARIABLE, "0").env("POLARS_OOC_SPILL_DIR", folder);
     }
     let mut child = Running(
         command
@@ -164,12 +193,13 @@ fn told(shared: &Path, said: String) -> Result<Told> {
     let text = fs::read_to_string(&counts).map_err(Error::io("read", &counts))?;
     let mut lines = text.lines();
     let mut number = || lines.next().and_then(|line| line.parse::<f64>().ok());
-    let (seconds, peak_mb) = (number().unwrap_or(f64::NAN), number());
+    let (seconds, peak_mb, written_mb) = (number().unwrap_or(f64::NAN), number(), number());
     let result = shared.join(RESULT);
     Ok(Told {
         frame: if result.is_file() { read_parquet(&result)? } else { DataFrame::empty() },
         seconds,
         peak_mb,
+        written_mb,
         dot: fs::read_to_string(shared.join(GRAPH)).unwrap_or_default(),
         counts: lines.filter_map(Count::read).collect(),
         said,
@@ -266,9 +296,13 @@ fn serve_one(
     let small = df!["x" => [1i64]]?.lazy().select([col("x").sum()]);
     small.clone().collect_with_engine(Engine::Streaming)?;
     small.collect()?;
+    if std::env::var_os(BUDGET_VARIABLE).is_some() {
+        spend_the_budget();
+    }
     if let Ok(mb) = limit.parse() {
         memory::limit(mb)?;
     }
+    let written = memory::written_mb();
     let peak = memory::Peak::start();
     let start = Instant::now();
     let (frame, dot, counts) = match engine {
@@ -277,8 +311,10 @@ fn serve_one(
     };
     let seconds = start.elapsed().as_secs_f64();
     let peak_mb = peak.and_then(memory::Peak::stop_mb);
+    let written_mb = written.and_then(|before| Some(memory::written_mb()? - before));
 
-    let mut told = format!("{seconds}\n{}\n", peak_mb.map_or("-".to_owned(), |mb| mb.to_string()));
+    let line = |mb: Option<f64>| mb.map_or("-".to_owned(), |mb| mb.to_string());
+    let mut told = format!("{seconds}\n{}\n{}\n", line(peak_mb), line(written_mb));
     for count in counts {
         write!(told, "{}", count.line()).expect("a String takes all");
     }
@@ -315,6 +351,7 @@ fn streaming(query: LazyFrame) -> PolarsResult<(DataFrame, String, Vec<Count>)> 
             rows_in: counted.rows_received,
             rows_out: counted.rows_sent,
             seconds: nanoseconds as f64 / 1e9,
+            bytes: counted.io_total_bytes_received,
             ..Count::default()
         })
     });
@@ -334,6 +371,16 @@ fn in_memory(query: LazyFrame) -> PolarsResult<(DataFrame, String, Vec<Count>)> 
         },
     );
     Ok((frame, String::new(), counts.collect()))
+}
+
+/// Has polars believe that its budget of nothing is overdrawn.
+///
+/// It counts only what goes through its own allocator, which is nobody's here. One block of it, more
+/// than the drift that polars does not look at, is over any budget of 0.
+fn spend_the_budget() {
+    let block = Layout::from_size_align(64 << 20, 64).expect("a size and a power of two");
+    // SAFETY: the layout's size is not zero. The block is not used, and not given back.
+    unsafe { polars_ooc::Allocator.alloc(block) };
 }
 
 #[cfg(target_os = "linux")]
@@ -359,6 +406,7 @@ mod tests {
             rows_in: 0,
             rows_out: 12,
             seconds: 0.25,
+            bytes: 7,
         };
         assert_eq!(Count::read(count.line().trim_end_matches('\n')), Some(count));
         assert_eq!(Count::read("1\t2"), None);

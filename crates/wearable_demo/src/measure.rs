@@ -140,9 +140,18 @@ pub(crate) mod memory {
         }
     }
 
+    /// What this process has written to files so far, in MB; see proc_pid_io(5).
+    pub fn written_mb() -> Option<f64> {
+        Some(number("/proc/self/io", "wchar:")? as f64 / 1e6)
+    }
+
     fn status_kb(field: &str) -> Option<u64> {
-        let status = fs::read_to_string("/proc/self/status").ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+        number("/proc/self/status", field)
+    }
+
+    fn number(file: &str, field: &str) -> Option<u64> {
+        let text = fs::read_to_string(file).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix(field))?;
         line.trim().trim_end_matches("kB").trim().parse().ok()
     }
 }
@@ -152,6 +161,10 @@ pub(crate) mod memory {
     use std::io;
 
     pub enum Peak {}
+
+    pub fn written_mb() -> Option<f64> {
+        None
+    }
 
     pub fn limit(_mb: u64) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())

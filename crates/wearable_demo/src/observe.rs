@@ -2,14 +2,15 @@
 //! what was read and what was skipped, and what all that cost.
 //!
 //! A plan says what is meant to happen. [`observe`] runs the query, in a process of its own, and
-//! counts. Bytes are not counted: polars maps local files into memory, and counts only what it
-//! fetches from object stores.
+//! counts. polars maps local files into memory, and counts the bytes only of what it fetches from an
+//! object store; so the streaming engine is told to fetch local files, too, which takes it a little
+//! longer.
 
 use std::fmt;
 
 use polars::prelude::*;
 
-use crate::apart::{self, Count, End, Told};
+use crate::apart::{self, Conditions, Count, End, Told};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::measure::MEASURED;
@@ -50,6 +51,8 @@ pub struct ObservedNode {
     /// Row groups that a scan with a filter read, and how many there are: the statistics of the
     /// others said that no row of theirs can match. None where polars did not say it of one scan.
     pub row_groups: Option<(u64, u64)>,
+    /// Bytes that a scan fetched from its files, footers included; None where they are not counted.
+    pub bytes: Option<u64>,
     /// The side of a join that was held in memory, `left` or `right`; the other one streams past.
     /// None where polars did not say it of one join.
     pub build_side: Option<String>,
@@ -78,6 +81,9 @@ pub struct PeakMemory {
     pub range_mb: (f64, f64),
     /// Median of the runs' wall times, in seconds.
     pub seconds: f64,
+    /// Median of what the process wrote to files while the query ran, in MB: what a sink wrote, or
+    /// what was spilled.
+    pub written_mb: f64,
 }
 
 /// Runs `query` once with `engine`, in a process of its own, and counts.
@@ -88,8 +94,15 @@ pub struct PeakMemory {
 /// it, [`Error::NoProgram`] where the program that runs it is not compiled, [`Error::EndedApart`]
 /// where its process dies.
 pub fn observe(query: &LazyFrame, engine: Engine) -> Result<Observation> {
-    match apart::run(query, engine, None)? {
-        End::Result(told) => Observation::new(query, engine, *told),
+    let conditions =
+        Conditions { counts_bytes: engine == Engine::Streaming, ..Conditions::default() };
+    Observation::new(query, engine, finished(query, engine, conditions)?)
+}
+
+/// A query without a limit of memory, which therefore has a result or an error.
+fn finished(query: &LazyFrame, engine: Engine, conditions: Conditions) -> Result<Told> {
+    match apart::run(query, engine, conditions)? {
+        End::Result(told) => Ok(*told),
         End::OutOfMemory(reason) => {
             Err(Error::EndedApart { status: "out of memory".to_owned(), reason })
         }
@@ -104,7 +117,8 @@ pub fn observe(query: &LazyFrame, engine: Engine) -> Result<Observation> {
 ///
 /// As [`observe`]; [`Error::NoMemoryLimit`] where the system has no such limit.
 pub fn observe_within(query: &LazyFrame, engine: Engine, limit_mb: u64) -> Result<Ending> {
-    Ok(match apart::run(query, engine, Some(limit_mb))? {
+    let conditions = Conditions { memory_mb: Some(limit_mb), ..Conditions::default() };
+    Ok(match apart::run(query, engine, conditions)? {
         End::Result(told) => Ending::Finished(Box::new(Observation::new(query, engine, *told)?)),
         End::OutOfMemory(said) => Ending::OutOfMemory { limit_mb, said },
     })
@@ -117,22 +131,50 @@ pub fn observe_within(query: &LazyFrame, engine: Engine, limit_mb: u64) -> Resul
 ///
 /// As [`observe`].
 pub fn peak_memory(query: &LazyFrame, engine: Engine, runs: usize) -> Result<PeakMemory> {
-    let (mut peaks, mut seconds) = (Vec::new(), Vec::new());
+    peak_memory_under(query, engine, runs, Conditions::default())
+}
+
+/// As [`peak_memory`] with the streaming engine, which here spills all that it knows how to spill:
+/// it is told that its budget of memory is spent. polars spills only in a program that has its
+/// allocator (py-polars does); others' memory it does not count, and never finds too much.
+///
+/// # Errors
+///
+/// As [`observe`].
+pub fn peak_memory_spilling(query: &LazyFrame, runs: usize) -> Result<PeakMemory> {
+    let conditions = Conditions { spills: true, ..Conditions::default() };
+    peak_memory_under(query, Engine::Streaming, runs, conditions)
+}
+
+fn peak_memory_under(
+    query: &LazyFrame,
+    engine: Engine,
+    runs: usize,
+    conditions: Conditions,
+) -> Result<PeakMemory> {
+    let (mut peaks, mut seconds, mut written) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..runs.max(1) {
-        let observation = observe(query, engine)?;
-        peaks.push(observation.peak_mb.unwrap_or(f64::NAN));
-        seconds.push(observation.seconds);
+        let told = finished(query, engine, conditions)?;
+        peaks.push(told.peak_mb.unwrap_or(f64::NAN));
+        seconds.push(told.seconds);
+        written.push(told.written_mb.unwrap_or(f64::NAN));
     }
-    peaks.sort_by(f64::total_cmp);
-    seconds.sort_by(f64::total_cmp);
+    for values in [&mut peaks, &mut seconds, &mut written] {
+        values.sort_by(f64::total_cmp);
+    }
     let middle = peaks.len() / 2;
     let range_mb = (peaks[0], peaks[peaks.len() - 1]);
-    Ok(PeakMemory { median_mb: peaks[middle], range_mb, seconds: seconds[middle] })
+    Ok(PeakMemory {
+        median_mb: peaks[middle],
+        range_mb,
+        seconds: seconds[middle],
+        written_mb: written[middle],
+    })
 }
 
 impl Observation {
     fn new(query: &LazyFrame, engine: Engine, told: Told) -> Result<Observation> {
-        let Told { frame, seconds, peak_mb, dot, counts, said } = told;
+        let Told { frame, seconds, peak_mb, dot, counts, said, .. } = told;
         let (graph, nodes) = if dot.is_empty() {
             (plan::logical_graph(query)?, counts.into_iter().map(step).collect())
         } else {
@@ -157,9 +199,14 @@ impl Observation {
         self.nodes.iter().filter_map(|node| node.row_groups).reduce(|a, b| (a.0 + b.0, a.1 + b.1))
     }
 
+    /// Bytes fetched from files, over all scans; None where they are not counted.
+    pub fn bytes(&self) -> Option<u64> {
+        self.nodes.iter().filter_map(|node| node.bytes).reduce(|a, b| a + b)
+    }
+
     /// The nodes as a table: `node`, `ran`, `rows_in`, `rows_out`, `≈ ms` (of work, over
-    /// all threads), `row_groups` (read / there are), `build_side`; null where polars does
-    /// not tell.
+    /// all threads), `row_groups` (read / there are), `kB` (1000 bytes, fetched from files),
+    /// `build` (the side of a join); null where polars does not tell.
     pub fn table(&self) -> DataFrame {
         fn of<T>(nodes: &[ObservedNode], what: impl Fn(&ObservedNode) -> T) -> Vec<T> {
             nodes.iter().map(what).collect()
@@ -173,7 +220,8 @@ impl Observation {
             "rows_out" => of(nodes, |node| node.rows_out),
             format!("{MEASURED} ms") => of(nodes, |node| (node.seconds * 1e4).round() / 10.0),
             "row_groups" => of(nodes, groups),
-            "build_side" => of(nodes, |node| node.build_side.clone()),
+            "kB" => of(nodes, |node| node.bytes.map(|bytes| bytes.div_ceil(1000))),
+            "build" => of(nodes, |node| node.build_side.clone()),
         ]
         .expect("columns of one length")
     }
@@ -199,6 +247,7 @@ fn step(count: Count) -> ObservedNode {
         rows_out: None,
         seconds: count.seconds,
         row_groups: None,
+        bytes: None,
         build_side: None,
     }
 }
@@ -226,6 +275,7 @@ fn physical(dot: &str, counts: &[Count], said: &str) -> (Graph, Vec<ObservedNode
             rows_out: count.map(|count| count.rows_out),
             seconds: count.map_or(0.0, |count| count.seconds),
             row_groups: row_groups.filter(|_| one_scan && filtered(node)),
+            bytes: count.map(|count| count.bytes).filter(|bytes| *bytes > 0),
             build_side: build_side.clone().filter(|_| one_join && is_join(&node.name)),
         });
     }

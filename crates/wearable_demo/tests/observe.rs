@@ -112,3 +112,34 @@ fn a_query_that_needs_more_than_its_limit_dies_alone() {
         Ending::OutOfMemory { said, .. } => panic!("ten rows in batches did not fit: {said}"),
     }
 }
+
+#[test]
+fn bytes_are_those_of_the_columns_and_row_groups_that_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let query = sorted(&folder);
+    let file_bytes = std::fs::metadata(folder.path().join("sorted.parquet")).unwrap().len();
+    let bytes = |query: LazyFrame| {
+        let seen = observe(&query, Engine::Streaming).unwrap();
+        seen.bytes().unwrap_or_else(|| panic!("no bytes in {}", seen.table()))
+    };
+    let both = bytes(query.clone().select([col("x").max(), col("key").max()]));
+    assert!((file_bytes * 9 / 10..=file_bytes * 3 / 2).contains(&both), "{both} of {file_bytes}");
+    let one = bytes(query.clone().select([col("key").max()]));
+    assert!(4 * one < both, "{one} bytes of a column of ten values, {both} of both");
+    let range = query.clone().filter(col("x").lt(lit(10_000))).select([col("x").max()]);
+    let all = bytes(query.select([col("x").max()]));
+    assert!(2 * bytes(range) < all, "a row group of ten");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_query_spills_where_polars_takes_its_budget_for_spent() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = concat(vec![sorted(&folder); 20], UnionArgs::default()).unwrap();
+    let sorted = rows.clone().sort(["key"], Default::default()).select([col("x").last()]);
+    let plain = peak_memory(&sorted, Engine::Streaming, 1).unwrap();
+    let spilling = peak_memory_spilling(&sorted, 1).unwrap();
+    assert!(plain.written_mb < 1.0 && spilling.written_mb > 20.0, "{plain:?} {spilling:?}");
+    let summed = peak_memory_spilling(&self::sorted(&folder).select([col("x").sum()]), 1).unwrap();
+    assert!(summed.written_mb < 0.1, "{summed:?}");
+}
