@@ -17,9 +17,10 @@ def setup() -> None:
 
 
 def bench(what: str, rounds: int | None) -> None:
-    from .bench import measure  # what it measures with is for development only
+    from .bench import measure, queries  # what they measure with is for development only
 
-    getattr(measure, what)(*([rounds] if rounds else []))
+    work = {"kernel": measure.kernel, "lab": measure.lab, "queries": queries.queries}
+    work[what](*([rounds] if rounds else []))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -8,7 +8,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from jupyter_client.blocking import BlockingKernelClient
 
 from wearable_jupyter.kernel import install
 from wearable_jupyter.setup import layout
+from wearable_jupyter.setup.environments import environment
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -56,18 +56,7 @@ CLIENTS = {
 @pytest.fixture(scope="session")
 def other():
     """The `bin` of an environment with a Jupyter of its own."""
-    folder = layout.TARGET / "other-jupyter"
-    lock, stamp = HERE / "clients.txt", folder / "installed"
-    if not stamp.is_file() or stamp.read_text() != lock.read_text():
-        uv = Path(sys.executable).parent / "uv"
-        cache = os.environ | {"UV_CACHE_DIR": str(layout.cache_directory() / "uv")}
-        for command in (
-            ("venv", "--clear", "--quiet", folder),
-            ("pip", "sync", "--quiet", "--python", folder, "--require-hashes", lock),
-        ):
-            subprocess.run([uv, *command], env=cache, check=True)
-        stamp.write_text(lock.read_text())
-    return folder / "bin"
+    return environment("other-jupyter", HERE / "clients.txt")
 
 
 @pytest.fixture

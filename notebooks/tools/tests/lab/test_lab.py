@@ -6,7 +6,7 @@ import re
 import pytest
 
 from wearable_jupyter.bench import browser
-from wearable_jupyter.bench.driver import KERNEL, PANEL, SCREENSHOTS, Lab, served, stream
+from wearable_jupyter.bench.driver import KERNEL, NAME, PANEL, SCREENSHOTS, Lab, served, stream
 from wearable_jupyter.kernel import directories, spare
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -170,3 +170,33 @@ def test_the_walkthrough_in_jupyterlab(tmp_path, chromium, assert_tooltip):
 
         assert tab.outside == []
         assert json.dumps(tab.errors) == "[]"
+
+
+def test_pictures_of_plans_in_jupyterlab(tmp_path, chromium):
+    """The second notebook: its pictures fit the page, and are read in a light and a dark theme."""
+    with (
+        served(tmp_path, **{spare.VARIABLE: "0"}) as address,
+        browser.opened(viewport={"width": 1280, "height": 900}) as tab,
+    ):
+        page, lab = tab.page, Lab(tab.page)
+        page.goto(address.replace(NAME, "02b_what_the_engine_does.ipynb"))
+        page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=60_000)
+        page.wait_for_function(f"() => {PANEL}.content.widgets.some(w => w.model.id === 'grain')")
+        lab.wait_until_idle()
+        lab.menu("Run", "Run All Cells")
+        lab.wait_until_run()
+        assert_all_ran(lab.cells())
+        colours = []
+        for theme in ("JupyterLab Light", "JupyterLab Dark"):
+            lab.menu("Settings", "Theme", theme)
+            page.wait_for_function(f"() => document.body.dataset.jpThemeName === '{theme}'")
+            for cell in ("picture", "promise"):
+                output = lab.show(cell).locator(".jp-OutputArea-output:has(svg)")
+                output.scroll_into_view_if_needed()
+                box, room = output.locator("svg").bounding_box(), output.bounding_box()
+                assert 0 < box["width"] <= room["width"] <= 1280
+                page.wait_for_timeout(300)
+                page.screenshot(path=SCREENSHOTS / f"{cell}-{theme.split()[1].lower()}.png")
+            text = output.locator("svg text").first
+            colours.append(text.evaluate("text => getComputedStyle(text).fill"))
+        assert colours[0] != colours[1]

@@ -42,8 +42,8 @@ def served(directory: Path, *options: str, **environment: str):
     Its log, data and outputs go to `directory`. `options` are its own, and `environment`
     is set for it.
     """
-    notebook = layout.NOTEBOOKS / NAME
-    committed = notebook.read_bytes()  # JupyterLab saves of its own accord
+    # JupyterLab saves of its own accord.
+    committed = {path: path.read_bytes() for path in layout.NOTEBOOKS.glob("*.ipynb")}
     log = (directory / "lab.log").open("w+")
     server = subprocess.Popen(
         [
@@ -74,7 +74,8 @@ def served(directory: Path, *options: str, **environment: str):
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(30)
         log.close()
-        notebook.write_bytes(committed)
+        for notebook, source in committed.items():
+            notebook.write_bytes(source)
         shutil.rmtree(layout.NOTEBOOKS / ".ipynb_checkpoints", ignore_errors=True)
 
 

@@ -1,19 +1,15 @@
-"""How quick a kernel is, and the queries in it: ours, beside the same in Python.
+"""How quick a kernel is, beside Python's.
 
 Not a test: times depend on the machine and on what else it does. Compare what one call prints.
 """
 
-import io
 import os
 import statistics
 import tempfile
 import time
-from contextlib import redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
-from jupyter_client.manager import start_new_kernel
 from nbclient import NotebookClient
 
 from ..kernel import spare
@@ -23,6 +19,7 @@ from ..notebook.normal_form import KERNELSPEC
 from ..setup import layout
 from ..setup.prepare import run_binary
 from . import browser, driver
+from .table import Row, show
 
 RUST_FIRST = [
     ':dep wearable_demo = { path = "../crates/wearable_demo" }\nuse wearable_demo::prelude::*;',
@@ -34,25 +31,8 @@ PYTHON_FIRST = [
 ]
 PYTHON_KERNELSPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
 PYTHON = Path(__file__).with_name("python_walkthrough.py")
-BAR = 40
 # The phases of a cell that are not its own.
 OVERHEAD = ("analysis", "compilation", "delivery")
-
-
-@dataclass
-class Row:
-    """One measured figure of one kernel."""
-
-    what: str
-    rust: float
-    python: float | None = None
-    paired: float | None = None
-
-    def ratio(self) -> str:
-        """How many times Python's time ours is, from pairs if there are some."""
-        if self.python is None:
-            return ""
-        return f"{self.rust / self.python:.1f}" if self.paired is None else f"{self.paired:.2f}"
 
 
 class Stopwatch(runner.StrictClient):
@@ -198,101 +178,3 @@ def waited(notebook: Path, sources: list[str], *options: str, **environment: str
         driven.restart("Restart Kernel and Run All Cells…")
         driven.wait_until_run()
         return [first - begun, first - launched[0], time.monotonic() - restarted]
-
-
-RUST_QUERIES = """\
-let data = std::path::PathBuf::from(std::env::var("WEARABLE_DATA_DIR")?);
-let sensor: LazyFrame = query::quality_filter_sql(&scan_sensor_hrv(&data)?)?;
-let nightly: LazyFrame = query::nightly(&query::night_segments(&query::with_keys(&sensor)));
-let joined: LazyFrame = query::joined(
-    &scan_sleep_diary(&data)?, &nightly, &scan_user_profile(&data)?,
-);
-let summary: LazyFrame = query::summary(&joined);
-let sorted: LazyFrame = query::global_sort(&joined);
-"""
-RUST_TIMED = """\
-println!("{{}}", {{
-    let start = std::time::Instant::now();
-    {query}.clone().collect_with_engine(Engine::{engine})?;
-    start.elapsed().as_secs_f64()
-}});
-"""
-ENGINES = {"streaming": "Streaming", "in-memory": "InMemory"}
-
-
-def queries(rounds: int = 9) -> None:
-    """Time two queries on 10,000,000 rows inside a kernel, in turns with py-polars here.
-
-    py-polars is locked to the release that has the same engine as the crates: a later one's would
-    be compared with an earlier one's. The ratio is the median of each pair's.
-    """
-    prepare()
-    layout.TARGET.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=layout.TARGET) as data:
-        os.environ["WEARABLE_DATA_DIR"] = data
-        run_binary("generate_demo_data", "--size", "large", "--output-dir", data)
-        manager, client = start_new_kernel(kernel_name="rust", cwd=str(layout.NOTEBOOKS))
-        try:
-            printed(client, RUST_FIRST[0])
-            printed(client, RUST_QUERIES)
-            theirs = python_queries()
-            rows = []
-            for query in ("summary", "sorted"):
-                for engine, variant in ENGINES.items():
-                    cell = RUST_TIMED.format(query=query, engine=variant)
-                    pairs = []
-                    for _ in range(rounds + 1):
-                        start = time.perf_counter()
-                        theirs[query].collect(engine=engine)
-                        python = time.perf_counter() - start
-                        pairs.append((float(printed(client, cell)), python))
-                    pairs = pairs[1:]  # the first one of each warms up
-                    rust, python = map(statistics.median, zip(*pairs, strict=True))
-                    ratio = statistics.median(a / b for a, b in pairs)
-                    rows.append(Row(f"{query}, {engine}", rust, python, ratio))
-                    print(f"{query}, {engine}: measured {rounds} pairs", flush=True)
-        finally:
-            client.stop_channels()
-            manager.shutdown_kernel(now=True)
-    show(rows)
-
-
-def printed(client, code: str) -> str:
-    """What a cell prints; raises `Problem` if it fails."""
-    texts, failed = [], []
-
-    def collect(message):
-        content = message["content"]
-        if message["msg_type"] == "stream" and content["name"] == "stdout":
-            texts.append(content["text"])
-        elif message["msg_type"] in ("stream", "error"):
-            failed.append(content.get("text") or "\n".join(content["traceback"]))
-
-    client.execute_interactive(code, output_hook=collect, timeout=runner.CELL_SECONDS)
-    if failed:
-        raise layout.Problem("a cell failed:\n" + "".join(failed))
-    return "".join(texts)
-
-
-def python_queries() -> dict:
-    """The walkthrough's queries, as its Python side has them."""
-    scope: dict = {}
-    with redirect_stdout(io.StringIO()):
-        for cell in PYTHON.read_text().split("# %%\n")[1:6]:
-            exec(cell, scope)
-    return {"summary": scope["summary"], "sorted": scope["joined"].sort("user_id", "date")}
-
-
-def show(rows: list[Row]) -> None:
-    """Print a table, then bars to one scale."""
-    print(f"\n{'seconds':<32}{'Rust':>8}{'Python':>8}{'ratio':>8}")
-    for row in rows:
-        python = "" if row.python is None else f"{row.python:.2f}"
-        print(f"{row.what:<32}{row.rust:>8.2f}{python:>8}{row.ratio():>8}")
-    longest = max(max(row.rust, row.python or 0) for row in rows)
-    print()
-    for row in rows:
-        for name, seconds in (("Rust", row.rust), ("Python", row.python)):
-            if seconds is not None:
-                bar = "█" * max(round(BAR * seconds / longest), 1)
-                print(f"{row.what if name == 'Rust' else '':<32}{name:<7}{bar} {seconds:.2f}")

@@ -9,7 +9,6 @@ import os
 import time
 from pathlib import Path
 
-import altair as alt
 import polars as pl
 
 data = Path(os.environ["WEARABLE_DATA_DIR"])
@@ -72,6 +71,8 @@ default = summary.collect()
 default_seconds = time.perf_counter() - start
 
 # %%
+import altair as alt  # noqa: E402
+
 seconds = pl.DataFrame(
     {"engine": ["streaming", "default"], "seconds": [streaming_seconds, default_seconds]}
 )

@@ -1,0 +1,25 @@
+"""Python environments beside `.venv`, with what must not be in it: other polars, other Jupyters."""
+
+import os
+import subprocess
+from pathlib import Path
+
+from . import layout
+from .environment import PYTHON
+
+
+def environment(name: str, lock: Path) -> Path:
+    """The `bin` of `target/NAME`, which has what `lock` names, with hashes, and nothing else."""
+    folder = layout.TARGET / name
+    stamp = folder / "installed"
+    if not stamp.is_file() or stamp.read_text() != lock.read_text():
+        uv = PYTHON.with_name("uv")
+        cache = os.environ | {"UV_CACHE_DIR": str(layout.cache_directory() / "uv")}
+        for command in (
+            ("venv", "--clear", "--quiet", folder),
+            ("pip", "sync", "--quiet", "--python", folder, "--require-hashes", lock),
+        ):
+            if subprocess.run([uv, *command], env=cache).returncode != 0:
+                raise layout.Problem(f"{lock.name} could not be installed (see above)")
+        stamp.write_text(lock.read_text())
+    return folder / "bin"
