@@ -63,6 +63,19 @@ pub enum Error {
         dir: PathBuf,
     },
 
+    /// The disk has no room for a dataset.
+    #[error(
+        "The dataset may take {needed_mb} MB, and {dir} has room for {free_mb} MB.\nFree some space there, choose another directory with --output-dir, or ask for fewer rows"
+    )]
+    NoRoom {
+        /// The directory.
+        dir: PathBuf,
+        /// What the dataset takes at most, in MB (1,000,000 bytes).
+        needed_mb: u64,
+        /// What is free there for this user, in MB.
+        free_mb: u64,
+    },
+
     /// A file of the dataset cannot be read as Parquet.
     #[error(
         "{file} is damaged: {reason}\nMake the data again, from the repository's root: {MAKE_DATA}"
@@ -229,7 +242,7 @@ fn io_hint(source: &std::io::Error, path: &Path) -> String {
 }
 
 /// `path`, or the closest directory above it that is there.
-fn nearest_that_exists(path: &Path) -> &Path {
+pub(crate) fn nearest_that_exists(path: &Path) -> &Path {
     path.ancestors().find(|p| p.symlink_metadata().is_ok()).unwrap_or(path)
 }
 

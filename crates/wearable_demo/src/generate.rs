@@ -1,34 +1,40 @@
 //! The dataset's generator.
 //!
 //! [`options`] says what is asked for, [`people`] draws the users and how their bodies behave,
-//! [`diary`] their nights, [`sensor`] the segments their devices record, and [`write`] puts tables
-//! into Parquet files and those into place.
+//! [`diary`] their nights, the crate [`sensor_table`] the segments their devices record, and
+//! [`write`](mod@write) puts files into place.
 //!
-//! Every table has a random stream of its own, and so has every part of the sensor table: streams
-//! of ChaCha8, which is specified. With the locked versions of rand's distributions and of polars,
-//! the same options give the same bytes, and a part does not depend on the parts before it. Memory
-//! is bounded by one part.
+//! Every table has a random stream of its own, and so has every block of 4000 rows of the sensor
+//! table: streams of ChaCha8, which is specified. With the locked versions of rand's distributions
+//! and of polars, the same options give the same bytes, on any number of threads. As drawn, a longer
+//! dataset of the same seed and number of users begins with the shorter one's rows, and the rows do
+//! not depend on how many are in a part. Memory is bounded by one part for each thread.
 
 pub mod diary;
 mod options;
 pub mod people;
-pub mod sensor;
 mod write;
 
 use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use chrono::Local;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
+use sensor_table::{Part, SensorTable, Wearer};
 
 pub use options::{GenerateOptions, Size};
-pub use write::{Generated, WrittenFile};
+pub use sensor_table::Layout;
+pub use write::{Generated, WrittenFile, free_bytes};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::interrupt;
-use crate::tables::{SENSOR_HRV, SLEEP_DIARY, USER_PROFILE};
-pub(crate) use write::METADATA;
+use crate::tables::{FIRST_DAY, SENSOR_HRV, SLEEP_DIARY, USER_PROFILE};
 use write::Staging;
+pub(crate) use write::{METADATA, recover_killed};
 
 /// How far a generation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,21 +49,15 @@ pub struct Progress {
     pub parts_total: u64,
 }
 
-/// Streams of the seed's generator. Parts of the sensor table follow the last of these.
-#[derive(Clone, Copy)]
-enum Stream {
-    People,
-    Diary,
-    Sensor(u64),
-}
+// Streams of the seed's generator.
+const PEOPLE: u64 = 0;
+const DIARY: u64 = 1;
+/// The first of the sensor table's.
+const SENSOR: u64 = 2;
 
-fn stream(seed: u64, stream: Stream) -> ChaCha8Rng {
+fn stream(seed: u64, number: u64) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream(match stream {
-        Stream::People => 0,
-        Stream::Diary => 1,
-        Stream::Sensor(part) => 2 + part,
-    });
+    rng.set_stream(number);
     rng
 }
 
@@ -65,15 +65,17 @@ fn stream(seed: u64, stream: Stream) -> ChaCha8Rng {
 /// dataset that is there.
 ///
 /// Same options, same bytes in every Parquet file. The files are written beside their places and
-/// moved into them when all of them are complete; if that fails, what was moved is moved back. So
-/// an error leaves what was there before, and so does an [`interrupt`](crate::interrupt). What a
-/// killed process left is removed by the next call.
+/// moved into them when all of them are complete and on the disk; if that fails, what was moved is
+/// moved back. So an error leaves what was there before, and so does an
+/// [`interrupt`](crate::interrupt). What a killed process left is removed, and what it had moved is
+/// put back, by the next call, and by the next scan.
 ///
 /// # Errors
 ///
 /// [`Error::InvalidOption`](crate::Error::InvalidOption) where an option is out of its range,
 /// [`Error::InTheWay`](crate::Error::InTheWay) where the directory holds something else under a
 /// table's name, [`Error::Busy`](crate::Error::Busy) where another process writes there,
+/// [`Error::NoRoom`](crate::Error::NoRoom) where the disk is too full,
 /// [`Error::Io`](crate::Error::Io) and [`Error::Polars`](crate::Error::Polars) where a file cannot
 /// be written.
 pub fn generate_dataset(options: &GenerateOptions) -> Result<Generated> {
@@ -93,29 +95,129 @@ pub fn generate_dataset_with_progress(
     options.validate()?;
     let started = Local::now();
     let rows = options.size.rows();
-    let parts = rows.div_ceil(options.chunk_rows);
 
-    let mut staging = Staging::create(&options.output_dir)?;
-    let people = people::draw(options.size.users(), &mut stream(options.seed, Stream::People));
-    staging.write(USER_PROFILE.location, &mut people::table(&people)?)?;
-    let mut diary = diary::table(&people, &mut stream(options.seed, Stream::Diary))?;
-    staging.write(SLEEP_DIARY.location, &mut diary)?;
+    let staging = Staging::create(&options.output_dir, options.most_bytes())?;
+    let people = people::draw(options.size.users(), &mut stream(options.seed, PEOPLE));
+    let mut files = vec![
+        staging.write(USER_PROFILE.location, &mut people::table(&people)?)?,
+        staging.write(
+            SLEEP_DIARY.location,
+            &mut diary::table(&people, &mut stream(options.seed, DIARY))?,
+        )?,
+    ];
+    let wearers: Vec<Wearer> = people.into_iter().map(|person| person.wearer).collect();
+    let table = SensorTable {
+        wearers: &wearers,
+        first_day: diary::first_day(),
+        seed: options.seed,
+        first_stream: SENSOR,
+        rows,
+        chunk_rows: options.chunk_rows,
+        row_group_rows: options.row_group_rows as usize,
+        layout: options.layout,
+    };
+    files.extend(write_parts(&table, &staging, options.threads(), on_progress)?);
+    staging.finish(options, started, rows, wearers.len(), files)
+}
 
+/// Makes the sensor table's files, passes side by side.
+fn write_parts(
+    table: &SensorTable,
+    staging: &Staging,
+    threads: usize,
+    on_progress: &mut dyn FnMut(Progress),
+) -> Result<Vec<WrittenFile>> {
+    let passes = table.passes(threads);
+    let parts_total = passes.iter().map(|pass| pass.parts.len() as u64).sum();
     let mut progress =
-        Progress { rows_done: 0, rows_total: rows, parts_done: 0, parts_total: parts };
+        Progress { rows_done: 0, rows_total: table.rows, parts_done: 0, parts_total };
     on_progress(progress);
-    for part in 0..parts {
-        interrupt::check();
-        let part_rows = options.chunk_rows.min(rows - progress.rows_done);
-        let rng = &mut stream(options.seed, Stream::Sensor(part));
-        let mut segments = sensor::table(&people, part_rows, rng)?;
-        let location = SENSOR_HRV.location.replace('*', &format!("part-{part:05}"));
-        staging.write(&location, &mut segments)?;
-        progress.rows_done += part_rows;
-        progress.parts_done += 1;
-        on_progress(progress);
+
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let work = |written: mpsc::Sender<Result<(u64, WrittenFile)>>| {
+        while let Some(pass) = passes.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let result = table.make(pass, |part, bytes| {
+                if stop.load(Ordering::Relaxed) {
+                    return Err(Ended::Stopped);
+                }
+                let file = staging.write_bytes(&location(part), &bytes).map_err(Ended::Failed)?;
+                // Nobody hears it once the others have failed.
+                let _ = written.send(Ok((part.rows, file)));
+                Ok(())
+            });
+            match result {
+                Ok(()) => {}
+                Err(Ended::Stopped) => return,
+                Err(Ended::Failed(error)) => {
+                    let _ = written.send(Err(error));
+                    return;
+                }
+            }
+        }
+    };
+    let mut files = Vec::new();
+    thread::scope(|scope| -> Result<()> {
+        // An error or an interrupt ends all threads, with the part that they are at.
+        let _stop = StopAtTheEnd(&stop);
+        let (sender, written) = mpsc::channel();
+        for _ in 0..threads.min(passes.len()) {
+            let sender = sender.clone();
+            scope.spawn(|| work(sender));
+        }
+        drop(sender);
+        loop {
+            interrupt::check();
+            match written.recv_timeout(Duration::from_millis(50)) {
+                Ok(result) => {
+                    let (rows, file) = result?;
+                    progress.rows_done += rows;
+                    progress.parts_done += 1;
+                    files.push(file);
+                    on_progress(progress);
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+        }
+    })?;
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(files)
+}
+
+/// Why a thread ended before its work.
+enum Ended {
+    Stopped,
+    Failed(Error),
+}
+
+impl From<polars::prelude::PolarsError> for Ended {
+    fn from(source: polars::prelude::PolarsError) -> Ended {
+        Ended::Failed(Error::polars("encode sensor_hrv")(source))
     }
-    staging.finish(options, started, progress.rows_done, people.len())
+}
+
+struct StopAtTheEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Where a part lies in the dataset's directory.
+fn location(part: &Part) -> String {
+    let name = format!("part-{:05}", part.number);
+    let name = match part.day {
+        Some(day) => {
+            let (year, month, first) = FIRST_DAY;
+            let date = chrono::NaiveDate::from_ymd_opt(year, month, first)
+                .and_then(|date| date.checked_add_days(chrono::Days::new(day.into())))
+                .expect("the dataset's days are dates");
+            format!("date={date}/{name}")
+        }
+        None => name,
+    };
+    SENSOR_HRV.location.replace('*', &name)
 }
 
 /// Rounds half away from zero to `decimals` places.

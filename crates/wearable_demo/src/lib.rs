@@ -51,7 +51,7 @@ pub mod tables;
 
 pub use chrono;
 pub use error::{Error, Result};
-pub use generate::{GenerateOptions, Generated, Progress, Size, generate_dataset};
+pub use generate::{GenerateOptions, Generated, Layout, Progress, Size, generate_dataset};
 pub use generate::{generate_dataset_with_progress, print_progress};
 pub use plotly;
 pub use polars;
@@ -61,7 +61,7 @@ pub mod prelude {
     pub use crate::chart::Chart;
     pub use crate::compare::same;
     pub use crate::generate::{
-        GenerateOptions, Size, generate_dataset_with_progress, print_progress,
+        GenerateOptions, Layout, Size, generate_dataset_with_progress, print_progress,
     };
     pub use crate::measure::{Measurement, measure, measure_in_turn};
     pub use crate::notebook::{EvcxrDisplay, claim, first_rows, show_source};
@@ -76,7 +76,7 @@ pub mod prelude {
     pub use crate::plan::{Execution, Plan, explain, explain_all, logical_graph, physical_graph};
     pub use crate::scan::{
         check_dataset, has_sensor_data, scan_layout, scan_sensor_hrv, scan_sensor_hrv_times,
-        scan_sleep_diary, scan_user_profile,
+        scan_sleep_diary, scan_user_profile, verify_dataset,
     };
     pub use crate::{chrono, plotly, query, tables};
     pub use polars::prelude::*;

@@ -4,14 +4,16 @@
 //! The look reads footers only, a few kilobytes per file. Without it a missing or wrong file
 //! would show up in the middle of a query, as a message about a plan.
 
-use std::fs::File;
-use std::io::ErrorKind;
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+use chrono::NaiveDate;
 use polars::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::generate::METADATA;
+use crate::generate::{METADATA, recover_killed};
 use crate::tables::{SENSOR_HRV, SLEEP_DIARY, TABLES, Table, USER_PROFILE};
 
 /// What [`check_dataset`] found.
@@ -38,6 +40,7 @@ pub fn has_sensor_data(data: &Path) -> bool {
 /// are not as many as the metadata say (a dataset without metadata is not compared),
 /// [`Error::Io`] where a file or directory cannot be read.
 pub fn check_dataset(data: &Path) -> Result<Inventory> {
+    recover_killed(data)?;
     let mut missing = Vec::new();
     let mut rows = [0; 3];
     let sensor_parts = files(data, &SENSOR_HRV)?.len();
@@ -61,6 +64,61 @@ pub fn check_dataset(data: &Path) -> Result<Inventory> {
     }
 }
 
+/// As [`check_dataset`], and reads every file whole, for its checksum in
+/// `generation_metadata.yaml`: a byte that has changed on the disk does not show in a footer.
+///
+/// # Errors
+///
+/// As [`check_dataset`]; [`Error::DamagedFile`] where a checksum is another, or not in the metadata.
+pub fn verify_dataset(data: &Path) -> Result<Inventory> {
+    let inventory = check_dataset(data)?;
+    let path = data.join(METADATA);
+    let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+    let expected = checksums(&text);
+    for table in TABLES {
+        for file in files(data, table)? {
+            let damaged = |reason: String| Error::DamagedFile { file: file.clone(), reason };
+            let found = checksum(&file)?;
+            match file.strip_prefix(data).ok().and_then(|name| expected.get(name.to_str()?)) {
+                Some(crc32) if *crc32 == found => {}
+                Some(crc32) => {
+                    let reason = format!("its checksum is {found:08x}, and was {crc32:08x}");
+                    return Err(damaged(reason));
+                }
+                None => return Err(damaged(format!("{METADATA} has no checksum of it"))),
+            }
+        }
+    }
+    Ok(inventory)
+}
+
+/// The files' CRC-32 by their paths, as the metadata have them.
+fn checksums(metadata: &str) -> HashMap<&str, u32> {
+    let mut found = HashMap::new();
+    let mut path = None;
+    for line in metadata.lines().map(str::trim) {
+        if let Some(named) = line.strip_prefix("- path: ") {
+            path = Some(named);
+        } else if let Some(crc32) = line.strip_prefix("crc32: ")
+            && let (Some(path), Ok(crc32)) = (path, u32::from_str_radix(crc32, 16))
+        {
+            found.insert(path, crc32);
+        }
+    }
+    found
+}
+
+fn checksum(file: &Path) -> Result<u32> {
+    let mut handle = File::open(file).map_err(Error::io("open", file))?;
+    let (mut hasher, mut buffer) = (crc32fast::Hasher::new(), vec![0; 1 << 20]);
+    loop {
+        match handle.read(&mut buffer).map_err(Error::io("read", file))? {
+            0 => return Ok(hasher.finalize()),
+            count => hasher.update(&buffer[..count]),
+        }
+    }
+}
+
 /// user_profile: one row per user. Columns: [`USER_PROFILE`].
 ///
 /// # Errors
@@ -80,7 +138,7 @@ pub fn scan_sleep_diary(data: &Path) -> Result<LazyFrame> {
 }
 
 /// sensor_hrv: one row per recorded five-minute segment, from every part in the directory.
-/// Columns: [`SENSOR_HRV`].
+/// Columns: [`SENSOR_HRV`], and `date` where the parts lie in a folder for each date.
 ///
 /// # Errors
 ///
@@ -117,6 +175,7 @@ fn scan(data: &Path, table: &'static Table) -> Result<LazyFrame> {
 }
 
 fn scan_times(data: &Path, table: &'static Table, times: usize) -> Result<LazyFrame> {
+    recover_killed(data)?;
     let files = files(data, table)?;
     if files.is_empty() {
         let sensor_parts = self::files(data, &SENSOR_HRV)?.len();
@@ -128,7 +187,16 @@ fn scan_times(data: &Path, table: &'static Table, times: usize) -> Result<LazyFr
     }
     // The files are listed here rather than by a pattern, so that a `*` or `[` in the data
     // directory's own name means itself.
-    let args = ScanArgsParquet { glob: false, ..Default::default() };
+    let by_date = files.iter().any(|file| date_folder(file).is_some());
+    let hive_options = HiveOptions {
+        enabled: Some(by_date),
+        // Behind the data directory, whose own path may have a `=` in it, too.
+        hive_start_idx: data.as_os_str().len(),
+        schema: by_date
+            .then(|| Schema::from_iter([Field::new("date".into(), DataType::Date)]).into()),
+        try_parse_dates: true,
+    };
+    let args = ScanArgsParquet { glob: false, hive_options, ..Default::default() };
     let files = std::iter::repeat_n(&files, times).flatten();
     let paths: PolarsResult<_> = files.map(|file| PlRefPath::try_from_path(file)).collect();
     paths
@@ -136,33 +204,45 @@ fn scan_times(data: &Path, table: &'static Table, times: usize) -> Result<LazyFr
         .map_err(Error::polars(format!("scan {}", table.name)))
 }
 
-/// The table's files that are there, in name order. Hidden files are none of them.
+/// The table's files that are there, in name order; those in the folders of dates, too. Hidden files
+/// are none of them.
 fn files(data: &Path, table: &Table) -> Result<Vec<PathBuf>> {
     let Some((directory, _)) = table.location.split_once('/') else {
         let file = data.join(table.location);
         return Ok(if file.is_file() { vec![file] } else { Vec::new() });
     };
-    let directory = data.join(directory);
-    let entries = match std::fs::read_dir(&directory) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(Error::io("read", &directory))?,
-    };
     let mut files = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(Error::io("read", &directory))?.path();
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if !hidden && path.extension().is_some_and(|e| e == "parquet") && path.is_file() {
-            files.push(path);
-        }
-    }
+    parquet_files(&data.join(directory), &mut files)?;
     files.sort();
     Ok(files)
+}
+
+fn parquet_files(directory: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(Error::io("read", directory))?,
+    };
+    for entry in entries {
+        let path = entry.map_err(Error::io("read", directory))?.path();
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if path.is_dir() && date_folder(&path.join("_")).is_some() {
+            parquet_files(&path, found)?;
+        } else if !hidden && path.extension().is_some_and(|e| e == "parquet") && path.is_file() {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// The date whose folder a file lies in, if it is in one.
+fn date_folder(file: &Path) -> Option<NaiveDate> {
+    file.parent()?.file_name()?.to_str()?.strip_prefix("date=")?.parse().ok()
 }
 
 /// In what the dataset is not the one that `generation_metadata.yaml` describes, if there is one.
 fn metadata_differences(data: &Path, found: &Inventory) -> Result<Vec<String>> {
     let path = data.join(METADATA);
-    let text = match std::fs::read_to_string(&path) {
+    let text = match fs::read_to_string(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         text => text.map_err(Error::io("read", &path))?,
     };

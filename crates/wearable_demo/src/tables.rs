@@ -7,14 +7,10 @@ use std::fmt::Write as _;
 
 use polars::prelude::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
-/// Days in the dataset, counted from [`FIRST_DAY`].
-pub const DAYS: u32 = 35;
+pub use sensor_table::{DAYS, SEGMENT_MINUTES, SEGMENTS_PER_DAY};
+
 /// First day of the dataset as (year, month, day).
 pub const FIRST_DAY: (i32, u32, u32) = (2024, 1, 1);
-/// Length of one sensor segment in minutes.
-pub const SEGMENT_MINUTES: u32 = 5;
-/// Sensor segments in a day: 288.
-pub const SEGMENTS_PER_DAY: u32 = 24 * 60 / SEGMENT_MINUTES;
 
 /// Column types that occur in the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,9 @@
 //! What to generate.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
+
+use sensor_table::Layout;
 
 use crate::error::{Error, Result};
 
@@ -45,8 +48,15 @@ pub struct GenerateOptions {
     pub seed: u64,
     /// Directory to write into; made if it is not there.
     pub output_dir: PathBuf,
-    /// Rows to a part of sensor_hrv, and so the bound of the memory in use.
+    /// Rows to a part of sensor_hrv (by date: of each date), and so the bound of the memory in use.
     pub chunk_rows: u64,
+    /// Rows to a row group of sensor_hrv: what a scan can skip.
+    pub row_group_rows: u64,
+    /// The order of sensor_hrv's rows.
+    pub layout: Layout,
+    /// Threads that make parts side by side; as many as the machine has processors where it is None.
+    /// The files do not depend on it.
+    pub threads: Option<NonZeroUsize>,
 }
 
 impl GenerateOptions {
@@ -54,8 +64,16 @@ impl GenerateOptions {
     pub const DEFAULT_SEED: u64 = 42;
     /// Rows to a part where none are given.
     pub const DEFAULT_CHUNK_ROWS: u64 = 200_000;
+    /// Rows to a row group where none are given.
+    pub const DEFAULT_ROW_GROUP_ROWS: u64 = 100_000;
     /// Most parts: their numbers have five digits.
     const MOST_PARTS: u64 = 100_000;
+    /// Most row groups to a file: Parquet numbers them with 16 bits.
+    const MOST_ROW_GROUPS: u64 = 32_767;
+    /// Most threads.
+    const MOST_THREADS: usize = 1024;
+    /// Rows that all threads together may hold: 26 bytes each, and their encoded form.
+    const ROWS_AT_ONCE: u64 = 10_000_000;
     /// Most rows to a part: a part has to fit into memory.
     const MOST_CHUNK_ROWS: u64 = 10_000_000;
 
@@ -66,10 +84,45 @@ impl GenerateOptions {
             seed: Self::DEFAULT_SEED,
             output_dir: output_dir.into(),
             chunk_rows: Self::DEFAULT_CHUNK_ROWS,
+            row_group_rows: Self::DEFAULT_ROW_GROUP_ROWS,
+            layout: Layout::AsDrawn,
+            threads: None,
         }
     }
 
-    pub(super) fn validate(&self) -> Result<()> {
+    /// How many threads make parts: those asked for, or the machine's; fewer where parts are so large
+    /// that they would not fit into memory side by side.
+    pub fn threads(&self) -> usize {
+        let machines = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let threads = self.threads.map_or_else(machines, NonZeroUsize::get);
+        threads.min((Self::ROWS_AT_ONCE / self.chunk_rows.max(1)).max(1) as usize)
+    }
+
+    /// An upper bound of the bytes that the dataset takes on a disk.
+    pub fn most_bytes(&self) -> u64 {
+        // Codes of 150 bits a row, and in each row group the values that they stand for: at most one
+        // for each row and column, at most 450 kB.
+        let rows = self.size.rows();
+        let groups = rows.div_ceil(self.row_group_rows.min(self.chunk_rows).max(1));
+        let dictionaries = (120 * self.row_group_rows.min(self.chunk_rows)).min(450_000);
+        // A footer describes each of 14 columns; a diary has a row of 70 bytes for each night.
+        let footers = groups * 2_000 + rows.div_ceil(self.chunk_rows.max(1)) * 8_000;
+        let nights = u64::from(self.size.users()) * u64::from(crate::tables::DAYS);
+        let dates = if self.layout == Layout::ByDate { 35 * (450_000 + 10_000) } else { 0 };
+        19 * rows
+            + groups * dictionaries
+            + footers
+            + dates.min(120 * rows + 500_000)
+            + 70 * nights
+            + 300_000
+    }
+
+    /// Checks every option's bounds.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidOption`] with the first that is out of them.
+    pub fn validate(&self) -> Result<()> {
         let invalid = |option, value: u64, allowed| {
             Err(Error::InvalidOption { option, value: value.to_string(), allowed })
         };
@@ -79,6 +132,19 @@ impl GenerateOptions {
         }
         if !(1..=Self::MOST_CHUNK_ROWS).contains(&self.chunk_rows) {
             return invalid("chunk_rows", self.chunk_rows, "from 1 to 10,000,000");
+        }
+        if !(1..=Self::MOST_CHUNK_ROWS).contains(&self.row_group_rows) {
+            return invalid("row_group_rows", self.row_group_rows, "from 1 to 10,000,000");
+        }
+        if self.chunk_rows.min(rows).div_ceil(self.row_group_rows) > Self::MOST_ROW_GROUPS {
+            return invalid(
+                "row_group_rows",
+                self.row_group_rows,
+                "large enough for at most 32,767 row groups in a part of chunk_rows rows",
+            );
+        }
+        if let Some(threads) = self.threads.filter(|n| n.get() > Self::MOST_THREADS) {
+            return invalid("threads", threads.get() as u64, "from 1 to 1024");
         }
         if rows.div_ceil(self.chunk_rows) > Self::MOST_PARTS {
             return invalid(

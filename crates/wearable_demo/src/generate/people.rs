@@ -5,10 +5,10 @@ use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 use rand::seq::IndexedRandom;
 use rand_distr::{Distribution, LogNormal, Normal};
+use sensor_table::Wearer;
 
 use super::round;
 use crate::error::{Error, Result};
-use crate::tables::DAYS;
 
 const GENDERS: [&str; 3] = ["Female", "Male", "Non-binary"];
 const OCCUPATIONS: [&str; 6] =
@@ -34,27 +34,15 @@ pub struct Person {
     smoking_freq: &'static str,
     alcohol_freq: &'static str,
     coffee_freq: &'static str,
-    /// Heart rate at rest, bpm, 45–105.
-    pub resting: f64,
-    /// Standard deviation of the heart rate from segment to segment, bpm.
-    pub segment_sigma: f64,
-    /// Offset of the heart rate on each of the dataset's days, bpm.
-    pub day_offset: Vec<f64>,
-    /// Factor on every activity, 0.6–2.2.
-    pub activity_scale: f64,
-    /// Heart beats per minute that one step adds, 0.06–0.14.
-    pub sensitivity: f64,
+    /// What the sensor table follows: resting heart rate 45–105 bpm, activity scale 0.6–2.2,
+    /// sensitivity 0.06–0.14.
+    pub wearer: Wearer,
 }
 
 impl Person {
     /// `USER-00012`.
     pub fn user_id(&self) -> String {
         format!("USER-{:05}", self.number)
-    }
-
-    /// `DEV-00012`.
-    pub fn device_id(&self) -> String {
-        format!("DEV-{:05}", self.number)
     }
 
     fn draw(number: u32, rng: &mut ChaCha8Rng) -> Person {
@@ -79,7 +67,7 @@ impl Person {
         };
         let segment_sigma = rng.random_range(segment);
         let daily_sigma = rng.random_range(daily);
-        let day_offset = (0..DAYS).map(|_| normal(daily_sigma).sample(rng)).collect();
+        let day_offset = std::array::from_fn(|_| normal(daily_sigma).sample(rng));
         let scale = LogNormal::new(0.0, 0.35).expect("0.35 is a valid sigma").sample(rng)
             * (0.9 + 0.04 * exercise_freq_weekly as f64);
         Person {
@@ -94,17 +82,20 @@ impl Person {
             smoking_freq,
             alcohol_freq,
             coffee_freq,
-            resting: resting.clamp(45.0, 105.0),
-            segment_sigma,
-            day_offset,
-            activity_scale: scale.clamp(0.6, 2.2),
-            sensitivity: rng.random_range(0.06..0.14),
+            wearer: Wearer {
+                age: age as f64,
+                resting: resting.clamp(45.0, 105.0),
+                segment_sigma,
+                day_offset,
+                activity_scale: scale.clamp(0.6, 2.2),
+                sensitivity: rng.random_range(0.06..0.14),
+            },
         }
     }
 }
 
 /// A normal distribution around zero.
-pub(super) fn normal(sigma: f64) -> Normal<f64> {
+fn normal(sigma: f64) -> Normal<f64> {
     Normal::new(0.0, sigma).expect("sigmas are drawn from finite, positive ranges")
 }
 

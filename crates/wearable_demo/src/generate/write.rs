@@ -2,15 +2,14 @@
 
 use std::fmt;
 use std::fs::{self, File, TryLockError};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
-use chrono::{DateTime, Local};
+use chrono::{DateTime, Local, NaiveDate};
 use polars::prelude::*;
 
 use super::options::{GenerateOptions, Size};
-use crate::error::{Error, Result};
-use crate::output::write_file;
+use crate::error::{Error, Result, nearest_that_exists};
 use crate::paths::short;
 use crate::tables::{DAYS, TABLES};
 
@@ -25,6 +24,8 @@ pub struct WrittenFile {
     pub path: PathBuf,
     /// Its size in bytes.
     pub bytes: u64,
+    /// CRC-32 of its bytes, as gzip and zip have it.
+    pub crc32: u32,
 }
 
 /// What [`generate_dataset`](crate::generate_dataset) made.
@@ -70,7 +71,6 @@ fn megabytes(bytes: u64) -> f64 {
 pub(super) struct Staging {
     output_dir: PathBuf,
     dir: PathBuf,
-    locations: Vec<String>,
     made_output_dir: bool,
     /// The output directory, locked against other generators as long as this lives.
     _lock: File,
@@ -79,46 +79,74 @@ pub(super) struct Staging {
 const PREFIX: &str = ".generating-";
 
 impl Staging {
-    pub(super) fn create(output_dir: &Path) -> Result<Staging> {
+    /// For a dataset of at most `bytes`.
+    pub(super) fn create(output_dir: &Path, bytes: u64) -> Result<Staging> {
         let made_output_dir = !output_dir.exists();
         fs::create_dir_all(output_dir).map_err(Error::io("create", output_dir))?;
-        let lock = File::open(output_dir).map_err(Error::io("open", output_dir))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::Busy { dir: output_dir.to_owned() });
-            }
-            Err(TryLockError::Error(error)) => return Err(Error::io("lock", output_dir)(error)),
-        }
+        let mut staging = Staging {
+            output_dir: output_dir.to_owned(),
+            dir: PathBuf::new(),
+            made_output_dir,
+            _lock: lock(output_dir)?.ok_or_else(|| Error::Busy { dir: output_dir.to_owned() })?,
+        };
         recover(output_dir)?;
         for entry in entries() {
             check_replaceable(&output_dir.join(entry))?;
         }
+        let free = free_bytes(output_dir)?;
+        if free < bytes {
+            return Err(Error::NoRoom {
+                dir: output_dir.to_owned(),
+                needed_mb: bytes.div_ceil(1_000_000),
+                free_mb: free / 1_000_000,
+            });
+        }
         let nanoseconds = Local::now().timestamp_nanos_opt().unwrap_or_default();
         let dir = output_dir.join(format!("{PREFIX}{}-{nanoseconds:x}", std::process::id()));
         fs::create_dir(&dir).map_err(Error::io("create", &dir))?;
-        Ok(Staging {
-            output_dir: output_dir.to_owned(),
-            dir,
-            locations: Vec::new(),
-            made_output_dir,
-            _lock: lock,
-        })
+        staging.dir = dir;
+        Ok(staging)
     }
 
     /// Writes `frame` to `location`, a path under the dataset's directory.
-    pub(super) fn write(&mut self, location: &str, frame: &mut DataFrame) -> Result<()> {
+    pub(super) fn write(&self, location: &str, frame: &mut DataFrame) -> Result<WrittenFile> {
+        let mut bytes = Vec::new();
+        ParquetWriter::new(&mut bytes)
+            .with_compression(ParquetCompression::Snappy)
+            .with_row_group_size(Some(ROW_GROUP_ROWS))
+            .finish(frame)
+            .map_err(Error::polars(format!("encode {location}")))?;
+        self.write_bytes(location, &bytes)
+    }
+
+    /// Writes a file at `location`, a path under the dataset's directory, to the disk itself. By any
+    /// thread, each file once.
+    pub(super) fn write_bytes(&self, location: &str, bytes: &[u8]) -> Result<WrittenFile> {
         let path = self.dir.join(location);
-        let parent = path.parent().expect("a location is below the staging directory");
-        fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
-        write_file(&path, |file| {
-            ParquetWriter::new(file)
-                .with_compression(ParquetCompression::Snappy)
-                .with_row_group_size(Some(ROW_GROUP_ROWS))
-                .finish(frame)
-        })?;
-        self.locations.push(location.to_owned());
-        Ok(())
+        // Not the staging directory itself: where that has vanished, somebody wanted it away.
+        for folder in Path::new(location)
+            .ancestors()
+            .skip(1)
+            .filter(|f| !f.as_os_str().is_empty())
+            .collect::<Vec<_>>()
+            .iter()
+            .rev()
+        {
+            let folder = self.dir.join(folder);
+            match fs::create_dir(&folder) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                    return Err(Error::io("create", &folder)(error));
+                }
+                _ => {}
+            }
+        }
+        let mut file = File::create_new(&path).map_err(Error::io("create", &path))?;
+        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(Error::io("write", &path))?;
+        Ok(WrittenFile {
+            path: self.output_dir.join(location),
+            bytes: bytes.len() as u64,
+            crc32: crc32fast::hash(bytes),
+        })
     }
 
     /// Writes the metadata and moves everything into place.
@@ -128,13 +156,8 @@ impl Staging {
         started: DateTime<Local>,
         sensor_rows: u64,
         users: usize,
+        files: Vec<WrittenFile>,
     ) -> Result<Generated> {
-        let mut files = Vec::new();
-        for location in &self.locations {
-            let staged = self.dir.join(location);
-            let bytes = fs::metadata(&staged).map_err(Error::io("read", &staged))?.len();
-            files.push(WrittenFile { path: self.output_dir.join(location), bytes });
-        }
         let generated = Generated {
             sensor_rows,
             users,
@@ -142,10 +165,10 @@ impl Staging {
             files,
             metadata: self.output_dir.join(METADATA),
         };
-        let staged = self.dir.join(METADATA);
-        let text = metadata_yaml(options, started, &generated);
-        fs::write(&staged, text).map_err(Error::io("write", &staged))?;
+        self.write_bytes(METADATA, metadata_yaml(options, started, &generated).as_bytes())?;
+        sync_directories(&self.dir)?;
         self.put_into_place()?;
+        sync_directory(&self.output_dir)?;
         Ok(generated)
     }
 
@@ -185,8 +208,57 @@ fn entries() -> impl Iterator<Item = &'static str> {
     tables.chain([METADATA])
 }
 
+/// Bytes that this user may still write to the disk that `directory` is on, or would be made on.
+///
+/// # Errors
+///
+/// [`Error::Io`] where the operating system does not tell.
+pub fn free_bytes(directory: &Path) -> Result<u64> {
+    let absolute = std::path::absolute(directory).map_err(Error::io("read", directory))?;
+    let there = nearest_that_exists(&absolute);
+    fs4::available_space(there).map_err(Error::io("read", there))
+}
+
+/// The lock of a dataset's directory; None where another process holds it.
+fn lock(output_dir: &Path) -> Result<Option<File>> {
+    let lock = File::open(output_dir).map_err(Error::io("open", output_dir))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(Error::io("lock", output_dir)(error)),
+    }
+}
+
+/// Has the names in a directory on the disk, and not only what they name.
+fn sync_directory(directory: &Path) -> Result<()> {
+    let handle = File::open(directory).map_err(Error::io("open", directory))?;
+    // Some file systems know nothing of it.
+    match handle.sync_all() {
+        Err(error) if error.kind() != ErrorKind::InvalidInput => {
+            Err(Error::io("write", directory)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// [`sync_directory`] for all directories below `directory`, and then for itself.
+fn sync_directories(directory: &Path) -> Result<()> {
+    for entry in fs::read_dir(directory).map_err(Error::io("read", directory))?.flatten() {
+        if entry.path().is_dir() {
+            sync_directories(&entry.path())?;
+        }
+    }
+    sync_directory(directory)
+}
+
 impl Drop for Staging {
     fn drop(&mut self) {
+        if self.dir.as_os_str().is_empty() {
+            if self.made_output_dir {
+                let _ = fs::remove_dir(&self.output_dir);
+            }
+            return;
+        }
         // Never the only copy of an old dataset; the next generator puts that back.
         let old_is_back = fs::remove_dir(self.dir.join(OLD));
         if old_is_back.is_ok() || !self.dir.join(OLD).exists() {
@@ -197,6 +269,20 @@ impl Drop for Staging {
             // Only if it is empty.
             let _ = fs::remove_dir(&self.output_dir);
         }
+    }
+}
+
+/// Puts a dataset back that a killed process had begun to replace, if there is one and nobody is at
+/// work on it: for readers.
+pub(crate) fn recover_killed(output_dir: &Path) -> Result<()> {
+    let is_left = |entry: fs::DirEntry| {
+        entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes())
+            && entry.path().join(OLD).is_dir()
+    };
+    let left = fs::read_dir(output_dir).is_ok_and(|entries| entries.flatten().any(is_left));
+    match left {
+        true => lock(output_dir)?.map_or(Ok(()), |_lock| recover(output_dir)),
+        false => Ok(()),
     }
 }
 
@@ -243,16 +329,31 @@ fn check_replaceable(place: &Path) -> Result<()> {
         return in_the_way(if is_directory { "is not a directory" } else { "is not a file" });
     }
     if is_directory {
-        for entry in fs::read_dir(place).map_err(Error::io("read", place))?.flatten() {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            let number = name.strip_prefix("part-").and_then(|n| n.strip_suffix(".parquet"));
-            if !number.is_some_and(|n| n.len() == 5 && n.bytes().all(|b| b.is_ascii_digit())) {
-                return in_the_way(&format!("holds {name}, which is no part of a dataset"));
-            }
+        if let Some(name) = other_than_parts(place)? {
+            return in_the_way(&format!("holds {name}, which is no part of a dataset"));
         }
     }
     Ok(())
+}
+
+/// What is in a directory of parts, or in one of its dates' folders, and no part.
+fn other_than_parts(directory: &Path) -> Result<Option<String>> {
+    for entry in fs::read_dir(directory).map_err(Error::io("read", directory))?.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let number = name.strip_prefix("part-").and_then(|n| n.strip_suffix(".parquet"));
+        let is_part = number.is_some_and(|n| n.len() == 5 && n.bytes().all(|b| b.is_ascii_digit()));
+        let is_date = name.strip_prefix("date=").is_some_and(|d| d.parse::<NaiveDate>().is_ok());
+        if is_directory && is_date {
+            if let Some(below) = other_than_parts(&entry.path())? {
+                return Ok(Some(format!("{name}/{below}")));
+            }
+        } else if is_directory || !is_part {
+            return Ok(Some(name.into_owned()));
+        }
+    }
+    Ok(None)
 }
 
 fn metadata_yaml(
@@ -266,10 +367,12 @@ fn metadata_yaml(
         Size::Rows(_) => "rows",
     };
     let mut text = format!(
-        "generated_at: {}\nsize: {preset}\nseed: {}\nchunk_rows: {}\ntarget_sensor_rows: {}\nactual_sensor_rows: {}\nusers: {}\ndays: {}\noutputs:\n",
+        "generated_at: {}\nsize: {preset}\nseed: {}\nchunk_rows: {}\nrow_group_rows: {}\nlayout: {}\ntarget_sensor_rows: {}\nactual_sensor_rows: {}\nusers: {}\ndays: {}\noutputs:\n",
         started.to_rfc3339(),
         options.seed,
         options.chunk_rows,
+        options.row_group_rows,
+        options.layout,
         options.size.rows(),
         generated.sensor_rows,
         generated.users,
@@ -278,7 +381,8 @@ fn metadata_yaml(
     for file in &generated.files {
         let path = file.path.strip_prefix(&options.output_dir).unwrap_or(&file.path);
         let megabytes = megabytes(file.bytes);
-        text += &format!("  - path: {}\n    size_mb: {megabytes:.3}\n", path.display());
+        let (path, crc32) = (path.display(), file.crc32);
+        text += &format!("  - path: {path}\n    size_mb: {megabytes:.3}\n    crc32: {crc32:08x}\n");
     }
     text
 }
@@ -321,7 +425,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             fake(dir.path(), "old");
             let before = contents(dir.path());
-            let staging = Staging::create(dir.path()).unwrap();
+            let staging = Staging::create(dir.path(), 0).unwrap();
             fake(&staging.dir, "new");
             let gone = staging.dir.join(missing);
             if gone.is_dir() { fs::remove_dir_all(&gone) } else { fs::remove_file(&gone) }.unwrap();
@@ -350,7 +454,7 @@ mod tests {
             for (from, to) in out.chain(into).chain(last).take(done) {
                 fs::rename(from, to).unwrap();
             }
-            drop(Staging::create(dir.path()).unwrap());
+            drop(Staging::create(dir.path(), 0).unwrap());
             let expected = if done == moves { "new" } else { "old" };
             assert!(contents(dir.path()).iter().all(|(_, text)| text == expected), "{done} moves");
             assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4, "{done} moves");

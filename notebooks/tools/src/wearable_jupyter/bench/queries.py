@@ -68,7 +68,7 @@ def queries(rounds: int = 9) -> None:
     that are rewritten. The ratio is the median of each pair's.
     """
     prepare()
-    newest = environment("newest-polars", HERE / "newest_polars.txt") / "python"
+    newest = environment("newest", HERE / "newest.txt") / "python"
     layout.TARGET.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=layout.TARGET) as data:
         os.environ["WEARABLE_DATA_DIR"] = data

@@ -1,0 +1,207 @@
+//! The generator killed, interrupted, without room, without its directory: what was there before is
+//! there afterwards, or the new dataset is, whole.
+#![cfg(target_os = "linux")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+const GENERATOR: &str = env!("CARGO_BIN_EXE_generate_demo_data");
+
+fn generator(dir: &Path, options: &[&str]) -> Command {
+    let mut command = Command::new(GENERATOR);
+    command.arg("--output-dir").arg(dir).args(options);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn stderr(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!text.contains("panicked"), "{text}");
+    text
+}
+
+/// Every file below `dir` with its bytes, by name; the metadata without the time.
+fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let mut bytes = fs::read(&path).unwrap();
+            if path.extension().is_some_and(|extension| extension == "yaml") {
+                let line_end = bytes.iter().position(|byte| *byte == b'\n').unwrap();
+                bytes.drain(..line_end);
+            }
+            found.insert(path.strip_prefix(dir).unwrap().to_owned(), bytes);
+        }
+    }
+    found
+}
+
+/// Waits until `dir` has a staging directory with a part in it.
+fn wait_until_at_work(dir: &Path, child: &mut Child) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        assert!(child.try_wait().unwrap().is_none(), "it ended too early");
+        assert!(Instant::now() < deadline, "it does not begin");
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        if entries.map(|e| e.path().join("sensor_hrv")).any(|p| p.is_dir()) {
+            return;
+        }
+        sleep(Duration::from_millis(1));
+    }
+}
+
+/// Killed at 200 moments, spread over the time that a run takes.
+#[test]
+fn a_killed_generator_leaves_the_old_dataset_or_the_new_one() {
+    const KILLS: u32 = 200;
+    let size = ["--rows", "30000", "--chunk-rows", "3000"];
+    let run = |dir: &Path, seed: u32| {
+        let seed = seed.to_string();
+        generator(dir, &[&size[..], &["--seed", &seed]].concat())
+    };
+    let expected = [0, 1].map(|seed| {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(run(dir.path(), seed).output().unwrap().status.success());
+        contents(dir.path())
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let start = Instant::now();
+    assert!(run(dir.path(), 0).output().unwrap().status.success());
+    let whole = start.elapsed();
+    let mut killed = 0;
+    for kill in 0..KILLS {
+        let (old, new) = ((kill % 2) as usize, ((kill + 1) % 2) as usize);
+        let moment = (f64::from(kill) * 0.618_033_988_749_895) % 1.0;
+        let mut child = run(dir.path(), new as u32).spawn().unwrap();
+        sleep(whole.mul_f64(moment * 1.1));
+        child.kill().unwrap();
+        killed += u32::from(!child.wait().unwrap().success());
+        // A reader's first look puts back what was half-way.
+        let verified = generator(dir.path(), &["--verify"]).output().unwrap();
+        assert!(verified.status.success(), "kill {kill}: {}", stderr(&verified));
+        let mut found = contents(dir.path());
+        found.retain(|path, _| !path.to_string_lossy().starts_with(".generating-"));
+        assert!(found == expected[old] || found == expected[new], "kill {kill} at {moment}");
+        let next = run(dir.path(), new as u32).output().unwrap();
+        assert!(next.status.success(), "{}", stderr(&next));
+        assert!(contents(dir.path()) == expected[new], "kill {kill}: traces are left");
+    }
+    assert!(killed > KILLS / 2, "only {killed} were killed before they had ended");
+}
+
+#[test]
+fn an_interrupt_is_one_line_and_leaves_nothing() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("new");
+    let mut child = generator(&dir, &["--rows", "50000000"]).spawn().unwrap();
+    wait_until_at_work(&dir, &mut child);
+    // SAFETY: a signal to a child that has not been waited for.
+    unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    assert_eq!(stderr(&output), "error: interrupted; nothing has changed\n");
+    assert!(!dir.exists());
+}
+
+#[test]
+fn the_second_of_two_generators_is_told_of_the_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = generator(dir.path(), &["--rows", "20000000"]).spawn().unwrap();
+    wait_until_at_work(dir.path(), &mut first);
+    let second = generator(dir.path(), &["--rows", "1000"]).output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(stderr(&second).contains("Another process is generating a dataset"));
+    first.kill().unwrap();
+    first.wait().unwrap();
+}
+
+#[test]
+fn a_directory_that_vanishes_is_named_and_does_not_come_back() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("data");
+    let mut child = generator(&dir, &["--rows", "50000000"]).spawn().unwrap();
+    wait_until_at_work(&dir, &mut child);
+    // Files may be added while it is being removed.
+    while fs::remove_dir_all(&dir).is_err() {}
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = stderr(&output);
+    assert!(text.contains(dir.to_str().unwrap()), "{text}");
+    assert!(!dir.exists());
+}
+
+/// `script` with a directory of its own as `$DIR`, which it may mount on; None where this user may
+/// not.
+fn mounted(script: &str, dir: &Path) -> Option<Output> {
+    let unshare = |script: &str| {
+        Command::new("unshare")
+            .args(["--mount", "--map-root-user", "sh", "-ec", script])
+            .env("DIR", dir)
+            .env("GENERATOR", GENERATOR)
+            .output()
+    };
+    match unshare("mount -t tmpfs tmpfs \"$DIR\"") {
+        Ok(output) if output.status.success() => Some(unshare(script).unwrap()),
+        _ => {
+            eprintln!("not tested: this user may not mount a file system of their own");
+            None
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_is_called_by_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    // Room for the bytes, but not for the files.
+    let script = r#"
+        mount -t tmpfs -o size=100m,nr_inodes=12 tmpfs "$DIR"
+        "$GENERATOR" --output-dir "$DIR" --rows 100000 --chunk-rows 5000 --quiet || echo "status $?"
+        ls -A "$DIR" | wc -l
+    "#;
+    if let Some(output) = mounted(script, dir.path()) {
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "status 1\n0\n");
+        let text = stderr(&output);
+        assert!(text.contains("The disk is full") && text.contains("part-"), "{text}");
+    }
+}
+
+#[test]
+fn a_small_disk_is_seen_before_anything_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = r#"
+        mount -t tmpfs -o size=3m tmpfs "$DIR"
+        "$GENERATOR" --output-dir "$DIR" --rows 1000000 --quiet || echo "status $?"
+        ls -A "$DIR" | wc -l
+    "#;
+    if let Some(output) = mounted(script, dir.path()) {
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "status 1\n0\n");
+        let text = stderr(&output);
+        assert!(text.contains("may take 25 MB") && text.contains("room for 3 MB"), "{text}");
+    }
+}
+
+#[test]
+fn a_read_only_directory_keeps_its_dataset() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = r#"
+        mount -t tmpfs tmpfs "$DIR"
+        "$GENERATOR" --output-dir "$DIR" --rows 1000 --quiet
+        mount -o remount,ro "$DIR"
+        "$GENERATOR" --output-dir "$DIR" --rows 2000 --quiet || echo "status $?"
+        "$GENERATOR" --output-dir "$DIR" --verify --json
+    "#;
+    if let Some(output) = mounted(script, dir.path()) {
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(text.starts_with("status 1\n") && text.contains(r#""sensor_rows":1000"#), "{text}");
+        assert!(stderr(&output).contains("read-only"), "{}", stderr(&output));
+    }
+}
