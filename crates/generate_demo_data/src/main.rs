@@ -231,7 +231,7 @@ fn done(generated: &Generated, directory: &Path, as_json: bool) -> String {
         return format!("{generated}, in {}", directory.display());
     }
     let files = generated.files.iter().map(
-        |file| json!({ "path": file.path, "bytes": file.bytes, "crc32": format!("{:08x}", file.crc32) }),
+        |file| json!({ "path": file.path, "bytes": file.bytes, "crc32": format!("{:08x}", file.crc32.whole) }),
     );
     json!({
         "directory": directory,

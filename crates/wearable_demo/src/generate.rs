@@ -11,6 +11,7 @@
 //! not depend on how many are in a part. Memory is bounded by one part for each thread.
 
 pub mod diary;
+mod metadata;
 mod options;
 pub mod people;
 mod write;
@@ -26,6 +27,7 @@ use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use sensor_table::{Part, SensorTable, Wearer};
 
+pub use metadata::Checksums;
 pub use options::{GenerateOptions, Size};
 pub use sensor_table::Layout;
 pub use write::{Generated, WrittenFile, free_bytes};
@@ -33,8 +35,9 @@ pub use write::{Generated, WrittenFile, free_bytes};
 use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::tables::{FIRST_DAY, SENSOR_HRV, SLEEP_DIARY, USER_PROFILE};
+pub(crate) use metadata::{METADATA, Metadata, footer_checksum, whole_checksum};
 use write::Staging;
-pub(crate) use write::{METADATA, recover_killed};
+pub(crate) use write::recover_killed;
 
 /// How far a generation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,16 +4,18 @@
 //! The look reads footers only, a few kilobytes per file. Without it a missing or wrong file
 //! would show up in the middle of a query, as a message about a plan.
 
-use std::collections::HashMap;
+use std::cell::Cell;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use chrono::NaiveDate;
 use polars::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::generate::{METADATA, recover_killed};
+use crate::generate::{METADATA, Metadata, footer_checksum, recover_killed, whole_checksum};
 use crate::tables::{SENSOR_HRV, SLEEP_DIARY, TABLES, Table, USER_PROFILE};
 
 /// What [`check_dataset`] found.
@@ -41,6 +43,7 @@ pub fn has_sensor_data(data: &Path) -> bool {
 /// [`Error::Io`] where a file or directory cannot be read.
 pub fn check_dataset(data: &Path) -> Result<Inventory> {
     recover_killed(data)?;
+    let metadata = Metadata::read(data)?;
     let mut missing = Vec::new();
     let mut rows = [0; 3];
     let sensor_parts = files(data, &SENSOR_HRV)?.len();
@@ -50,14 +53,14 @@ pub fn check_dataset(data: &Path) -> Result<Inventory> {
             missing.push(data.join(table.location));
         }
         for file in files {
-            *rows += check_file(&file, table)?;
+            *rows += check_file_of(data, metadata.as_ref(), &file, table)?;
         }
     }
     if !missing.is_empty() {
         return Err(Error::MissingData { dir: data.to_owned(), missing, sensor_parts });
     }
     let inventory = Inventory { sensor_parts, rows };
-    let differences = metadata_differences(data, &inventory)?;
+    let differences = metadata.map_or(Vec::new(), |of| metadata_differences(&of, &inventory));
     match differences.is_empty() {
         true => Ok(inventory),
         false => Err(Error::InconsistentData { dir: data.to_owned(), differences }),
@@ -72,50 +75,27 @@ pub fn check_dataset(data: &Path) -> Result<Inventory> {
 /// As [`check_dataset`]; [`Error::DamagedFile`] where a checksum is another, or not in the metadata.
 pub fn verify_dataset(data: &Path) -> Result<Inventory> {
     let inventory = check_dataset(data)?;
-    let path = data.join(METADATA);
-    let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-    let expected = checksums(&text);
+    let metadata = Metadata::read(data)?.unwrap_or_default();
     for table in TABLES {
         for file in files(data, table)? {
-            let damaged = |reason: String| Error::DamagedFile { file: file.clone(), reason };
-            let found = checksum(&file)?;
-            match file.strip_prefix(data).ok().and_then(|name| expected.get(name.to_str()?)) {
-                Some(crc32) if *crc32 == found => {}
-                Some(crc32) => {
-                    let reason = format!("its checksum is {found:08x}, and was {crc32:08x}");
-                    return Err(damaged(reason));
-                }
-                None => return Err(damaged(format!("{METADATA} has no checksum of it"))),
-            }
+            let expected = file.strip_prefix(data).ok().and_then(|name| metadata.whole(name));
+            let Some(expected) = expected else {
+                let reason = format!("{METADATA} has no checksum of it");
+                return Err(Error::DamagedFile { file, reason });
+            };
+            compare_checksums(&file, whole_checksum(&file)?, expected)?;
         }
     }
     Ok(inventory)
 }
 
-/// The files' CRC-32 by their paths, as the metadata have them.
-fn checksums(metadata: &str) -> HashMap<&str, u32> {
-    let mut found = HashMap::new();
-    let mut path = None;
-    for line in metadata.lines().map(str::trim) {
-        if let Some(named) = line.strip_prefix("- path: ") {
-            path = Some(named);
-        } else if let Some(crc32) = line.strip_prefix("crc32: ")
-            && let (Some(path), Ok(crc32)) = (path, u32::from_str_radix(crc32, 16))
-        {
-            found.insert(path, crc32);
-        }
-    }
-    found
-}
-
-fn checksum(file: &Path) -> Result<u32> {
-    let mut handle = File::open(file).map_err(Error::io("open", file))?;
-    let (mut hasher, mut buffer) = (crc32fast::Hasher::new(), vec![0; 1 << 20]);
-    loop {
-        match handle.read(&mut buffer).map_err(Error::io("read", file))? {
-            0 => return Ok(hasher.finalize()),
-            count => hasher.update(&buffer[..count]),
-        }
+fn compare_checksums(file: &Path, found: u32, expected: u32) -> Result<()> {
+    match found == expected {
+        true => Ok(()),
+        false => Err(Error::DamagedFile {
+            file: file.to_owned(),
+            reason: format!("its checksum is {found:08x}, and was {expected:08x}"),
+        }),
     }
 }
 
@@ -182,8 +162,9 @@ fn scan_times(data: &Path, table: &'static Table, times: usize) -> Result<LazyFr
         let missing = vec![data.join(table.location)];
         return Err(Error::MissingData { dir: data.to_owned(), missing, sensor_parts });
     }
+    let metadata = Metadata::read(data)?;
     for file in &files {
-        check_file(file, table)?;
+        check_file_of(data, metadata.as_ref(), file, table)?;
     }
     // The files are listed here rather than by a pattern, so that a `*` or `[` in the data
     // directory's own name means itself.
@@ -240,49 +221,78 @@ fn date_folder(file: &Path) -> Option<NaiveDate> {
 }
 
 /// In what the dataset is not the one that `generation_metadata.yaml` describes, if there is one.
-fn metadata_differences(data: &Path, found: &Inventory) -> Result<Vec<String>> {
-    let path = data.join(METADATA);
-    let text = match fs::read_to_string(&path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        text => text.map_err(Error::io("read", &path))?,
-    };
-    let parts = text.lines().filter(|line| line.contains("path: sensor_hrv/")).count() as u64;
-    let value = |key: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
-        line.and_then(|value| value.trim().parse::<u64>().ok())
-    };
+fn metadata_differences(metadata: &Metadata, found: &Inventory) -> Vec<String> {
     let expected = [
-        ("users", value("users"), found.rows[0]),
-        ("sensor rows", value("actual_sensor_rows"), found.rows[2]),
-        ("sensor parts", Some(parts), found.sensor_parts as u64),
+        ("users", metadata.users, found.rows[0]),
+        ("sensor rows", metadata.sensor_rows, found.rows[2]),
+        ("sensor parts", Some(metadata.sensor_parts()), found.sensor_parts as u64),
     ];
     let differs = |(what, expected, found): (&str, Option<u64>, u64)| match expected {
         Some(expected) if expected == found => None,
         Some(expected) => Some(format!("{what}: {found}, should be {expected}")),
         None => Some(format!("{what}: not in the metadata")),
     };
-    Ok(expected.into_iter().filter_map(differs).collect())
+    expected.into_iter().filter_map(differs).collect()
+}
+
+/// [`check_file`], after the footer's checksum, if the dataset's metadata has one: polars trusts a
+/// footer, and one that is damaged can say anything.
+fn check_file_of(
+    data: &Path,
+    metadata: Option<&Metadata>,
+    file: &Path,
+    table: &'static Table,
+) -> Result<u64> {
+    let name = file.strip_prefix(data).ok();
+    if let Some(expected) = name.and_then(|name| metadata?.footer(name)) {
+        compare_checksums(file, footer_checksum(file)?, expected)?;
+    }
+    check_file(file, table)
 }
 
 /// Rows in `file`, if it is readable and its columns are `table`'s.
 fn check_file(file: &Path, table: &'static Table) -> Result<u64> {
-    let damaged = |error: PolarsError| Error::DamagedFile {
-        file: file.to_owned(),
-        reason: error.to_string(),
-    };
+    let damaged = |reason: String| Error::DamagedFile { file: file.to_owned(), reason };
     let handle = File::open(file).map_err(Error::io("open", file))?;
-    let mut reader = ParquetReader::new(handle);
-    let schema = reader.schema().map_err(damaged)?;
-    let schema = Schema::from_arrow_schema(&schema);
+    let footer = without_panic(|| {
+        let mut reader = ParquetReader::new(handle);
+        let schema = reader.schema()?;
+        PolarsResult::Ok((Schema::from_arrow_schema(&schema), reader.num_rows()? as u64))
+    });
+    let (schema, rows) = footer.map_err(damaged)?;
     let differences = differences(table, &schema);
-    if !differences.is_empty() {
-        return Err(Error::SchemaMismatch {
-            file: file.to_owned(),
-            table: table.name,
-            differences,
-        });
+    match differences.is_empty() {
+        true => Ok(rows),
+        false => {
+            Err(Error::SchemaMismatch { file: file.to_owned(), table: table.name, differences })
+        }
     }
-    Ok(reader.num_rows().map_err(damaged)? as u64)
+}
+
+/// What `read` returns; polars panics at some footers that are damaged, and that, too, is an error
+/// here. The panic's message is the error's, and goes nowhere else.
+fn without_panic<T>(read: impl FnOnce() -> PolarsResult<T>) -> Result<T, String> {
+    thread_local!(static SILENT: Cell<bool> = const { Cell::new(false) });
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let others = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !SILENT.get() {
+                others(info);
+            }
+        }));
+    });
+    SILENT.set(true);
+    let result = panic::catch_unwind(AssertUnwindSafe(read));
+    SILENT.set(false);
+    match result {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(payload) => {
+            let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+            Err(format!("its footer makes no sense ({})", text.unwrap_or_default()))
+        }
+    }
 }
 
 /// A line per column in which `found` is not `table`'s schema; its order does not matter.

@@ -8,14 +8,13 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Local, NaiveDate};
 use polars::prelude::*;
 
-use super::options::{GenerateOptions, Size};
+use super::metadata::{self, Checksums, METADATA};
+use super::options::GenerateOptions;
 use crate::error::{Error, Result, nearest_that_exists};
 use crate::paths::short;
 use crate::tables::{DAYS, TABLES};
 
 const ROW_GROUP_ROWS: usize = 100_000;
-/// Name of the file that describes a dataset.
-pub(crate) const METADATA: &str = "generation_metadata.yaml";
 
 /// A file of a generated dataset.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +23,8 @@ pub struct WrittenFile {
     pub path: PathBuf,
     /// Its size in bytes.
     pub bytes: u64,
-    /// CRC-32 of its bytes, as gzip and zip have it.
-    pub crc32: u32,
+    /// Its checksums.
+    pub crc32: Checksums,
 }
 
 /// What [`generate_dataset`](crate::generate_dataset) made.
@@ -58,7 +57,7 @@ impl fmt::Display for Generated {
     }
 }
 
-fn megabytes(bytes: u64) -> f64 {
+pub(super) fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e6
 }
 
@@ -145,7 +144,7 @@ impl Staging {
         Ok(WrittenFile {
             path: self.output_dir.join(location),
             bytes: bytes.len() as u64,
-            crc32: crc32fast::hash(bytes),
+            crc32: Checksums::of(bytes),
         })
     }
 
@@ -165,7 +164,7 @@ impl Staging {
             files,
             metadata: self.output_dir.join(METADATA),
         };
-        self.write_bytes(METADATA, metadata_yaml(options, started, &generated).as_bytes())?;
+        self.write_bytes(METADATA, metadata::yaml(options, started, &generated).as_bytes())?;
         sync_directories(&self.dir)?;
         self.put_into_place()?;
         sync_directory(&self.output_dir)?;
@@ -328,10 +327,8 @@ fn check_replaceable(place: &Path) -> Result<()> {
     if kind.is_dir() != is_directory {
         return in_the_way(if is_directory { "is not a directory" } else { "is not a file" });
     }
-    if is_directory {
-        if let Some(name) = other_than_parts(place)? {
-            return in_the_way(&format!("holds {name}, which is no part of a dataset"));
-        }
+    if is_directory && let Some(name) = other_than_parts(place)? {
+        return in_the_way(&format!("holds {name}, which is no part of a dataset"));
     }
     Ok(())
 }
@@ -354,37 +351,6 @@ fn other_than_parts(directory: &Path) -> Result<Option<String>> {
         }
     }
     Ok(None)
-}
-
-fn metadata_yaml(
-    options: &GenerateOptions,
-    started: DateTime<Local>,
-    generated: &Generated,
-) -> String {
-    let preset = match options.size {
-        Size::Small => "small",
-        Size::Large => "large",
-        Size::Rows(_) => "rows",
-    };
-    let mut text = format!(
-        "generated_at: {}\nsize: {preset}\nseed: {}\nchunk_rows: {}\nrow_group_rows: {}\nlayout: {}\ntarget_sensor_rows: {}\nactual_sensor_rows: {}\nusers: {}\ndays: {}\noutputs:\n",
-        started.to_rfc3339(),
-        options.seed,
-        options.chunk_rows,
-        options.row_group_rows,
-        options.layout,
-        options.size.rows(),
-        generated.sensor_rows,
-        generated.users,
-        generated.days,
-    );
-    for file in &generated.files {
-        let path = file.path.strip_prefix(&options.output_dir).unwrap_or(&file.path);
-        let megabytes = megabytes(file.bytes);
-        let (path, crc32) = (path.display(), file.crc32);
-        text += &format!("  - path: {path}\n    size_mb: {megabytes:.3}\n    crc32: {crc32:08x}\n");
-    }
-    text
 }
 
 /// Shows a written file as `data/user_profile.parquet (0.1 MB)`.
