@@ -32,10 +32,10 @@ html *notebooks: _environment
 check *notebooks: _environment
     {{ tools }} check {{ notebooks }}
 
-# Write a dataset into data/: small (1,000,000 rows), large (10,000,000) or a number of rows
+# Write a dataset into data/: small (1,000,000 rows), large (10,000,000) or a number of rows; options: data small --help
 [no-exit-message]
-data size="small": _environment
-    {{ tools }} data {{ size }}
+data size="small" *options: _environment
+    {{ tools }} data {{ size }} {{ options }}
 
 # Install and compile everything, and run nothing
 [no-exit-message]
@@ -52,7 +52,7 @@ kernel *options: _environment
 doctor: _environment
     {{ tools }} doctor
 
-# Measure, beside the same in Python: `bench kernel`, `bench lab` or `bench queries`, a few minutes each
+# Measure, beside the same in Python: `bench kernel`, `bench lab`, `bench queries` or `bench generate`, some minutes each
 [no-exit-message]
 bench what="kernel" *options: _environment
     {{ tools }} bench {{ what }} {{ options }}

@@ -14,9 +14,7 @@ use wearable_demo::interrupt::interruptible;
 use wearable_demo::paths::Paths;
 use wearable_demo::scan::{Inventory, verify_dataset};
 use wearable_demo::tables::TABLES;
-use wearable_demo::{
-    Error, GenerateOptions, Layout, Result, Size, generate_dataset_with_progress, print_progress,
-};
+use wearable_demo::{Error, GenerateOptions, Layout, Result, Size, generate_dataset_with_progress};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -205,13 +203,21 @@ fn work(arguments: &Arguments) -> Result<String> {
     Ok(done(&generated, &options.output_dir, arguments.json))
 }
 
-/// Writes the dataset, and shows how far it is: a bar in a terminal, else a line for each part.
+/// Writes the dataset, and shows how far it is: a bar in a terminal, else a line for each tenth.
 fn generate(options: &GenerateOptions, silent: bool) -> Result<Generated> {
     if silent {
         return generate_dataset_with_progress(options, &mut |_| {});
     }
     if !std::io::stderr().is_terminal() {
-        return generate_dataset_with_progress(options, &mut print_progress);
+        let mut tenths = 0;
+        return generate_dataset_with_progress(options, &mut |progress| {
+            let done = u128::from(progress.rows_done) * 10 / u128::from(progress.rows_total);
+            if done > tenths {
+                tenths = done;
+                // A reader that has gone away must not end the generation.
+                let _ = writeln!(std::io::stdout(), "{progress}");
+            }
+        });
     }
     let bar = ProgressBar::new(options.size.rows()).with_style(
         ProgressStyle::with_template(

@@ -36,7 +36,7 @@ fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
             }
             let mut bytes = fs::read(&path).unwrap();
             if path.extension().is_some_and(|extension| extension == "yaml") {
-                let line_end = bytes.iter().position(|byte| *byte == b'\n').unwrap();
+                let line_end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
                 bytes.drain(..line_end);
             }
             found.insert(path.strip_prefix(dir).unwrap().to_owned(), bytes);

@@ -73,11 +73,6 @@ pub struct Columns {
 }
 
 impl Columns {
-    /// No rows yet, and room for `rows`.
-    pub fn with_capacity(rows: usize) -> Columns {
-        Columns { columns: std::array::from_fn(|_| Vec::with_capacity(rows)) }
-    }
-
     /// Rows.
     pub fn len(&self) -> usize {
         self.columns[0].len()
@@ -94,8 +89,13 @@ impl Columns {
     }
 
     /// Leaves no rows, and the room for them.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.columns.iter_mut().for_each(Vec::clear);
+    }
+
+    /// Makes room for `rows` rows more.
+    pub(crate) fn reserve(&mut self, rows: usize) {
+        self.columns.iter_mut().for_each(|column| column.reserve_exact(rows));
     }
 
     pub(crate) fn columns_mut(&mut self) -> &mut [Vec<u16>; WIDTH] {

@@ -1,24 +1,44 @@
 //! Codes as a Parquet file.
 //!
-//! Each row group has a dictionary of the values that occur in it, in their order, and numbers into it.
-//! So the statistics are exact, and nothing has to be looked up: a code's place is known. The numbers
+//! Each row group has a dictionary of the values that occur in it, in their order, and places in it.
+//! So the statistics are exact, and nothing has to be looked up: a code's place is known. The places
 //! are random bits and compress to nothing less; snappy passes over such bytes quickly.
+//!
+//! polars makes the dictionary's page, the statistics and the file. The page with the places is packed
+//! here, from the codes, without a list of places between.
 
-use polars::prelude::PolarsResult;
+use polars::prelude::{PolarsError, PolarsResult};
 use polars_arrow::array::{
     Array, DictionaryArray, Float64Array, Int64Array, PrimitiveArray, Utf8ViewArray,
 };
 use polars_arrow::datatypes::{ArrowDataType, ArrowSchema, Field, IntegerType, TimeUnit};
-use polars_arrow::record_batch::RecordBatchT;
+use polars_parquet::parquet::CowBuffer;
+use polars_parquet::parquet::error::ParquetError;
+use polars_parquet::parquet::page::{DataPage, DataPageHeader};
 use polars_parquet::write::{
-    CompressionOptions, Encoding, FileWriter, StatisticsOptions, Version, WriteOptions,
-    row_group_iter,
+    CompressionOptions, Compressor, Descriptor, DynIter, DynStreamingIterator, Encoding,
+    FallibleStreamingIterator, FileWriter, Page, ParquetType, StatisticsOptions, Version,
+    WriteOptions, array_to_columns, write_def_levels,
 };
 
 use crate::SensorTable;
 use crate::columns::{COLUMNS, Codes, Columns, Meaning};
 
 const MINUTE_US: i64 = 60_000_000;
+const OPTIONS: WriteOptions = WriteOptions {
+    statistics: StatisticsOptions {
+        min_value: true,
+        max_value: true,
+        distinct_count: false,
+        null_count: true,
+        binary_statistics_truncate_length: None,
+    },
+    version: Version::V1,
+    compression: CompressionOptions::Snappy,
+    data_page_size: None,
+};
+/// Columns may be null as far as a reader can tell, as in files that polars writes.
+const IS_NULLABLE: bool = true;
 
 /// The rows of `columns`, from `start` on, `count` of them, as the bytes of a Parquet file.
 ///
@@ -31,28 +51,35 @@ pub fn parquet(
     start: usize,
     count: usize,
 ) -> PolarsResult<Vec<u8>> {
-    let options = WriteOptions {
-        statistics: StatisticsOptions { distinct_count: false, ..StatisticsOptions::full() },
-        version: Version::V1,
-        compression: CompressionOptions::Snappy,
-        data_page_size: None,
-    };
-    let schema = schema();
-    let encodings: Vec<_> = COLUMNS.iter().map(|_| vec![Encoding::RleDictionary]).collect();
     let bytes = Vec::with_capacity(count * BYTES_A_ROW);
-    let mut writer = FileWriter::try_new(bytes, schema.clone(), options)?;
+    let mut writer = FileWriter::try_new(bytes, schema(), OPTIONS)?;
     let fields = writer.parquet_schema().fields().to_vec();
     let mut from = start;
     while from < start + count {
         let rows = table.row_group_rows.min(start + count - from);
-        let arrays = row_group(table, columns, from, rows)?;
-        let batch = RecordBatchT::new(rows, schema.clone().into(), arrays);
-        let group = row_group_iter(batch, encodings.clone().into(), fields.clone(), options);
-        writer.write(rows as u64, group)?;
+        // Start and end of a segment have the same codes.
+        let mut last: Option<(Codes, Dictionary)> = None;
+        let pages = COLUMNS.iter().zip(&fields).map(|((_, codes, meaning), field)| {
+            let dictionary = match last.take() {
+                Some((of, dictionary)) if of == *codes => dictionary,
+                _ => Dictionary::of(&columns.codes(*codes)[from..from + rows]),
+            };
+            let pages = dictionary.pages(*meaning, table.first_day, field)?;
+            last = Some((*codes, dictionary));
+            let pages = pages.into_iter().map(Ok);
+            let compressed = Compressor::new(pages, OPTIONS.compression, Vec::new());
+            Ok(DynStreamingIterator::new(compressed.map_err(encoding_failed)))
+        });
+        let pages: Vec<PolarsResult<_>> = pages.collect();
+        writer.write(rows as u64, DynIter::new(pages.into_iter()))?;
         from += rows;
     }
     writer.end(None)?;
     Ok(writer.into_inner())
+}
+
+fn encoding_failed(error: ParquetError) -> PolarsError {
+    PolarsError::ComputeError(error.to_string().into())
 }
 
 /// What a row takes in a file of many rows, about.
@@ -66,37 +93,18 @@ fn schema() -> ArrowSchema {
             Meaning::Int => ArrowDataType::Int64,
             Meaning::Decimal { .. } => ArrowDataType::Float64,
         };
-        Field::new(name.into(), dtype, true)
+        Field::new(name.into(), dtype, IS_NULLABLE)
     });
     ArrowSchema::from_iter(fields)
 }
 
-fn row_group(
-    table: &SensorTable,
-    columns: &Columns,
-    start: usize,
-    rows: usize,
-) -> PolarsResult<Vec<Box<dyn Array>>> {
-    let mut arrays: Vec<Box<dyn Array>> = Vec::with_capacity(COLUMNS.len());
-    let mut last: Option<(Codes, Dictionary)> = None;
-    for (_, codes, meaning) in COLUMNS {
-        // Start and end of a segment have the same codes.
-        let dictionary = match last.take() {
-            Some((of, dictionary)) if of == codes => dictionary,
-            _ => Dictionary::of(&columns.codes(codes)[start..start + rows]),
-        };
-        arrays.push(dictionary.array(meaning, table.first_day)?);
-        last = Some((codes, dictionary));
-    }
-    Ok(arrays)
-}
-
-/// Codes as numbers into the codes that occur.
+/// The codes of a row group, and which of them occur.
 struct Dictionary {
     /// The codes that occur, upwards.
     occurring: Vec<u16>,
-    /// For each row, where its code is among them.
-    keys: PrimitiveArray<u16>,
+    /// The rows' codes as the body of a page: places in `occurring`.
+    page: Vec<u8>,
+    rows: usize,
 }
 
 impl Dictionary {
@@ -111,13 +119,54 @@ impl Dictionary {
             *place = occurring.len() as u16;
             occurring.push(code as u16);
         }
-        let keys: Vec<u16> = codes.iter().map(|&code| place[code as usize]).collect();
-        Dictionary { occurring, keys: PrimitiveArray::from_vec(keys) }
+        let mut page = Vec::with_capacity(2 * codes.len() + 64);
+        write_def_levels(&mut page, IS_NULLABLE, None, codes.len(), OPTIONS.version)
+            .expect("a Vec takes all");
+        write_places(codes, &place, occurring.len(), &mut page);
+        Dictionary { occurring, page, rows: codes.len() }
     }
 
-    fn array(&self, meaning: Meaning, first_day: i32) -> PolarsResult<Box<dyn Array>> {
+    /// The dictionary's page and that of the rows.
+    fn pages(
+        &self,
+        meaning: Meaning,
+        first_day: i32,
+        field: &ParquetType,
+    ) -> PolarsResult<Vec<Page>> {
+        // Each value once: polars makes of it the dictionary's page and the statistics.
+        let values = self.values(meaning, first_day);
+        let dtype =
+            ArrowDataType::Dictionary(IntegerType::UInt16, values.dtype().clone().into(), false);
+        let keys = PrimitiveArray::from_vec((0..self.occurring.len() as u16).collect());
+        let each = DictionaryArray::try_new(dtype, keys, values)?.boxed();
+        let column =
+            array_to_columns(each, field.clone(), OPTIONS, &[Encoding::RleDictionary])?.remove(0);
+        let mut pages = Vec::with_capacity(2);
+        for page in column {
+            pages.push(match page? {
+                Page::Data(page) => {
+                    let DataPageHeader::V1(mut header) = page.header().clone() else {
+                        unreachable!("the options say version 1")
+                    };
+                    header.num_values = self.rows as i32;
+                    let ParquetType::PrimitiveType(primitive_type) = field.clone() else {
+                        unreachable!("no column is nested")
+                    };
+                    let descriptor =
+                        Descriptor { primitive_type, max_def_level: 0, max_rep_level: 0 };
+                    let buffer = CowBuffer::Owned(self.page.clone());
+                    let header = DataPageHeader::V1(header);
+                    Page::Data(DataPage::new(header, buffer, descriptor, self.rows))
+                }
+                dictionary => dictionary,
+            });
+        }
+        Ok(pages)
+    }
+
+    fn values(&self, meaning: Meaning, first_day: i32) -> Box<dyn Array> {
         let codes = self.occurring.iter().map(|&code| i64::from(code));
-        let values: Box<dyn Array> = match meaning {
+        match meaning {
             Meaning::Device => {
                 let names: Vec<String> = codes.map(device_id).collect();
                 Utf8ViewArray::from_slice_values(names).boxed()
@@ -132,11 +181,51 @@ impl Dictionary {
             Meaning::Decimal { scale } => {
                 Float64Array::from_vec(codes.map(|code| code as f64 / scale).collect()).boxed()
             }
-        };
-        let dtype =
-            ArrowDataType::Dictionary(IntegerType::UInt16, Box::new(values.dtype().clone()), false);
-        Ok(DictionaryArray::try_new(dtype, self.keys.clone(), values)?.boxed())
+        }
     }
+}
+
+/// Appends the places of `codes` in a dictionary of `occurring` values to `page`, in Parquet's hybrid
+/// of runs and packed bits: <https://parquet.apache.org/docs/file-format/data-pages/encodings/>.
+///
+/// One stretch of packed bits, for places are random; runs, where codes stay the same for long.
+fn write_places(codes: &[u16], place: &[u16], occurring: usize, page: &mut Vec<u8>) {
+    let width = usize::BITS - occurring.saturating_sub(1).leading_zeros();
+    page.push(width as u8);
+    let changes = codes.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    if 16 * changes < codes.len() {
+        for run in codes.chunk_by(|a, b| a == b) {
+            write_varint(page, (run.len() as u64) << 1);
+            let place = u32::from(place[run[0] as usize]).to_le_bytes();
+            page.extend_from_slice(&place[..width.div_ceil(8) as usize]);
+        }
+        return;
+    }
+    // Groups of eight; the last one is filled with zeros.
+    let groups = codes.len().div_ceil(8);
+    write_varint(page, (groups as u64) << 1 | 1);
+    let end = page.len() + groups * width as usize;
+    let (mut bits, mut held) = (0u64, 0);
+    for &code in codes {
+        bits |= u64::from(place[code as usize]) << held;
+        held += width;
+        if held >= 32 {
+            page.extend_from_slice(&(bits as u32).to_le_bytes());
+            bits >>= 32;
+            held -= 32;
+        }
+    }
+    page.extend_from_slice(&bits.to_le_bytes()[..held.div_ceil(8) as usize]);
+    page.resize(end, 0);
+}
+
+/// A whole number in groups of seven bits, the lowest first.
+fn write_varint(page: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        page.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    page.push(number as u8);
 }
 
 /// `DEV-00012` for 12.

@@ -119,78 +119,11 @@ impl SensorTable<'_> {
         passes
     }
 
-    /// Makes the files of `pass`, and gives each with its bytes to `take`, in order.
-    ///
-    /// # Errors
-    ///
-    /// That of `take`, or polars' where it cannot encode a file.
-    pub fn make<E: From<PolarsError>>(
-        &self,
-        pass: &Pass,
-        mut take: impl FnMut(&Part, Vec<u8>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let rows = match self.layout {
-            Layout::AsDrawn => {
-                let part = &pass.parts[0];
-                self.drawn(part.first_row, part.rows)
-            }
-            Layout::ByDevice | Layout::ByDate => self.ordered(pass),
-        };
-        let mut start = match self.layout {
-            Layout::AsDrawn => 0,
-            _ => (pass.parts[0].first_row - pass.rows_before) as usize,
-        };
-        for part in &pass.parts {
-            take(part, encode::parquet(self, &rows, start, part.rows as usize)?)?;
-            start += part.rows as usize;
-        }
-        Ok(())
-    }
-
     /// Rows by their numbers.
     pub fn drawn(&self, first_row: u64, rows: u64) -> Columns {
-        let mut drawing = Drawing::new(self);
-        let mut columns = Columns::with_capacity(rows as usize);
-        let (mut row, end) = (first_row, first_row + rows);
-        while row < end {
-            let block = drawing.block(row / BLOCK_ROWS as u64);
-            let start = (row % BLOCK_ROWS as u64) as usize;
-            let count = (BLOCK_ROWS - start).min((end - row) as usize);
-            columns.extend_from(block, start, count);
-            row += count as u64;
-        }
-        columns
-    }
-
-    /// The rows of the pass's groups, in the table's order.
-    fn ordered(&self, pass: &Pass) -> Columns {
-        let mut kept = Columns::with_capacity(pass.group_rows as usize);
-        let mut drawing = Drawing::new(self);
-        let mut places = Vec::with_capacity(BLOCK_ROWS);
-        for block in 0..self.rows.div_ceil(BLOCK_ROWS as u64) {
-            let count = self.rows_of(block);
-            let columns = drawing.block(block);
-            places.clear();
-            places.extend(
-                (0..count as u32)
-                    .filter(|&i| pass.groups.contains(&self.group(columns, i as usize))),
-            );
-            kept.extend_by(columns, &places);
-        }
-        let segments = kept.codes(Codes::Segment);
-        // The group, then the time in a device's rows, then the order as drawn.
-        let key = |&place: &u32| {
-            let group = self.group(&kept, place as usize);
-            let time = if self.layout == Layout::ByDevice { segments[place as usize] } else { 0 };
-            (u64::from(group) << 48) | (u64::from(time) << 32) | u64::from(place)
-        };
-        let mut keys: Vec<u64> = (0..kept.len() as u32).map(|place| key(&place)).collect();
-        keys.sort_unstable();
-        let places: Vec<u32> = keys.iter().map(|&key| key as u32).collect();
-        drop(keys);
-        let mut ordered = Columns::with_capacity(places.len());
-        ordered.extend_by(&kept, &places);
-        ordered
+        let mut maker = Maker::new(self);
+        maker.draw(first_row, rows);
+        maker.rows
     }
 
     /// Rows of each group.
@@ -232,5 +165,91 @@ impl SensorTable<'_> {
             Layout::ByDate => columns.codes(Codes::Segment)[row] / SEGMENTS_PER_DAY as u16,
             _ => columns.codes(Codes::Wearer)[row],
         }
+    }
+}
+
+/// Makes files, with room of its own that it uses again.
+pub struct Maker<'a> {
+    table: &'a SensorTable<'a>,
+    drawing: Drawing<'a>,
+    rows: Columns,
+}
+
+impl<'a> Maker<'a> {
+    /// For files of `table`.
+    pub fn new(table: &'a SensorTable<'a>) -> Maker<'a> {
+        Maker { table, drawing: Drawing::new(table), rows: Columns::default() }
+    }
+
+    /// Makes the files of `pass`, and gives each with its bytes to `take`, in order.
+    ///
+    /// # Errors
+    ///
+    /// That of `take`, or polars' where it cannot encode a file.
+    pub fn make<E: From<PolarsError>>(
+        &mut self,
+        pass: &Pass,
+        mut take: impl FnMut(&Part, Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let first = &pass.parts[0];
+        let mut start = match self.table.layout {
+            Layout::AsDrawn => {
+                self.draw(first.first_row, first.rows);
+                0
+            }
+            Layout::ByDevice | Layout::ByDate => {
+                self.draw_in_order(pass);
+                (first.first_row - pass.rows_before) as usize
+            }
+        };
+        for part in &pass.parts {
+            take(part, encode::parquet(self.table, &self.rows, start, part.rows as usize)?)?;
+            start += part.rows as usize;
+        }
+        Ok(())
+    }
+
+    /// Rows by their numbers.
+    fn draw(&mut self, first_row: u64, rows: u64) {
+        self.rows.clear();
+        self.rows.reserve(rows as usize);
+        let (mut row, end) = (first_row, first_row + rows);
+        while row < end {
+            let block = self.drawing.block(row / BLOCK_ROWS as u64);
+            let start = (row % BLOCK_ROWS as u64) as usize;
+            let count = (BLOCK_ROWS - start).min((end - row) as usize);
+            self.rows.extend_from(block, start, count);
+            row += count as u64;
+        }
+    }
+
+    /// The rows of the pass's groups, in the table's order.
+    fn draw_in_order(&mut self, pass: &Pass) {
+        let table = self.table;
+        let mut kept = Columns::default();
+        kept.reserve(pass.group_rows as usize);
+        let mut places = Vec::with_capacity(BLOCK_ROWS);
+        for block in 0..table.rows.div_ceil(BLOCK_ROWS as u64) {
+            let count = table.rows_of(block) as u32;
+            let columns = self.drawing.block(block);
+            let is_kept = |&i: &u32| pass.groups.contains(&table.group(columns, i as usize));
+            places.clear();
+            places.extend((0..count).filter(is_kept));
+            kept.extend_by(columns, &places);
+        }
+        let segments = kept.codes(Codes::Segment);
+        // The group, then the time in a device's rows, then the order as drawn.
+        let key = |place: u32| {
+            let group = table.group(&kept, place as usize);
+            let time = if table.layout == Layout::ByDevice { segments[place as usize] } else { 0 };
+            (u64::from(group) << 48) | (u64::from(time) << 32) | u64::from(place)
+        };
+        let mut keys: Vec<u64> = (0..kept.len() as u32).map(key).collect();
+        keys.sort_unstable();
+        let places: Vec<u32> = keys.iter().map(|&key| key as u32).collect();
+        drop(keys);
+        self.rows.clear();
+        self.rows.reserve(places.len());
+        self.rows.extend_by(&kept, &places);
     }
 }

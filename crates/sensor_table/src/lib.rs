@@ -17,7 +17,7 @@ pub mod layout;
 
 use std::ops::Range;
 
-pub use layout::{Layout, Part, Pass};
+pub use layout::{Layout, Maker, Part, Pass};
 
 /// Days in the dataset.
 pub const DAYS: u32 = 35;

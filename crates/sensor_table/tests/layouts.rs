@@ -1,8 +1,9 @@
 //! A row depends on the seed and its number alone, and every layout has all of them, once.
 
+use polars::prelude::{DataType, ParquetReader, PolarsError, SerReader};
 use proptest::prelude::*;
 use sensor_table::columns::{Codes, Columns};
-use sensor_table::{Layout, SEGMENTS_PER_DAY, SensorTable, Wearer};
+use sensor_table::{Layout, Maker, SEGMENTS_PER_DAY, SensorTable, Wearer};
 
 fn wearers(count: u32) -> Vec<Wearer> {
     let wearer = |n: u32| Wearer {
@@ -78,15 +79,74 @@ proptest! {
             let parts: Vec<_> = passes.iter().flat_map(|pass| &pass.parts).collect();
             prop_assert_eq!(parts.iter().map(|part| part.rows).sum::<u64>(), rows);
             prop_assert!(parts.iter().all(|part| (1..=chunk_rows).contains(&part.rows)));
-            let mut made = 0;
+            let (mut made, mut maker) = (0, Maker::new(&table));
             for pass in &passes {
-                table.make::<polars::prelude::PolarsError>(pass, |_, bytes| {
+                maker.make::<PolarsError>(pass, |_, bytes| {
                     made += 1;
                     assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"));
                     Ok(())
                 }).unwrap();
             }
             prop_assert_eq!(made, parts.len());
+        }
+    }
+}
+
+/// The values that a file has, by a reader that knows nothing of codes; in all layouts, so with short
+/// and long runs, and with dictionaries of one value and of many.
+fn values_are_the_codes(rows: u64, users: u32, row_group_rows: usize, layout: Layout) {
+    let wearers = wearers(users);
+    let table = SensorTable { row_group_rows, ..table(&wearers, 3, rows, 5_000, layout) };
+    let mut maker = Maker::new(&table);
+    let mut found = Vec::new();
+    for pass in table.passes(2) {
+        maker
+            .make::<PolarsError>(&pass, |part, bytes| {
+                let frame = ParquetReader::new(std::io::Cursor::new(bytes)).finish()?;
+                assert_eq!(frame.height() as u64, part.rows);
+                let column = |name: &str| frame.column(name).unwrap();
+                let int = |name: &str| {
+                    let ints = column(name).cast(&DataType::Int64).unwrap();
+                    ints.i64().unwrap().into_no_null_iter().collect::<Vec<_>>()
+                };
+                let tenths = |name: &str, scale: f64| {
+                    let floats = column(name).f64().unwrap().into_no_null_iter();
+                    floats.map(|x| (x * scale).round() as u16).collect::<Vec<_>>()
+                };
+                let first = 19_723 * 24 * 60 * 60 * 1_000_000;
+                let segment = |us: i64| ((us - first) / 300_000_000) as u16;
+                let (starts, ends) = (int("ts_start"), int("ts_end"));
+                assert!(starts.iter().zip(&ends).all(|(start, end)| end - start == 300_000_000));
+                let devices = column("device_id").str().unwrap().iter().flatten();
+                let numbers =
+                    devices.map(|id| id.strip_prefix("DEV-").unwrap().parse::<u16>().unwrap());
+                let (sdnn, eda) = (tenths("hrv_sdnn", 100.0), tenths("eda_mean", 1000.0));
+                let missing = tenths("missingness_score", 1000.0);
+                for (i, number) in numbers.enumerate() {
+                    found.push((number, segment(starts[i]), sdnn[i], eda[i], missing[i]));
+                }
+                Ok(())
+            })
+            .unwrap();
+    }
+    let mut expected = tuples(&table.drawn(0, rows));
+    match layout {
+        Layout::AsDrawn => {}
+        Layout::ByDevice => expected.sort_by_key(|row| (row.0, row.1)),
+        Layout::ByDate => expected.sort_by_key(|row| row.1 / SEGMENTS_PER_DAY as u16),
+    }
+    assert!(found == expected, "{rows} rows, {users} users, {row_group_rows}, {layout}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_reader_finds_what_was_drawn(
+        rows in 1u64..20_000, users in 1u32..400, row_group_rows in 1usize..6_000,
+    ) {
+        for layout in [Layout::AsDrawn, Layout::ByDevice, Layout::ByDate] {
+            values_are_the_codes(rows, users, row_group_rows.max(rows as usize / 500), layout);
         }
     }
 }

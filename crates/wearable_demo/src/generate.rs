@@ -16,6 +16,7 @@ mod options;
 pub mod people;
 mod write;
 
+use std::fmt;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -25,7 +26,7 @@ use std::time::Duration;
 use chrono::Local;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
-use sensor_table::{Part, SensorTable, Wearer};
+use sensor_table::{Maker, Part, SensorTable, Wearer};
 
 pub use metadata::Checksums;
 pub use options::{GenerateOptions, Size};
@@ -35,6 +36,7 @@ pub use write::{Generated, WrittenFile, free_bytes};
 use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::tables::{FIRST_DAY, SENSOR_HRV, SLEEP_DIARY, USER_PROFILE};
+use crate::text::thousands;
 pub(crate) use metadata::{METADATA, Metadata, footer_checksum, whole_checksum};
 use write::Staging;
 pub(crate) use write::recover_killed;
@@ -138,8 +140,9 @@ fn write_parts(
 
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let work = |written: mpsc::Sender<Result<(u64, WrittenFile)>>| {
+        let mut maker = Maker::new(table);
         while let Some(pass) = passes.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let result = table.make(pass, |part, bytes| {
+            let result = maker.make(pass, |part, bytes| {
                 if stop.load(Ordering::Relaxed) {
                     return Err(Ended::Stopped);
                 }
@@ -229,13 +232,59 @@ fn round(value: f64, decimals: i32) -> f64 {
     (value * scale).round() / scale
 }
 
-/// Prints one line per part; for a notebook, where stdout is passed on line by line.
+/// Prints a bar that takes the place of the one before; for a notebook.
+///
+/// A line that begins with a carriage return replaces the line before it, as in a terminal: this
+/// project's kernel passes such a line on without its end. Another kernel shows a line for each part.
 pub fn print_progress(progress: Progress) {
-    let Progress { rows_done, rows_total, parts_done, parts_total } = progress;
-    let percent = 100 * rows_done / rows_total.max(1);
     // A reader that has gone away must not end the generation.
-    let _ = writeln!(
-        std::io::stdout(),
-        "sensor_hrv: part {parts_done} of {parts_total}, {rows_done} of {rows_total} rows ({percent} %)"
-    );
+    let _ = writeln!(std::io::stdout(), "\r{progress}");
+    if progress.rows_done == progress.rows_total {
+        let _ = writeln!(std::io::stdout());
+    }
+}
+
+/// A bar, always as wide for the same number of rows: `sensor_hrv ███░░░  50 %, 10 of 20 rows`.
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const WIDTH: u64 = 30;
+        let Progress { rows_done, rows_total, .. } = *self;
+        let of = |whole: u64| {
+            (u128::from(whole) * u128::from(rows_done) / u128::from(rows_total.max(1))) as usize
+        };
+        let (done, percent) = (of(WIDTH), of(100));
+        let (bar, rest) = ("█".repeat(done), "░".repeat(WIDTH as usize - done));
+        let total = thousands(rows_total);
+        let rows = thousands(rows_done);
+        write!(
+            f,
+            "sensor_hrv {bar}{rest} {percent:>3} %, {rows:>width$} of {total} rows",
+            width = total.len()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_is_always_as_wide() {
+        let of = |rows_done| Progress {
+            rows_done,
+            rows_total: 2_000_000,
+            parts_done: 0,
+            parts_total: 10,
+        };
+        assert_eq!(
+            of(1_000_000).to_string(),
+            "sensor_hrv ███████████████░░░░░░░░░░░░░░░  50 %, 1,000,000 of 2,000,000 rows"
+        );
+        for rows in [0, 1, 999_999, 2_000_000] {
+            assert_eq!(of(rows).to_string().chars().count(), of(1).to_string().chars().count());
+        }
+        let all =
+            Progress { rows_done: u64::MAX, rows_total: u64::MAX, parts_done: 1, parts_total: 1 };
+        assert!(all.to_string().contains("100 %"));
+    }
 }

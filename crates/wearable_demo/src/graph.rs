@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use crate::picture::thousands;
 use crate::plan::{Execution, shorten_sources};
+use crate::text::thousands;
 
 /// A plan's nodes, inputs before what uses them.
 #[derive(Clone, Debug, PartialEq)]

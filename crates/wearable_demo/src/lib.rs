@@ -48,6 +48,7 @@ pub mod plan;
 pub mod query;
 pub mod scan;
 pub mod tables;
+mod text;
 
 pub use chrono;
 pub use error::{Error, Result};

@@ -14,8 +14,8 @@ use crate::apart::{self, Conditions, Count, End, Told};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::measure::MEASURED;
-use crate::picture::thousands;
 use crate::plan::{self, Execution};
+use crate::text::thousands;
 
 /// A query that was run and watched.
 #[derive(Clone, Debug)]

@@ -15,6 +15,7 @@ use layout::topo::layout::VisualGraph;
 
 use crate::graph::{Graph, Node};
 use crate::plan::Execution;
+use crate::text::thousands;
 
 /// Most characters in a line of a box; what is longer goes on in the next.
 const MOST_CHARACTERS: usize = 46;
@@ -123,19 +124,6 @@ fn wrapped(line: &str) -> Vec<String> {
     }
     pieces.push(rest.into_iter().collect());
     pieces
-}
-
-/// `1234567` as `1,234,567`.
-pub(crate) fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut written = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            written.push(',');
-        }
-        written.push(digit);
-    }
-    written
 }
 
 /// Where layout-rs puts what it is given.

@@ -17,9 +17,14 @@ def setup() -> None:
 
 
 def bench(what: str, rounds: int | None) -> None:
-    from .bench import measure, queries  # what they measure with is for development only
+    from .bench import generate, measure, queries  # what they need is for development only
 
-    work = {"kernel": measure.kernel, "lab": measure.lab, "queries": queries.queries}
+    work = {
+        "kernel": measure.kernel,
+        "lab": measure.lab,
+        "queries": queries.queries,
+        "generate": generate.generate,
+    }
     work[what](*([rounds] if rounds else []))
 
 
@@ -52,9 +57,11 @@ def parser() -> argparse.ArgumentParser:
     html = with_notebooks("html", commands.to_html, "write notebooks as HTML")
     html.add_argument("--slides", action="store_true", help="slides of reveal.js")
     html.add_argument("--no-code", action="store_true", help="without the cells' code")
-    command("data", data.make, "write a dataset").add_argument("size", nargs="?", default="small")
+    dataset = command("data", data.make, "write a dataset")
+    dataset.add_argument("size", nargs="?", default="small")
+    dataset.add_argument("options", nargs=argparse.REMAINDER, help="the generator's own")
     measured = command("bench", bench, "measure, beside the same in Python")
-    measured.add_argument("what", choices=["kernel", "lab", "queries"])
+    measured.add_argument("what", choices=["kernel", "lab", "queries", "generate"])
     measured.add_argument("--rounds", type=int)
     command("fmt", development.fmt, "format everything")
     command("lint", development.lint, "check formats and lints")

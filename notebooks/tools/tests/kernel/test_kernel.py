@@ -1,5 +1,6 @@
 """Kernels: each alone in its directory, on the workspace's versions, and gone afterwards."""
 
+import json
 import time
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +42,35 @@ def test_a_kernel_uses_the_versions_of_the_workspace(notebook):
     result = runner.run(notebook(LOAD, "use wearable_demo::prelude::*;", SHOW_LOCK))
     assert result.failure is None, result.failure
     assert_of_the_workspace(promises.stream(result.executed.cells[2], "stdout"))
+
+
+def test_a_generation_shows_one_bar_that_moves(notebook, tmp_path):
+    """By what is sent while it runs, and by what is left of it in the notebook."""
+    generate = f"""
+    let options = GenerateOptions::new(Size::Rows(4_000_000), {json.dumps(str(tmp_path / "data"))});
+    println!("{{}}", generate_dataset_with_progress(&options, &mut print_progress)?);
+    """
+    result = runner.run(notebook(f"{LOAD}\nuse wearable_demo::prelude::*;", generate))
+    assert result.failure is None, result.failure
+    bar, outcome = promises.stream(result.executed.cells[1], "stdout").splitlines()
+    assert bar == f"sensor_hrv {'█' * 30} 100 %, 4,000,000 of 4,000,000 rows"
+    assert outcome.startswith("4000000 sensor rows")
+
+    manager, client = start_new_kernel(kernel_name="rust", cwd=str(layout.NOTEBOOKS))
+    texts = []
+
+    def collect(message):
+        if message["msg_type"] == "stream":
+            texts.append(message["content"]["text"])
+
+    try:
+        client.execute_interactive(f"{LOAD}\nuse wearable_demo::prelude::*;", timeout=60)
+        client.execute_interactive(generate, output_hook=collect, timeout=60)
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    assert len(texts) > 3, f"all at once: {texts}"
+    assert "".join(texts).count("\r") == 21 and "".join(texts).count("\n") == 2
 
 
 def test_kernels_at_once_do_not_run_each_others_code(notebook):

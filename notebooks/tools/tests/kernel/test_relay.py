@@ -238,6 +238,15 @@ def test_lines_that_follow_each_other_are_one_message(ends):
     assert len(shown) < 30 and shown[-1][2].endswith("other\n")
 
 
+def test_a_line_that_begins_with_a_return_takes_the_place_of_the_one_before(ends):
+    ends.ask("1")
+    lines = ("before\n", "\r 10 %\n", "\r100 %\n", "\n", "behind\n")
+    ends.publish(*(message("stream", "1", name="stdout", text=line) for line in lines))
+    ends.pass_on()
+    shown = "".join(text for _, _, text in ends.shown())
+    assert shown == "before\n\r 10 %\r100 %\nbehind\n"
+
+
 def test_an_interrupt_before_the_cell_runs_ends_its_compiler_only(ends):
     compiler = subprocess.Popen(["sleep", "60"])
     ends.ask("1")

@@ -245,6 +245,9 @@ class Execution:
             if self.running is not None and found[1] != "-":
                 self.running.marks[name] = found[1]
             text = text[: found.start()] + text[found.end() :]
+        # What begins so takes the place of the line before it, and the next may take its place.
+        if text.startswith("\r"):
+            text = text.removesuffix("\n")
         if text and not (self.running is not None and self.running.silent):
             self.printed.append((parent, name, text))
 

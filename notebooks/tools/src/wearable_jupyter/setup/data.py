@@ -1,12 +1,14 @@
 """The dataset, as the commands make it."""
 
+from collections.abc import Sequence
+
 from . import layout
 from .layout import Problem
 from .prepare import build_workspace, prerequisites, run_binary
 
 
-def make(size: str) -> None:
-    """Write a dataset: `small`, `large`, or a number of sensor rows."""
+def make(size: str, options: Sequence[str] = ()) -> None:
+    """Write a dataset: `small`, `large` or a number of rows, with the generator's options."""
     prerequisites()
     rows = size.replace("_", "").replace(",", "")
     if size in ("small", "large"):
@@ -16,10 +18,10 @@ def make(size: str) -> None:
     else:
         raise Problem(f"data takes small, large or a number of rows from 1, not {size}")
     build_workspace()
-    run_binary("generate_demo_data", *arguments)
+    run_binary("generate_demo_data", *arguments, *options)
 
 
 def ensure() -> None:
     """Write the small dataset if there is none."""
-    if not any((layout.data_directory() / "sensor_hrv").glob("*.parquet")):
+    if not any((layout.data_directory() / "sensor_hrv").rglob("*.parquet")):
         make("small")
