@@ -8,6 +8,7 @@ use std::time::Instant;
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, StandardNormal};
+use sensor_table::columns::Columns;
 use sensor_table::draw::{BLOCK_ROWS, Drawing};
 use sensor_table::{Layout, SensorTable, Wearer, encode};
 
@@ -46,12 +47,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let normal = seconds(ROWS / BLOCK_ROWS, |_| {
         normals.fill_with(|| StandardNormal.sample(&mut rng));
     });
-    let mut drawing = Drawing::new(&table);
-    let block = seconds(ROWS / BLOCK_ROWS, |block| {
-        black_box(drawing.block(block as u64));
-    });
-    let drawn = seconds(ROWS / PART_ROWS, |part| {
-        black_box(table.drawn((part * PART_ROWS) as u64, PART_ROWS as u64));
+    let (mut drawing, mut rows) = (Drawing::new(&table), Columns::default());
+    let drawn = seconds(ROWS / BLOCK_ROWS, |block| {
+        drawing.append(block as u64, 0..BLOCK_ROWS, |_, _| true, &mut rows);
     });
     let part = table.drawn(0, PART_ROWS as u64);
     let mut bytes = Vec::new();
@@ -76,8 +74,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (step, seconds, bytes) in [
         ("random words (ChaCha8)", random, words),
         ("normal numbers", normal, 16.0),
-        ("rules and rounding", block - random - normal, words + 8.0 + CODES),
-        ("into the part", drawn - block, 2.0 * CODES),
+        ("rules and rounding", drawn - random - normal, words + 8.0 + 2.0 * CODES),
         // Codes, keys and packed keys, twice each, and the page before and after snappy.
         ("Parquet and snappy", encoding, 6.0 * CODES + 3.0 * file),
         ("checksum", checksum, file),

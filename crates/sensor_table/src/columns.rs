@@ -98,15 +98,13 @@ impl Columns {
         self.columns.iter_mut().for_each(|column| column.reserve_exact(rows));
     }
 
-    pub(crate) fn columns_mut(&mut self) -> &mut [Vec<u16>; WIDTH] {
-        &mut self.columns
+    /// Makes them `rows` rows; new ones are all zero.
+    pub(crate) fn resize(&mut self, rows: usize) {
+        self.columns.iter_mut().for_each(|column| column.resize(rows, 0));
     }
 
-    /// Adds the rows of `other` from `start` on, `count` of them.
-    pub(crate) fn extend_from(&mut self, other: &Columns, start: usize, count: usize) {
-        for (to, from) in self.columns.iter_mut().zip(&other.columns) {
-            to.extend_from_slice(&from[start..start + count]);
-        }
+    pub(crate) fn columns_mut(&mut self) -> &mut [Vec<u16>; WIDTH] {
+        &mut self.columns
     }
 
     /// Adds the rows of `other` at `places`, in that order.

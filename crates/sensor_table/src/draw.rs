@@ -4,11 +4,13 @@
 //! whole. So a row depends on the seed, the wearers and its number, and on nothing else: not on the
 //! size of the files, the number of threads, or the number of rows behind it.
 
+use std::ops::Range;
+
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, StandardNormal};
 
-use crate::columns::{Codes, Columns};
+use crate::columns::{Codes, Columns, WIDTH};
 use crate::{CHARGING_HOURS, SEGMENTS, SEGMENTS_PER_DAY, SensorTable};
 
 /// Rows to a block: some, so that a stream is set up seldom, and few enough for their random words
@@ -44,75 +46,90 @@ enum For {
 
 const UNIFORMS: usize = For::Charging as usize + 1;
 
-/// Draws blocks, with room of its own for one.
+/// Draws rows, with room of its own for the random numbers of a block.
 pub struct Drawing<'a> {
     table: &'a SensorTable<'a>,
     /// A column of random words for each [`For`].
     words: Vec<[u32; BLOCK_ROWS]>,
-    normal: Vec<f64>,
-    block: Columns,
+    normals: Vec<f64>,
+    wearers: Vec<u16>,
+    segments: Vec<u16>,
+    /// The rows that are wanted of the block.
+    places: Vec<usize>,
+    hours: [Hour; 24],
 }
 
 impl<'a> Drawing<'a> {
-    /// For blocks of `table`.
+    /// For rows of `table`.
     pub fn new(table: &'a SensorTable<'a>) -> Drawing<'a> {
-        let mut block = Columns::default();
-        block.columns_mut().iter_mut().for_each(|column| column.resize(BLOCK_ROWS, 0));
-        let words = vec![[0; BLOCK_ROWS]; UNIFORMS];
-        Drawing { table, words, normal: vec![0.0; BLOCK_ROWS], block }
-    }
-
-    /// The rows with the numbers from `block · BLOCK_ROWS` on.
-    pub fn block(&mut self, block: u64) -> &Columns {
-        let mut rng = self.stream(block);
-        rng.fill(self.words.as_flattened_mut());
-        self.normal.fill_with(|| StandardNormal.sample(&mut rng));
-        self.keys();
-        self.follow();
-        self.independent();
-        &self.block
-    }
-
-    /// Wearer and segment of the rows of a block; of the block's other columns, nothing.
-    pub fn block_keys(&mut self, block: u64) -> &Columns {
-        let mut rng = self.stream(block);
-        rng.fill(self.words[..=For::Segment as usize].as_flattened_mut());
-        self.keys();
-        &self.block
-    }
-
-    fn stream(&self, block: u64) -> ChaCha8Rng {
-        let mut rng = ChaCha8Rng::seed_from_u64(self.table.seed);
-        rng.set_stream(self.table.first_stream + block);
-        rng
-    }
-
-    fn keys(&mut self) {
-        let wearers = self.table.wearers.len() as u64;
-        let columns = self.block.columns_mut();
-        for (word, of, below) in
-            [(For::Wearer, Codes::Wearer, wearers), (For::Segment, Codes::Segment, SEGMENTS.into())]
-        {
-            let words = &self.words[word as usize];
-            for (code, &word) in columns[of as usize].iter_mut().zip(words) {
-                *code = pick(word, below);
-            }
+        Drawing {
+            table,
+            words: vec![[0; BLOCK_ROWS]; UNIFORMS],
+            normals: vec![0.0; BLOCK_ROWS],
+            wearers: vec![0; BLOCK_ROWS],
+            segments: vec![0; BLOCK_ROWS],
+            places: Vec::with_capacity(BLOCK_ROWS),
+            hours: of_hour(),
         }
     }
 
-    /// What follows from the wearer, the time, and each other.
-    fn follow(&mut self) {
+    /// Appends to `to` what is wanted of the rows with the numbers from `block · BLOCK_ROWS` on: those
+    /// of `rows`, counted from there, whose wearer and segment `wanted` likes.
+    pub fn append(
+        &mut self,
+        block: u64,
+        rows: Range<usize>,
+        wanted: impl Fn(u16, u16) -> bool,
+        to: &mut Columns,
+    ) {
+        let mut rng = self.keys(block);
+        self.places.clear();
+        self.places.extend(rows.filter(|&i| wanted(self.wearers[i], self.segments[i])));
+        if self.places.is_empty() {
+            return;
+        }
+        rng.fill(self.words[For::Segment as usize + 1..].as_flattened_mut());
+        self.normals.fill_with(|| StandardNormal.sample(&mut rng));
+        let start = to.len();
+        to.resize(start + self.places.len());
+        let mut columns = to.columns_mut().each_mut().map(|column| &mut column[start..]);
+        self.follow(&mut columns);
+        self.independent(&mut columns);
+    }
+
+    /// Wearers and segments of a block.
+    pub fn wearers_and_segments(&mut self, block: u64) -> (&[u16], &[u16]) {
+        self.keys(block);
+        (&self.wearers, &self.segments)
+    }
+
+    /// Draws wearers and segments; returns the stream for what follows.
+    fn keys(&mut self, block: u64) -> ChaCha8Rng {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.table.seed);
+        rng.set_stream(self.table.first_stream + block);
+        rng.fill(self.words[..=For::Segment as usize].as_flattened_mut());
+        let wearers = self.table.wearers.len() as u64;
+        for (word, codes, below) in [
+            (For::Wearer, &mut self.wearers, wearers),
+            (For::Segment, &mut self.segments, SEGMENTS.into()),
+        ] {
+            for (code, &word) in codes.iter_mut().zip(&self.words[word as usize]) {
+                *code = pick(word, below);
+            }
+        }
+        rng
+    }
+
+    /// Wearer and segment, and what follows from them, and each other.
+    fn follow(&self, columns: &mut [&mut [u16]; WIDTH]) {
         use Codes::{Acc, Eda, HeartRate, Missingness, Rmssd, Sdnn, Segment, Steps, Wearer};
-        let of_hour = of_hour();
         let words = &self.words[..UNIFORMS];
-        let columns = self.block.columns_mut();
-        let mut row = [0; crate::columns::WIDTH];
-        for i in 0..BLOCK_ROWS {
+        for (row, &i) in self.places.iter().enumerate() {
             let uniform = |of: For| uniform(words[of as usize][i]);
-            let wearer = &self.table.wearers[columns[Wearer as usize][i] as usize];
-            let segment = columns[Segment as usize][i] as usize;
+            let wearer = &self.table.wearers[self.wearers[i] as usize];
+            let segment = self.segments[i] as usize;
             let day = segment / SEGMENTS_PER_DAY as usize;
-            let hour = &of_hour[segment % SEGMENTS_PER_DAY as usize / SEGMENTS_PER_HOUR];
+            let hour = &self.hours[segment % SEGMENTS_PER_DAY as usize / SEGMENTS_PER_HOUR];
 
             let activity = (hour.activity.0 + hour.activity.1 * uniform(For::Activity))
                 * wearer.activity_scale;
@@ -125,7 +142,7 @@ impl<'a> Drawing<'a> {
                 + hour.circadian
                 + 4.0 * (activity - 1.0)
                 + f64::from(steps) * wearer.sensitivity
-                + wearer.segment_sigma * self.normal[i];
+                + wearer.segment_sigma * self.normals[i];
             let heart_rate = code(heart_rate.clamp(40.0, 220.0), 1.0);
             let sdnn = 100.0 - 0.5 * (wearer.age - 18.0) + between(-30.0, 30.0, uniform(For::Sdnn))
                 - 0.1 * (f64::from(heart_rate) - wearer.resting);
@@ -136,22 +153,24 @@ impl<'a> Drawing<'a> {
                 + hour.missingness.0
                 + hour.missingness.1 * uniform(For::Charging);
 
-            row[Steps as usize] = steps;
-            row[HeartRate as usize] = heart_rate;
-            row[Sdnn as usize] = code(sdnn, 100.0);
-            row[Rmssd as usize] = code(rmssd, 100.0);
-            row[Eda as usize] = code(between(0.2, 2.0, uniform(For::Eda)) * activity, 1000.0);
-            row[Acc as usize] = code(acc, 1000.0);
-            row[Missingness as usize] = code(missingness.clamp(0.0, 1.0), 1000.0);
-            for of in [Steps, HeartRate, Sdnn, Rmssd, Eda, Acc, Missingness] {
-                columns[of as usize][i] = row[of as usize];
+            for (of, code) in [
+                (Wearer, self.wearers[i]),
+                (Segment, self.segments[i]),
+                (Steps, steps),
+                (HeartRate, heart_rate),
+                (Sdnn, code(sdnn, 100.0)),
+                (Rmssd, code(rmssd, 100.0)),
+                (Eda, code(between(0.2, 2.0, uniform(For::Eda)) * activity, 1000.0)),
+                (Acc, code(acc, 1000.0)),
+                (Missingness, code(missingness.clamp(0.0, 1.0), 1000.0)),
+            ] {
+                columns[of as usize][row] = code;
             }
         }
     }
 
     /// What follows from nothing else.
-    fn independent(&mut self) {
-        let columns = self.block.columns_mut();
+    fn independent(&self, columns: &mut [&mut [u16]; WIDTH]) {
         for (word, of, low, high, scale) in [
             // Not below the bound of 0.3 and far from that of 3.
             (For::LfHf, Codes::LfHf, 1.0 - 0.7, 1.0 + 1.0, 1000.0),
@@ -160,8 +179,8 @@ impl<'a> Drawing<'a> {
             (For::SkinTemp, Codes::SkinTemp, 32.0, 36.0, 10.0),
         ] {
             let words = &self.words[word as usize];
-            for (value, &word) in columns[of as usize].iter_mut().zip(words) {
-                *value = code(between(low, high, uniform(word)), scale);
+            for (value, &i) in columns[of as usize].iter_mut().zip(&self.places) {
+                *value = code(between(low, high, uniform(words[i])), scale);
             }
         }
     }

@@ -136,9 +136,9 @@ impl SensorTable<'_> {
             let mut drawing = Drawing::new(self);
             for block in (thread..blocks).step_by(threads as usize) {
                 let rows = self.rows_of(block);
-                let columns = drawing.block_keys(block);
-                for row in 0..rows {
-                    counts[self.group(columns, row) as usize] += 1;
+                let (wearers, segments) = drawing.wearers_and_segments(block);
+                for (&wearer, &segment) in wearers.iter().zip(segments).take(rows) {
+                    counts[self.group(wearer, segment) as usize] += 1;
                 }
             }
             counts
@@ -160,10 +160,10 @@ impl SensorTable<'_> {
     }
 
     /// Device or day of a row, by what the table is ordered by.
-    fn group(&self, columns: &Columns, row: usize) -> u16 {
+    fn group(&self, wearer: u16, segment: u16) -> u16 {
         match self.layout {
-            Layout::ByDate => columns.codes(Codes::Segment)[row] / SEGMENTS_PER_DAY as u16,
-            _ => columns.codes(Codes::Wearer)[row],
+            Layout::ByDate => segment / SEGMENTS_PER_DAY as u16,
+            _ => wearer,
         }
     }
 }
@@ -215,10 +215,10 @@ impl<'a> Maker<'a> {
         self.rows.reserve(rows as usize);
         let (mut row, end) = (first_row, first_row + rows);
         while row < end {
-            let block = self.drawing.block(row / BLOCK_ROWS as u64);
             let start = (row % BLOCK_ROWS as u64) as usize;
             let count = (BLOCK_ROWS - start).min((end - row) as usize);
-            self.rows.extend_from(block, start, count);
+            let rows = start..start + count;
+            self.drawing.append(row / BLOCK_ROWS as u64, rows, |_, _| true, &mut self.rows);
             row += count as u64;
         }
     }
@@ -228,20 +228,16 @@ impl<'a> Maker<'a> {
         let table = self.table;
         let mut kept = Columns::default();
         kept.reserve(pass.group_rows as usize);
-        let mut places = Vec::with_capacity(BLOCK_ROWS);
+        let wanted = |wearer, segment| pass.groups.contains(&table.group(wearer, segment));
         for block in 0..table.rows.div_ceil(BLOCK_ROWS as u64) {
-            let count = table.rows_of(block) as u32;
-            let columns = self.drawing.block(block);
-            let is_kept = |&i: &u32| pass.groups.contains(&table.group(columns, i as usize));
-            places.clear();
-            places.extend((0..count).filter(is_kept));
-            kept.extend_by(columns, &places);
+            self.drawing.append(block, 0..table.rows_of(block), wanted, &mut kept);
         }
-        let segments = kept.codes(Codes::Segment);
+        let (wearers, segments) = (kept.codes(Codes::Wearer), kept.codes(Codes::Segment));
         // The group, then the time in a device's rows, then the order as drawn.
         let key = |place: u32| {
-            let group = table.group(&kept, place as usize);
-            let time = if table.layout == Layout::ByDevice { segments[place as usize] } else { 0 };
+            let segment = segments[place as usize];
+            let group = table.group(wearers[place as usize], segment);
+            let time = if table.layout == Layout::ByDevice { segment } else { 0 };
             (u64::from(group) << 48) | (u64::from(time) << 32) | u64::from(place)
         };
         let mut keys: Vec<u64> = (0..kept.len() as u32).map(key).collect();

@@ -3,9 +3,10 @@
     python python_generate.py [--floor] ROWS DIRECTORY
 
 Columns are drawn whole, for a part of 200,000 rows at a time, with the rules and the rounding of
-the Rust generator; it draws other random numbers. Prints its seconds. With `--floor`, draws one part
-and prints the seconds that polars takes to write it as often as ROWS need: what no generator that
-hands polars a frame can be quicker than.
+the Rust generator; it draws other random numbers. Prints its seconds.
+
+With `--floor`, draws one part and prints the seconds that polars takes to write it as often as ROWS
+need: what no generator that hands polars a frame can be quicker than.
 """
 
 import datetime as dt
