@@ -37,10 +37,15 @@ check *notebooks: _environment
 data size="small" *options: _environment
     {{ tools }} data {{ size }} {{ options }}
 
-# Install and compile everything, and run nothing
+# Install and compile everything, and run nothing; --from FILE takes it from a bundle instead
 [no-exit-message]
-setup: _environment
-    {{ tools }} setup
+setup *options: _environment
+    {{ tools }} setup {{ options }}
+
+# Write what is installed and compiled into one file, from which other machines are set up in a minute
+[no-exit-message]
+bundle: _environment
+    {{ tools }} bundle
 
 # Install the kernel for your other Jupyters, VS Code's among them; --remove takes it away
 [no-exit-message]

@@ -1,17 +1,23 @@
 """The commands behind the justfile's recipes: python -m wearable_jupyter COMMAND."""
 
 import argparse
+import os
 import sys
 from functools import partial
+from pathlib import Path
 
 from . import development, doctor
 from .kernel import install, template
 from .notebook import commands
 from .notebook.runner import CELL_SECONDS
-from .setup import data, layout
+from .setup import bundle, data, layout
+from .setup.environment import BUNDLE_VARIABLE
 
 
-def setup() -> None:
+def setup(bundled: str | None) -> None:
+    # justw has had it taken already, for the Python packages in it.
+    if bundled is not None and not os.environ.get(BUNDLE_VARIABLE):
+        bundle.use(Path(bundled))
     template.prepare()
     print("Everything is ready: ./justw lab, ./justw run or ./justw test")
 
@@ -47,7 +53,9 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("--cell-seconds", type=int, default=CELL_SECONDS, dest="limit")
         return added
 
-    command("setup", setup, "install and compile everything")
+    ready = command("setup", setup, "install and compile everything")
+    ready.add_argument("--from", dest="bundled", metavar="FILE", help="a bundle, instead")
+    command("bundle", bundle.make, "write a set-up into one file, for other machines")
     command("doctor", doctor.report, "say what is ready and what is not")
     kernel = command("kernel", install.install, "install the kernel for the user's other Jupyters")
     kernel.add_argument("--remove", action="store_true", help="take it away again")

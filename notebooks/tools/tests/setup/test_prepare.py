@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -52,7 +53,7 @@ class Clone:
     """A clone in miniature: our tools, and a workspace of one library with one dependency."""
 
     def __init__(self, root: Path, dependency: Path, cache: Path) -> None:
-        self.root, self.cache = root, cache
+        self.root, self.cache, self.environment = root, cache, {}
         for source in ("notebooks/tools/src", "crates/kernel_cargo"):
             shutil.copytree(layout.ROOT / source, root / source)
         for file in (".cargo/config.toml", "rust-toolchain.toml"):
@@ -76,6 +77,7 @@ class Clone:
         environment = {
             "PYTHONPATH": str(self.root / "notebooks/tools/src"),
             "XDG_CACHE_HOME": str(self.cache.parent),
+            **self.environment,
         }
         return {
             "args": [sys.executable, "-m", "wearable_jupyter", "setup"],
@@ -117,6 +119,11 @@ def compiles_dependency(printed: str) -> bool:
 
 def folders(cache: Path) -> set[Path]:
     return set(cache.glob("dependencies-*"))
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    """Every file in it."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_dependencies_are_compiled_once_for_all_clones_and_anew_for_another_key(clone):
@@ -185,11 +192,7 @@ def test_a_build_script_that_runs_again_in_a_clone_changes_nothing_in_the_cache(
     )
     one.setup()
 
-    def left() -> dict[Path, bytes]:
-        files = (path for path in one.used().rglob("*") if path.is_file())
-        return {path: path.read_bytes() for path in files if "build" in path.parts}
-
-    before = left()
+    before = contents(one.used())
     assert any(path.name == "probed" for path in before)
     shutil.rmtree(one.root / "target")
     one.setup()  # takes them from the cache
@@ -198,4 +201,89 @@ def test_a_build_script_that_runs_again_in_a_clone_changes_nothing_in_the_cache(
     subprocess.run(**command, check=True)
     made = [p.read_text() for p in (one.root / "target").rglob("probed") if "build" in p.parts]
     assert "1" in made
-    assert left() == before
+    assert contents(one.used()) == before
+
+
+@pytest.fixture
+def first(clone, tmp_path):
+    """A clone that is set up, and whose dependency has a build script."""
+    (tmp_path / "dependency/build.rs").write_text(
+        "fn main() {\n"
+        '    println!("cargo:rustc-cfg=asked");\n'
+        '    println!("cargo:rerun-if-changed=build.rs");\n'
+        '    let out = std::path::PathBuf::from(std::env::var("OUT_DIR").unwrap());\n'
+        '    std::fs::write(out.join("answer"), "42").unwrap();\n'
+        "}\n"
+    )
+    first = clone("one")
+    first.setup()
+    return first
+
+
+def assert_taken(clone, store: Path) -> None:
+    """The files that rustc makes are those of the store, and a build script has left the same."""
+    deps = f"{layout.host()}/debug/deps"
+    made = [path for path in (store / deps).glob("libdependency-*.r*")]
+    assert len(made) >= 3  # a library, its metadata, and those of cargo check
+    for path in made:
+        here = clone.root / "target" / deps / path.name
+        # A link to where the cache was mounted shows where it leads.
+        leads_to = Path(os.readlink(here)) if here.is_symlink() else here
+        assert leads_to.name == path.name
+        assert "shared" in leads_to.parts or leads_to.samefile(path), path
+    answers = (clone.root / "target").glob(f"{layout.host()}/debug/build/*/out/answer")
+    assert [path.read_text() for path in answers] == ["42"]
+
+
+def another_user(clone, tmp_path):
+    """A clone of somebody whose sources lie elsewhere."""
+    other = clone("two")
+    home = tmp_path / "home" / ".cargo"
+    home.mkdir(parents=True)
+    other.environment = {"CARGO_HOME": str(home)}
+    return other
+
+
+def test_what_was_compiled_for_another_user_is_taken(first, clone, tmp_path):
+    other = another_user(clone, tmp_path)
+    printed = other.setup()
+    assert f"Taking the compiled dependencies from {first.cache}" in printed, printed
+    assert_taken(other, first.used())
+    assert other.used() != first.used() and folders(first.cache) == {other.used(), first.used()}
+    # cargo finds everything in order afterwards, and so does the first user.
+    for again in (other.setup(), first.setup()):
+        assert "Compiling" not in again and "Taking" not in again
+
+
+def test_a_cache_that_is_only_read_serves_everybody(first, clone, tmp_path):
+    """Mounted so that not even root may write there."""
+    other = another_user(clone, tmp_path)
+    own = tmp_path / "own"
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    other.environment |= {"WEARABLE_CACHE_DIR": str(shared), "XDG_CACHE_HOME": str(own)}
+    command = other.command()
+    mounts = f"mount --bind {first.cache} {shared} && mount -o remount,bind,ro {shared}"
+    unshare = ["unshare", "--mount", "--map-root-user", "sh", "-ec"]
+    if subprocess.run([*unshare, mounts], capture_output=True).returncode != 0:
+        pytest.skip("this user may not mount anything")
+    command["args"] = [*unshare, f"{mounts} && exec {shlex.join(command['args'])}"]
+    before = contents(first.used())
+    result = subprocess.run(**command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert result.returncode == 0, result.stdout
+    assert f"Taking the compiled dependencies from {shared}" in result.stdout
+    assert_taken(other, first.used())
+    assert len(folders(own / "wearable_demo")) == 1
+    assert not (own / "wearable_demo" / layout.evcxr().parent.parent.name).exists()
+    assert contents(first.used()) == before
+
+
+def test_a_cache_that_others_can_change_is_not_used(first, clone, tmp_path):
+    other = another_user(clone, tmp_path)
+    first.used().chmod(0o777)
+    result = subprocess.run(
+        **other.command(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert result.returncode == 0, result.stdout
+    assert "can be changed by others, so nothing is taken from there" in result.stdout
+    assert compiles_dependency(result.stdout)

@@ -178,3 +178,20 @@ def waited(notebook: Path, sources: list[str], *options: str, **environment: str
         driven.restart("Restart Kernel and Run All Cells…")
         driven.wait_until_run()
         return [first - begun, first - launched[0], time.monotonic() - restarted]
+
+
+def printed(client, code: str) -> str:
+    """What a cell prints; raises `Problem` if it fails."""
+    texts, failed = [], []
+
+    def collect(message):
+        content = message["content"]
+        if message["msg_type"] == "stream" and content["name"] == "stdout":
+            texts.append(content["text"])
+        elif message["msg_type"] in ("stream", "error"):
+            failed.append(content.get("text") or "\n".join(content["traceback"]))
+
+    client.execute_interactive(code, output_hook=collect, timeout=runner.CELL_SECONDS)
+    if failed:
+        raise layout.Problem("a cell failed:\n" + "".join(failed))
+    return "".join(texts)

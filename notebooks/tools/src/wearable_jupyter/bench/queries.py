@@ -13,11 +13,10 @@ from pathlib import Path
 from jupyter_client.manager import start_new_kernel
 
 from ..kernel.template import prepare
-from ..notebook import runner
 from ..setup import layout
 from ..setup.environments import environment
 from ..setup.prepare import run_binary
-from .measure import RUST_FIRST
+from .measure import RUST_FIRST, printed
 from .table import Row, show
 
 HERE = Path(__file__).parent
@@ -102,23 +101,6 @@ def queries(rounds: int = 9) -> None:
     for python, measured in zip((Path(sys.executable), newest), rows, strict=True):
         print(f"\nBeside py-polars {version(python)}:", end="")
         show(measured)
-
-
-def printed(client, code: str) -> str:
-    """What a cell prints; raises `Problem` if it fails."""
-    texts, failed = [], []
-
-    def collect(message):
-        content = message["content"]
-        if message["msg_type"] == "stream" and content["name"] == "stdout":
-            texts.append(content["text"])
-        elif message["msg_type"] in ("stream", "error"):
-            failed.append(content.get("text") or "\n".join(content["traceback"]))
-
-    client.execute_interactive(code, output_hook=collect, timeout=runner.CELL_SECONDS)
-    if failed:
-        raise layout.Problem("a cell failed:\n" + "".join(failed))
-    return "".join(texts)
 
 
 def python_queries(python: Path) -> subprocess.Popen:

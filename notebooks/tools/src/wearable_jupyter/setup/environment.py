@@ -21,15 +21,31 @@ ROOT = TOOLS.parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 REQUIREMENTS = TOOLS / "requirements.txt"
+# A bundle to set up from, and the name of one that lies in the clone; see bundle.py.
+BUNDLE_VARIABLE = "WEARABLE_BUNDLE"
+BUNDLES = "wearable-environment-*.tar.zst"
 # Files that are copied into .venv; see shared-data in pyproject.toml.
 SHARED = (TOOLS / "kernelspec" / "kernel.json", TOOLS / "settings" / "overrides.json")
 BOOTSTRAP = ("uv", "rust-just")
 
 
 def cache_directory() -> Path:
-    """The one folder outside the repository that the project writes to."""
+    """The one folder outside the repository that the project writes to.
+
+    It is $WEARABLE_CACHE_DIR, if this user may write there. If not, that is only read.
+    """
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    chosen = os.environ.get("WEARABLE_CACHE_DIR")
+    if chosen and may_write(Path(chosen)):
+        return Path(chosen)
     return Path(base) / "wearable_demo"
+
+
+def may_write(folder: Path) -> bool:
+    """Whether this user may write into a folder, or make it."""
+    while not folder.exists():
+        folder = folder.parent
+    return folder.is_dir() and os.access(folder, os.W_OK)
 
 
 def fail(message: str) -> None:
@@ -42,6 +58,37 @@ def stamp(*files: Path) -> str:
     for file in files:
         digest.update(file.read_bytes())
     return digest.hexdigest()
+
+
+def wheels() -> Path:
+    """Where a bundle puts the Python packages, for these requirements and this Python."""
+    digest = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:16]
+    major, minor = sys.version_info[:2]
+    return cache_directory() / f"wheels-{digest}-{major}.{minor}"
+
+
+def from_wheels() -> tuple[str | Path, ...]:
+    """What has pip and uv take the packages from there alone, if they are there."""
+    return ("--no-index", "--find-links", wheels()) if wheels().is_dir() else ()
+
+
+def take_bundle() -> None:
+    """Put what a bundle has in its places, once; it may be named, or lie in the clone."""
+    named = os.environ.get(BUNDLE_VARIABLE)
+    found = [Path(named)] if named else sorted(ROOT.glob(BUNDLES))
+    marker = ROOT / ".bundle-taken"
+    for bundle in found:
+        stat = bundle.stat() if bundle.is_file() else None
+        wanted = f"{bundle} {stat and (stat.st_size, stat.st_mtime_ns)}"
+        if marker.is_file() and marker.read_text() == wanted:
+            continue
+        sys.path.insert(0, str(TOOLS / "src"))
+        from wearable_jupyter.setup import bundle as bundles
+        from wearable_jupyter.setup import layout
+
+        if layout.exit_code(lambda bundle=bundle: bundles.use(bundle)) != 0:
+            sys.exit(1)
+        marker.write_text(wanted)
 
 
 def run(*command: str | Path, **environment: str) -> None:
@@ -78,6 +125,7 @@ def bootstrap() -> None:
     run(
         *(sys.executable, "-m", "pip", "--python", PYTHON, "install", "--quiet"),
         *("--no-deps", "--require-hashes", "--disable-pip-version-check", "-r", subset),
+        *from_wheels(),
         PIP_CACHE_DIR=str(cache_directory() / "pip"),
     )
     marker.write_text(wanted)
@@ -93,7 +141,7 @@ def install() -> None:
     uv = (VENV / "bin" / "uv", "pip")
     cache = {"UV_CACHE_DIR": str(cache_directory() / "uv"), "UV_LINK_MODE": "hardlink"}
     target = ("--python", PYTHON, "--quiet")
-    run(*uv, "sync", *target, "--require-hashes", REQUIREMENTS, **cache)
+    run(*uv, "sync", *target, "--require-hashes", REQUIREMENTS, *from_wheels(), **cache)
     run(*uv, "install", *target, "--no-deps", "--no-build-isolation", "--editable", TOOLS, **cache)
     marker.write_text(wanted)
 
@@ -107,6 +155,7 @@ def main() -> None:
     lock = ROOT / ".venv.lock"
     with lock.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
+        take_bundle()
         bootstrap()
         if "--just" not in sys.argv[1:]:
             install()

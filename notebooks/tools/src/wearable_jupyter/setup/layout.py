@@ -62,8 +62,26 @@ def shown(path: Path) -> Path:
     return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
 
 
+# Where an administrator may put a cache for everybody on a machine.
+SHARED_CACHE = Path("/opt/wearable_demo")
+
+
+def caches() -> list[Path]:
+    """This user's cache, and those that others have filled, which are only read."""
+    chosen = os.environ.get("WEARABLE_CACHE_DIR")
+    shared = (Path(chosen) if chosen else SHARED_CACHE, SHARED_CACHE)
+    return list(dict.fromkeys(cache for cache in (cache_directory(), *shared) if cache.is_dir()))
+
+
 def evcxr() -> Path:
-    """The kernel's binary, installed or not."""
+    """The kernel's binary: where there is one, or where it will be installed."""
+    own = own_evcxr()
+    name = own.relative_to(cache_directory())
+    return next((cache / name for cache in caches() if (cache / name).is_file()), own)
+
+
+def own_evcxr() -> Path:
+    """The kernel's binary in this user's cache."""
     return cache_directory() / f"evcxr_jupyter-{EVCXR_VERSION}" / "bin" / "evcxr_jupyter"
 
 
@@ -132,8 +150,7 @@ def shared_library(crate: str) -> str:
 @cache
 def dependencies_key() -> str:
     """What decides the content of the compiled dependencies, as a short name."""
-    # cargo also notes where the sources are.
-    digest = hashlib.sha256(f"{rustc_version()}{RUSTFLAGS}{cargo_home()}".encode())
+    digest = hashlib.sha256(f"{rustc_version()}{RUSTFLAGS}".encode())
     for file in (
         ROOT / "Cargo.lock",
         ROOT / "Cargo.toml",
@@ -146,11 +163,19 @@ def dependencies_key() -> str:
 
 def compiled_dependencies() -> Path:
     """The folder of the compiled dependencies, shared by all clones with the same key."""
-    return cache_directory() / f"dependencies-{dependencies_key()}"
+    # cargo also notes where the sources are.
+    home = hashlib.sha256(str(cargo_home()).encode()).hexdigest()[:8]
+    return cache_directory() / f"dependencies-{dependencies_key()}-{home}"
 
 
 def link(source: Path, target: Path) -> None:
-    """Make a hard link, or a copy on another file system and on one without links."""
+    """Make a hard link, or a copy on another file system and on one without links.
+
+    A symbolic link, into another user's folder, is one again.
+    """
+    if source.is_symlink():
+        target.symlink_to(os.readlink(source))
+        return
     try:
         os.link(source, target)
     except OSError:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import layout
+from . import layout, store
 from .layout import Problem, link
 
 # Compiled dependencies that nobody has used for so long are deleted.
@@ -190,10 +190,10 @@ def starts(binary: Path) -> bool:
 
 def install_kernel() -> None:
     """Compile evcxr_jupyter into the cache, if it is not there or does not run here."""
-    binary = layout.evcxr()
     with locked("evcxr"):
-        if starts(binary):
+        if starts(layout.evcxr()):
             return
+        binary = layout.own_evcxr()
         print(
             f"Compiling the kernel, evcxr_jupyter {layout.EVCXR_VERSION}: "
             "once for this machine, about 7 minutes on 2 cores",
@@ -246,10 +246,13 @@ def build_workspace() -> None:
     stamp = layout.TARGET / ".dependencies"
     with locked("dependencies"):
         seeded = stamp.is_file() and stamp.read_text() == compiled.name
+        others = None
         if not seeded and compiled.is_dir():
             print("Taking the compiled dependencies from the cache", flush=True)
             layout.TARGET.mkdir(exist_ok=True)
             link_tree(compiled, layout.TARGET, copy=is_note)
+        elif not seeded and (others := store.found()) is not None:
+            print(f"Taking the compiled dependencies from {others.parent}", flush=True)
         elif not seeded:
             print(
                 "Compiling polars and some 300 other packages: once for this machine, "
@@ -257,15 +260,25 @@ def build_workspace() -> None:
                 flush=True,
             )
         # All platforms' packages, or a kernel's `cargo metadata` would want the network for them.
-        cargo("fetch", "--locked", "--quiet")
-        build = ("build", "--workspace", "--all-targets", "--locked")
-        if seeded:
-            cargo(*build, "--quiet")
-        else:
-            cargo(*build)
+        try:
+            cargo("fetch", "--locked", "--offline", quiet=True)
+        except Problem:
+            cargo("fetch", "--locked", "--quiet")
+        what = ("--workspace", "--all-targets", "--locked")
+
+        def build(**environment: str) -> None:
+            quiet = ("--quiet",) if others is not None else ()
+            cargo("build", *what, *quiet, **environment)
             # evcxr checks a cell that does not compile, and clippy checks the workspace; both want
             # the dependencies' metadata, which a build does not leave.
-            cargo("check", "--workspace", "--all-targets", "--locked")
+            cargo("check", *what, *quiet, **environment)
+
+        if seeded:
+            cargo("build", *what, "--quiet")
+        elif others is not None:
+            store.take(others, build)
+        else:
+            build()
         if not compiled.is_dir():
             publish(compiled)
         os.utime(compiled)
@@ -300,6 +313,7 @@ def publish(compiled: Path) -> None:
                 skip=lambda path: not is_dependency(path, packages, targets),
                 copy=is_note,
             )
+        store.note_origin(staged)
         staged.rename(compiled)
 
 

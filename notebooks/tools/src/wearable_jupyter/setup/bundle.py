@@ -1,0 +1,246 @@
+"""A set-up in one file, for machines that shall neither compile nor have a network.
+
+`make` packs what this user's cache and cargo's registry have for the clone as it is: the compiled
+dependencies, the kernel's program, the sources that cargo and rust-analyzer read, and the Python
+wheels. `use` puts it into another user's cache, where an ordinary set-up finds it (`store.py`).
+"""
+
+import hashlib
+import json
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import tomllib
+from pathlib import Path
+
+from . import layout
+from .environment import REQUIREMENTS, wheels
+from .layout import Problem
+from .prepare import build_workspace, install_kernel, locked, prerequisites, staging
+
+# Of what a bundle is made, in the first file of the archive.
+MANIFEST = "manifest.json"
+FORMAT = 1
+# Names in the archive.
+REGISTRY = "registry"
+# With a window of 128 MB: much is there twice, in a library and in its metadata.
+COMPRESS = ("zstd", "-T0", "-12", "--long=27", "--quiet", "--force", "-o")
+EXPAND = ("zstd", "-d", "--long=27", "--quiet", "--stdout")
+
+# Python 3.11.4 and newer take the safest way if they are told to.
+FILTER = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+
+
+def name() -> str:
+    """A bundle's name for this platform and clone."""
+    return f"wearable-environment-{layout.host()}-{layout.dependencies_key()}.tar.zst"
+
+
+def make() -> None:
+    """Write `outputs/wearable-environment-PLATFORM-KEY.tar.zst`, and say what takes its room."""
+    zstd()
+    prerequisites()
+    install_kernel()
+    build_workspace()
+    layout.OUTPUTS.mkdir(exist_ok=True)
+    bundle = layout.OUTPUTS / name()
+    with tempfile.TemporaryDirectory(prefix="bundle-", dir=layout.TARGET) as folder:
+        downloaded = Path(folder) / wheels().name
+        download_wheels(downloaded)
+        files = {
+            **tree(layout.evcxr().parent.parent),
+            **tree(layout.compiled_dependencies()),
+            **sources(),
+            **tree(downloaded),
+        }
+        manifest = {
+            "format": FORMAT,
+            "key": layout.dependencies_key(),
+            "platform": layout.host(),
+            "glibc": glibc(),
+            "python": python_version(),
+            "files": {name: digest(path) for name, path in files.items()},
+        }
+        archive = Path(folder) / "archive.tar"
+        with tarfile.open(archive, "w") as tar:
+            listed = Path(folder) / MANIFEST
+            listed.write_text(json.dumps(manifest))
+            tar.add(listed, MANIFEST)
+            for name_, path in sorted(files.items()):
+                tar.add(path.resolve(), name_, recursive=False)
+        part = bundle.with_name(f".{bundle.name}.part")
+        print("Compressing, a few minutes", flush=True)
+        try:
+            run(*COMPRESS, part, archive)
+            part.rename(bundle)
+        finally:
+            part.unlink(missing_ok=True)
+    report(files)
+    size = bundle.stat().st_size / 1e6
+    print(f"\n{layout.shown(bundle)}: {size:.0f} MB, for {manifest['platform']},")
+    print(f"glibc {manifest['glibc']} or newer, Python {manifest['python']}")
+
+
+def tree(folder: Path) -> dict[str, Path]:
+    """The files in a folder, by their names in the archive, where it lies at the top."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder.parent)): path for path in files}
+
+
+def sources() -> dict[str, Path]:
+    """Of cargo's registry, the locked packages, and what it asks of its index about them."""
+    registry = layout.cargo_home() / "registry"
+    packages = tomllib.loads((layout.ROOT / "Cargo.lock").read_text())["package"]
+    packages = [package for package in packages if "source" in package]
+    crates = {f"{package['name']}-{package['version']}.crate" for package in packages}
+    names = {package["name"] for package in packages}
+    found = {}
+    for path in registry.rglob("*"):
+        parts = path.relative_to(registry).parts
+        in_index = parts[0] == "index" and (path.name in names or path.name == "config.json")
+        if path.is_file() and (in_index or (parts[0] == "cache" and path.name in crates)):
+            found[str(Path(REGISTRY, *parts))] = path
+    return found
+
+
+def download_wheels(folder: Path) -> None:
+    """Get the locked Python packages as wheels for this Python."""
+    print("Getting the Python packages", flush=True)
+    pip = (sys.executable, "-m", "pip")
+    if subprocess.run([*pip, "--version"], capture_output=True).returncode != 0:
+        pip = (str(Path(sys.base_prefix) / "bin" / "python3"), "-m", "pip")
+    run(
+        *(*pip, "download", "--quiet", "--disable-pip-version-check", "--no-deps"),
+        *("--only-binary=:all:", "--require-hashes", "-d", folder, "-r", REQUIREMENTS),
+    )
+
+
+def use(bundle: Path) -> None:
+    """Put a bundle into this user's cache and cargo's registry, after a look at all that is in it.
+
+    Raises `Problem` for one that is not for this clone, platform or Python, cut off or damaged;
+    then nothing has changed.
+    """
+    zstd()
+    if not bundle.is_file():
+        raise Problem(f"{bundle} is not there")
+    with locked("bundle"), staging("bundle") as folder:
+        print(f"Taking everything from {bundle.name}", flush=True)
+        unpack(bundle, folder)
+        for part in sorted(folder.iterdir()):
+            if part.name == REGISTRY:
+                merge(part, layout.cargo_home() / REGISTRY)
+            elif part.is_dir() and not (layout.cache_directory() / part.name).exists():
+                part.rename(layout.cache_directory() / part.name)
+
+
+def unpack(bundle: Path, folder: Path) -> None:
+    """Unpack a bundle, and compare every file with what the manifest says of it."""
+    broken = Problem(f"{bundle.name} is cut off or damaged; get it again")
+    with subprocess.Popen([*EXPAND, bundle], stdout=-1, stderr=subprocess.DEVNULL) as expander:
+        try:
+            with tarfile.open(fileobj=expander.stdout, mode="r|") as tar:
+                first = tar.next()
+                if first is None or first.name != MANIFEST:
+                    raise Problem(f"{bundle.name} is no bundle of this project")
+                manifest = json.load(tar.extractfile(first))
+                refuse(bundle, manifest)
+                expected = dict(manifest["files"])
+                for member in tar:
+                    goes_out = ".." in Path(member.name).parts or member.name.startswith("/")
+                    if goes_out or not member.isfile() or member.name not in expected:
+                        raise broken
+                    tar.extract(member, folder, **FILTER)
+                    if digest(folder / member.name) != expected.pop(member.name):
+                        raise broken
+        except (tarfile.TarError, OSError, ValueError, KeyError, EOFError) as error:
+            raise broken from error
+        finally:
+            expander.stdout.close()
+            expander.terminate()
+    if expected:
+        raise broken
+
+
+def refuse(bundle: Path, manifest: dict) -> None:
+    """Raise `Problem` for a bundle that is not for here."""
+    here = {
+        "format": FORMAT,
+        "platform": layout.host(),
+        "key": layout.dependencies_key(),
+        "python": python_version(),
+    }
+    words = {
+        "format": "another version of this project's tools",
+        "platform": "another platform",
+        "key": "another state of the clone (its lock file, manifests or toolchain)",
+        "python": "another Python",
+    }
+    for what, wanted in here.items():
+        if manifest[what] != wanted:
+            raise Problem(
+                f"{bundle.name} is for {words[what]}: {manifest[what]}, and here is {wanted}"
+            )
+    if version(glibc()) < version(manifest["glibc"]):
+        raise Problem(f"{bundle.name} needs glibc {manifest['glibc']}, and here is {glibc()}")
+
+
+def merge(source: Path, destination: Path) -> None:
+    """Add the files that are not there."""
+    for path in source.rglob("*"):
+        target = destination / path.relative_to(source)
+        if path.is_file() and not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(target) if same_disk(path, target.parent) else shutil.copy2(path, target)
+
+
+def same_disk(path: Path, folder: Path) -> bool:
+    """Whether a file can be moved there by its name alone."""
+    return path.stat().st_dev == folder.stat().st_dev
+
+
+def report(files: dict[str, Path]) -> None:
+    """Print what takes the room, before it is compressed."""
+    sizes: dict[str, int] = {}
+    for name_, path in files.items():
+        top = name_.split("/")[0]
+        part = re.sub("-[0-9a-f]{8,}.*$", "", top)
+        sizes[part] = sizes.get(part, 0) + path.stat().st_size
+    for part, size in sorted(sizes.items(), key=lambda item: -item[1]):
+        print(f"{part:<28}{size / 1e6:>8.0f} MB")
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def glibc() -> str:
+    """The C library's version, which compiled programs need at least."""
+    return platform.libc_ver(executable="/bin/sh")[1] or platform.libc_ver()[1]
+
+
+def python_version() -> str:
+    """What wheels are for."""
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def version(text: str) -> tuple[int, ...]:
+    """A version to compare."""
+    return tuple(int(part) for part in re.findall("[0-9]+", text))
+
+
+def zstd() -> None:
+    """Raise `Problem` where the program is not there."""
+    if shutil.which("zstd") is None:
+        raise Problem("There is no zstd. Debian and Ubuntu: sudo apt install zstd")
+
+
+def run(*command: str | Path) -> None:
+    if subprocess.run([str(part) for part in command]).returncode != 0:
+        raise Problem(f"`{Path(command[0]).name}` failed, see above")

@@ -1,0 +1,13 @@
+#!/bin/sh
+# In a build script's place: does again what that did where the store was made. See store.py.
+set -eu
+run=${OUT_DIR%/out}
+from=$WEARABLE_STORE/${run#"$WEARABLE_TARGET"/}
+if [ ! -f "$from/output" ]; then
+    echo "the store has nothing of $run" >&2
+    exit 1
+fi
+if [ -d "$from/out" ]; then
+    cp -pR "$from/out/." "$OUT_DIR/"
+fi
+sed -f "$WEARABLE_PATHS" "$from/output"
