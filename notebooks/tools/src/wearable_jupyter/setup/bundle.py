@@ -7,6 +7,7 @@ wheels. `use` puts it into another user's cache, where an ordinary set-up finds 
 
 import hashlib
 import json
+import os
 import platform
 import re
 import shutil
@@ -57,32 +58,39 @@ def make() -> None:
             **sources(),
             **tree(downloaded),
         }
-        manifest = {
-            "format": FORMAT,
-            "key": layout.dependencies_key(),
-            "platform": layout.host(),
-            "glibc": glibc(),
-            "python": python_version(),
-            "files": {name: digest(path) for name, path in files.items()},
-        }
-        archive = Path(folder) / "archive.tar"
-        with tarfile.open(archive, "w") as tar:
-            listed = Path(folder) / MANIFEST
-            listed.write_text(json.dumps(manifest))
-            tar.add(listed, MANIFEST)
-            for name_, path in sorted(files.items()):
-                tar.add(path.resolve(), name_, recursive=False)
-        part = bundle.with_name(f".{bundle.name}.part")
-        print("Compressing, a few minutes", flush=True)
-        try:
-            run(*COMPRESS, part, archive)
-            part.rename(bundle)
-        finally:
-            part.unlink(missing_ok=True)
-    report(files)
+        report(files)
+        print("Compressing", flush=True)
+        pack(files, needed_glibc(files), bundle)
+        oldest = needed_glibc(files)
     size = bundle.stat().st_size / 1e6
-    print(f"\n{layout.shown(bundle)}: {size:.0f} MB, for {manifest['platform']},")
-    print(f"glibc {manifest['glibc']} or newer, Python {manifest['python']}")
+    print(f"\n{layout.shown(bundle)}: {size:.0f} MB, for {layout.host()},")
+    print(f"glibc {oldest} or newer, Python {python_version()}")
+
+
+def pack(files: dict[str, Path], oldest_glibc: str, bundle: Path) -> None:
+    """Write `files` into a bundle, and before them what they are for and their checksums."""
+    manifest = {
+        "format": FORMAT,
+        "key": layout.dependencies_key(),
+        "platform": layout.host(),
+        "glibc": oldest_glibc,
+        "python": python_version(),
+        "files": {name_: digest(path) for name_, path in files.items()},
+    }
+    part = bundle.with_name(f".{bundle.name}.part")
+    try:
+        with tempfile.TemporaryDirectory(prefix="bundle-", dir=bundle.parent) as folder:
+            archive, listed = Path(folder) / "archive.tar", Path(folder) / MANIFEST
+            listed.write_text(json.dumps(manifest))
+            # What is linked to another name is a file of its own here.
+            with tarfile.open(archive, "w", dereference=True) as tar:
+                tar.add(listed, MANIFEST)
+                for name_, path in sorted(files.items()):
+                    tar.add(path.resolve(), name_, recursive=False)
+            run(*COMPRESS, part, archive)
+        part.rename(bundle)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def tree(folder: Path) -> dict[str, Path]:
@@ -92,10 +100,14 @@ def tree(folder: Path) -> dict[str, Path]:
 
 
 def sources() -> dict[str, Path]:
-    """Of cargo's registry, the locked packages, and what it asks of its index about them."""
+    """Of cargo's registry, the locked packages, and what it asks of its index about them.
+
+    Those of the standard library, too: rust-analyzer has cargo look at its workspace.
+    """
     registry = layout.cargo_home() / "registry"
-    packages = tomllib.loads((layout.ROOT / "Cargo.lock").read_text())["package"]
-    packages = [package for package in packages if "source" in package]
+    standard = layout.sysroot() / "lib/rustlib/src/rust/library/Cargo.lock"
+    locks = [tomllib.loads(lock.read_text()) for lock in (layout.ROOT / "Cargo.lock", standard)]
+    packages = [p for lock in locks for p in lock["package"] if "source" in p]
     crates = {f"{package['name']}-{package['version']}.crate" for package in packages}
     names = {package["name"] for package in packages}
     found = {}
@@ -150,7 +162,7 @@ def unpack(bundle: Path, folder: Path) -> None:
                 manifest = json.load(tar.extractfile(first))
                 refuse(bundle, manifest)
                 expected = dict(manifest["files"])
-                for member in tar:
+                while (member := tar.next()) is not None:
                     goes_out = ".." in Path(member.name).parts or member.name.startswith("/")
                     if goes_out or not member.isfile() or member.name not in expected:
                         raise broken
@@ -220,9 +232,15 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def needed_glibc(files: dict[str, Path]) -> str:
+    """The oldest C library that the programs and shared libraries among the files run on."""
+    linked = (path for name_, path in files.items() if name_.endswith((".so", "/evcxr_jupyter")))
+    return max((platform.libc_ver(str(path))[1] for path in linked), key=version)
+
+
 def glibc() -> str:
-    """The C library's version, which compiled programs need at least."""
-    return platform.libc_ver(executable="/bin/sh")[1] or platform.libc_ver()[1]
+    """The C library here."""
+    return (os.confstr("CS_GNU_LIBC_VERSION") or "").removeprefix("glibc ")
 
 
 def python_version() -> str:
