@@ -60,8 +60,8 @@ def make() -> None:
         }
         report(files)
         print("Compressing", flush=True)
-        pack(files, needed_glibc(files), bundle)
         oldest = needed_glibc(files)
+        pack(files, oldest, bundle)
     size = bundle.stat().st_size / 1e6
     print(f"\n{layout.shown(bundle)}: {size:.0f} MB, for {layout.host()},")
     print(f"glibc {oldest} or newer, Python {python_version()}")

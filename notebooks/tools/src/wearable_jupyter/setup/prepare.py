@@ -318,8 +318,12 @@ def publish(compiled: Path) -> None:
 
 
 def collect(compiled: Path) -> None:
-    """Delete compiled dependencies that no clone has used for a while."""
+    """Delete compiled dependencies that no clone has used for a while.
+
+    Not those that were compiled alike for another home: symbolic links may lead there.
+    """
     oldest = time.time() - KEEP_DAYS * 24 * 3600
+    alike = f"dependencies-{layout.dependencies_key()}-"
     for other in layout.cache_directory().glob("dependencies-*"):
-        if other != compiled and other.stat().st_mtime < oldest:
+        if not other.name.startswith(alike) and other.stat().st_mtime < oldest:
             shutil.rmtree(other, ignore_errors=True)
