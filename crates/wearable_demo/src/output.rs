@@ -145,10 +145,7 @@ pub fn write_csv(frame: &DataFrame, path: &Path) -> Result<()> {
 /// Creates the file at `path` and has `write` fill it.
 ///
 /// polars reports a full disk as a malformed file; the operating system's own word is kept here.
-pub(crate) fn write_file<T>(
-    path: &Path,
-    write: impl FnOnce(&mut Recorder) -> PolarsResult<T>,
-) -> Result<()> {
+fn write_file<T>(path: &Path, write: impl FnOnce(&mut Recorder) -> PolarsResult<T>) -> Result<()> {
     let file = File::create(path).map_err(Error::io("create", path))?;
     let mut recorder = Recorder { file, error: None };
     let result = write(&mut recorder);
@@ -160,7 +157,7 @@ pub(crate) fn write_file<T>(
 }
 
 /// A file that remembers the error that made a write fail.
-pub(crate) struct Recorder {
+struct Recorder {
     file: File,
     error: Option<std::io::Error>,
 }

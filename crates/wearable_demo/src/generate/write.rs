@@ -82,9 +82,11 @@ impl Staging {
     pub(super) fn create(output_dir: &Path, bytes: u64) -> Result<Staging> {
         let made_output_dir = !output_dir.exists();
         fs::create_dir_all(output_dir).map_err(Error::io("create", output_dir))?;
-        let mut staging = Staging {
+        let nanoseconds = Local::now().timestamp_nanos_opt().unwrap_or_default();
+        let name = format!("{PREFIX}{}-{nanoseconds:x}", std::process::id());
+        let staging = Staging {
             output_dir: output_dir.to_owned(),
-            dir: PathBuf::new(),
+            dir: output_dir.join(name),
             made_output_dir,
             _lock: lock(output_dir)?.ok_or_else(|| Error::Busy { dir: output_dir.to_owned() })?,
         };
@@ -100,10 +102,7 @@ impl Staging {
                 free_mb: free / 1_000_000,
             });
         }
-        let nanoseconds = Local::now().timestamp_nanos_opt().unwrap_or_default();
-        let dir = output_dir.join(format!("{PREFIX}{}-{nanoseconds:x}", std::process::id()));
-        fs::create_dir(&dir).map_err(Error::io("create", &dir))?;
-        staging.dir = dir;
+        fs::create_dir(&staging.dir).map_err(Error::io("create", &staging.dir))?;
         Ok(staging)
     }
 
@@ -123,15 +122,9 @@ impl Staging {
     pub(super) fn write_bytes(&self, location: &str, bytes: &[u8]) -> Result<WrittenFile> {
         let path = self.dir.join(location);
         // Not the staging directory itself: where that has vanished, somebody wanted it away.
-        for folder in Path::new(location)
-            .ancestors()
-            .skip(1)
-            .filter(|f| !f.as_os_str().is_empty())
-            .collect::<Vec<_>>()
-            .iter()
-            .rev()
-        {
-            let folder = self.dir.join(folder);
+        let mut folder = self.dir.clone();
+        for name in Path::new(location).parent().into_iter().flat_map(Path::iter) {
+            folder.push(name);
             match fs::create_dir(&folder) {
                 Err(error) if error.kind() != ErrorKind::AlreadyExists => {
                     return Err(Error::io("create", &folder)(error));
@@ -252,12 +245,6 @@ fn sync_directories(directory: &Path) -> Result<()> {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        if self.dir.as_os_str().is_empty() {
-            if self.made_output_dir {
-                let _ = fs::remove_dir(&self.output_dir);
-            }
-            return;
-        }
         // Never the only copy of an old dataset; the next generator puts that back.
         let old_is_back = fs::remove_dir(self.dir.join(OLD));
         if old_is_back.is_ok() || !self.dir.join(OLD).exists() {
