@@ -42,10 +42,10 @@ data size="small" *options: _environment
 setup *options: _environment
     {{ tools }} setup {{ options }}
 
-# Write what is installed and compiled into one file, from which other machines are set up in a minute
+# Write what is installed and compiled into one file, from which other machines are set up in a minute; --toolchain
 [no-exit-message]
-bundle: _environment
-    {{ tools }} bundle
+bundle *options: _environment
+    {{ tools }} bundle {{ options }}
 
 # Install the kernel for your other Jupyters, VS Code's among them; --remove takes it away
 [no-exit-message]

@@ -14,10 +14,13 @@ from .setup import bundle, data, layout
 from .setup.environment import BUNDLE_VARIABLE
 
 
-def setup(bundled: str | None) -> None:
+def setup(bundled: str | None, dependencies: bool) -> None:
     # justw has had it taken already, for the Python packages in it.
     if bundled is not None and not os.environ.get(BUNDLE_VARIABLE):
         bundle.use(Path(bundled))
+    if dependencies:
+        template.prepare_dependencies()
+        return
     template.prepare()
     print("Everything is ready: ./justw lab, ./justw run or ./justw test")
 
@@ -55,7 +58,13 @@ def parser() -> argparse.ArgumentParser:
 
     ready = command("setup", setup, "install and compile everything")
     ready.add_argument("--from", dest="bundled", metavar="FILE", help="a bundle, instead")
-    command("bundle", bundle.make, "write a set-up into one file, for other machines")
+    ready.add_argument(
+        "--dependencies",
+        action="store_true",
+        help="only what other people's packages make, for an image or a cache for many users",
+    )
+    packed = command("bundle", bundle.make, "write a set-up into one file, for other machines")
+    packed.add_argument("--toolchain", action="store_true", help="with the Rust toolchain")
     command("doctor", doctor.report, "say what is ready and what is not")
     kernel = command("kernel", install.install, "install the kernel for the user's other Jupyters")
     kernel.add_argument("--remove", action="store_true", help="take it away again")

@@ -31,14 +31,22 @@ def there(tmp_path, monkeypatch):
         "registry/cache/index/a-1.0.0.crate": b"a source",
         "wheels-0123-3.11/a.whl": b"a wheel",
     }
+    return write(made, tmp_path, monkeypatch)
+
+
+def write(made: dict[str, bytes], tmp_path, monkeypatch) -> Path:
+    """A bundle of these files, and a home without anything."""
     files = {}
     for name, content in made.items():
         files[name] = tmp_path / "from" / name
-        files[name].parent.mkdir(parents=True)
+        files[name].parent.mkdir(parents=True, exist_ok=True)
         files[name].write_bytes(content)
+        files[name].chmod(0o755 if "bin" in name.split("/") else 0o644)
     # As compiled programs have it: two names of one file.
-    os.link(files["evcxr_jupyter-0.22.0/bin/evcxr_jupyter"], tmp_path / "from/second")
-    files["evcxr_jupyter-0.22.0/bin/second"] = tmp_path / "from/second"
+    program = next(name for name in made if "/bin/" in name)
+    second = str(Path(program).with_name("second"))
+    files[second] = tmp_path / "from/second"
+    os.link(files[program], files[second])
     packed = tmp_path / "packed.tar.zst"
     bundle.pack(files, "2.2", packed)
     monkeypatch.setenv("WEARABLE_CACHE_DIR", str(tmp_path / "cache"))
@@ -88,7 +96,6 @@ def changed(manifest: dict, packed: Path) -> None:
     [
         ({"key": "0"}, "another state of the clone"),
         ({"platform": "riscv64gc-unknown-linux-gnu"}, "another platform"),
-        ({"python": "2.7"}, "another Python"),
         ({"format": 99}, "another version of this project's tools"),
         ({"glibc": "99.1"}, "needs glibc 99.1"),
         ({"files": {}}, "cut off or damaged"),
@@ -100,6 +107,41 @@ def test_a_foreign_bundle_changes_nothing(there, tmp_path, manifest, says):
     with pytest.raises(Problem, match=says):
         bundle.use(there)
     assert not everything(tmp_path / "cache") and not (tmp_path / "cargo").exists()
+
+
+def test_for_another_python_its_packages_come_from_the_network(there, tmp_path, capsys):
+    changed({"python": "2.7"}, there)
+    bundle.use(there)
+    assert "are for Python 2.7" in capsys.readouterr().out
+    assert len(everything(tmp_path / "cache")) == 4
+
+
+@pytest.fixture
+def no_rust(tmp_path, monkeypatch):
+    """A machine that has zstd and no Rust."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "zstd").symlink_to(shutil.which("zstd"))
+    monkeypatch.setenv("PATH", str(programs))
+    monkeypatch.setenv("RUSTUP_HOME", str(tmp_path / "rustup"))
+    monkeypatch.delenv("RUSTUP_TOOLCHAIN", raising=False)
+
+
+def test_a_bundle_may_bring_the_toolchain(tmp_path, monkeypatch, no_rust):
+    rustc = f"toolchains/{layout.toolchain().name}/bin/rustc"
+    made = {rustc: b"#!/bin/sh\n", rustc.replace("rustc", "cargo"): b"#!/bin/sh\n"}
+    packed = write(made, tmp_path, monkeypatch)
+    assert not layout.has_rust()
+    bundle.use(packed)
+    assert (tmp_path / "rustup" / rustc).is_file()
+    # Without rustup, it is found where it lies.
+    assert layout.has_rust() and shutil.which("cargo").startswith(str(tmp_path / "rustup"))
+
+
+def test_without_rust_one_that_does_not_bring_it_is_refused(there, tmp_path, no_rust):
+    with pytest.raises(Problem, match="There is no Rust here, and none in"):
+        bundle.use(there)
+    assert not everything(tmp_path / "cache")
 
 
 def test_a_damaged_bundle_changes_nothing(there, tmp_path):

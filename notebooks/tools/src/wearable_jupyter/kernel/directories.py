@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 from ..setup import layout
 from ..setup.layout import Problem, link
-from ..setup.prepare import is_of_build_script, link_tree, prerequisites
+from ..setup.prepare import is_rewritten, link_tree, prerequisites
 from . import analysis, cells, template
 
 MODULE = __spec__.name if __spec__ else __name__
@@ -226,16 +226,6 @@ def write_connection(file: Path) -> None:
             connection[name] = found.getsockname()[1]
     file.touch(mode=0o600)
     file.write_text(json.dumps(connection))
-
-
-def is_rewritten(path: Path) -> bool:
-    """Whether cargo may change a file or directory of the template's in place."""
-    own = path.name.startswith(("ctx-", f"{layout.CRATE}-", "libctx", f"lib{layout.CRATE}"))
-    if path.parent.name == ".fingerprint":
-        return own
-    if is_of_build_script(path):
-        return True
-    return path.is_file() and ((path.suffix == ".d" and own) or path.parent.name == "target")
 
 
 def link_compiled(directory: Path) -> None:

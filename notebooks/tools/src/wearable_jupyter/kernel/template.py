@@ -2,17 +2,19 @@
 
 import fcntl
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from ..setup import layout
 from ..setup.layout import Problem
 from ..setup.prepare import (
-    build_workspace,
     cargo,
-    install_kernel,
-    is_note,
+    compile_all,
+    is_rewritten,
     link_tree,
+    only_dependencies,
     prerequisites,
 )
 from . import cells
@@ -119,27 +121,40 @@ def build_program() -> None:
         layout.link(target / layout.host() / "debug" / made.name, made)
 
 
+@contextmanager
+def locked() -> Iterator[None]:
+    """Let one process at a time change the template."""
+    layout.TARGET.mkdir(exist_ok=True)
+    with (layout.TARGET / ".kernel-template.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def seed() -> None:
+    """Have the dependencies in the template; its lock must be held."""
+    template, compiled = layout.TEMPLATE, layout.compiled_dependencies()
+    stamp = template / ".dependencies"
+    if stamp.is_file() and stamp.read_text() == compiled.name:
+        return
+    if not compiled.is_dir():
+        raise Problem("The kernel's dependencies are not compiled. Run: ./justw setup")
+    shutil.rmtree(template, ignore_errors=True)
+    TEMPLATE.make(f"pub use {layout.CRATE};\n")
+    BARE.make("")
+    shutil.copy(layout.ROOT / "Cargo.lock", template)
+    link_tree(compiled, template / "target", copy=is_rewritten)
+    stamp.write_text(compiled.name)
+
+
 def build() -> None:
     """Compile a kernel's Cargo project with the library as it is now.
 
     Dependencies come from the cache's folder; the library is compiled anew if its source changed,
     which takes seconds.
     """
-    template, compiled = layout.TEMPLATE, layout.compiled_dependencies()
-    stamp = template / ".dependencies"
-    layout.TARGET.mkdir(exist_ok=True)
-    with (layout.TARGET / ".kernel-template.lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        if not (stamp.is_file() and stamp.read_text() == compiled.name):
-            if not compiled.is_dir():
-                raise Problem("The kernel's dependencies are not compiled. Run: ./justw setup")
-            shutil.rmtree(template, ignore_errors=True)
-            TEMPLATE.make(f"pub use {layout.CRATE};\n")
-            BARE.make("")
-            shutil.copy(layout.ROOT / "Cargo.lock", template)
-            link_tree(compiled, template / "target", copy=is_note)
-            stamp.write_text(compiled.name)
-        sources, now = template / "sources", state()
+    with locked():
+        seed()
+        sources, now = layout.TEMPLATE / "sources", state()
         if sources.is_file() and sources.read_text() == now:
             return
         build_program()
@@ -151,6 +166,13 @@ def build() -> None:
 def prepare() -> None:
     """Everything, in order."""
     prerequisites()
-    install_kernel()
-    build_workspace()
+    compile_all()
     build()
+
+
+def prepare_dependencies() -> None:
+    """What an edit of this project's own code does not change, for an image or a shared cache."""
+    prerequisites()
+    compile_all(only_dependencies)
+    with locked():
+        seed()

@@ -21,13 +21,14 @@ from pathlib import Path
 from . import layout
 from .environment import REQUIREMENTS, wheels
 from .layout import Problem
-from .prepare import build_workspace, install_kernel, locked, prerequisites, staging
+from .prepare import compile_all, locked, prerequisites, staging
 
 # Of what a bundle is made, in the first file of the archive.
 MANIFEST = "manifest.json"
 FORMAT = 1
 # Names in the archive.
 REGISTRY = "registry"
+TOOLCHAINS = "toolchains"
 # With a window of 128 MB: much is there twice, in a library and in its metadata.
 COMPRESS = ("zstd", "-T0", "-12", "--long=27", "--quiet", "--force", "-o")
 EXPAND = ("zstd", "-d", "--long=27", "--quiet", "--stdout")
@@ -41,12 +42,14 @@ def name() -> str:
     return f"wearable-environment-{layout.host()}-{layout.dependencies_key()}.tar.zst"
 
 
-def make() -> None:
-    """Write `outputs/wearable-environment-PLATFORM-KEY.tar.zst`, and say what takes its room."""
+def make(toolchain: bool) -> None:
+    """Write `outputs/wearable-environment-PLATFORM-KEY.tar.zst`, and say what takes its room.
+
+    With the Rust `toolchain`, if that is wanted.
+    """
     zstd()
     prerequisites()
-    install_kernel()
-    build_workspace()
+    compile_all()
     layout.OUTPUTS.mkdir(exist_ok=True)
     bundle = layout.OUTPUTS / name()
     with tempfile.TemporaryDirectory(prefix="bundle-", dir=layout.TARGET) as folder:
@@ -57,6 +60,7 @@ def make() -> None:
             **tree(layout.compiled_dependencies()),
             **sources(),
             **tree(downloaded),
+            **(rust() if toolchain else {}),
         }
         report(files)
         print("Compressing", flush=True)
@@ -73,6 +77,7 @@ def pack(files: dict[str, Path], oldest_glibc: str, bundle: Path) -> None:
         "format": FORMAT,
         "key": layout.dependencies_key(),
         "platform": layout.host(),
+        "rustc": layout.rustc_version(),
         "glibc": oldest_glibc,
         "python": python_version(),
         "files": {name_: digest(path) for name_, path in files.items()},
@@ -119,6 +124,17 @@ def sources() -> dict[str, Path]:
     return found
 
 
+def rust() -> dict[str, Path]:
+    """The pinned toolchain, without its manuals, as rustup has it."""
+    found = tree(layout.sysroot())
+    manuals = f"{layout.sysroot().name}/share/doc/"
+    return {
+        str(Path(TOOLCHAINS, layout.toolchain().name, *Path(name_).parts[1:])): path
+        for name_, path in found.items()
+        if not name_.startswith(manuals)
+    }
+
+
 def download_wheels(folder: Path) -> None:
     """Get the locked Python packages as wheels for this Python."""
     print("Getting the Python packages", flush=True)
@@ -146,6 +162,10 @@ def use(bundle: Path) -> None:
         for part in sorted(folder.iterdir()):
             if part.name == REGISTRY:
                 merge(part, layout.cargo_home() / REGISTRY)
+            elif part.name == TOOLCHAINS:
+                if not layout.has_rust():
+                    layout.toolchain().parent.mkdir(parents=True, exist_ok=True)
+                    shutil.move(part / layout.toolchain().name, layout.toolchain())
             elif part.is_dir() and not (layout.cache_directory() / part.name).exists():
                 part.rename(layout.cache_directory() / part.name)
 
@@ -180,17 +200,22 @@ def unpack(bundle: Path, folder: Path) -> None:
 
 def refuse(bundle: Path, manifest: dict) -> None:
     """Raise `Problem` for a bundle that is not for here."""
+    if manifest["format"] != FORMAT:
+        raise Problem(f"{bundle.name} is of another version of this project's tools")
+    has_toolchain = any(name_.startswith(f"{TOOLCHAINS}/") for name_ in manifest["files"])
+    if not (layout.has_rust() or has_toolchain):
+        raise Problem(
+            f"There is no Rust here, and none in {bundle.name}. Take one that was made by "
+            "`./justw bundle --toolchain`, or get rustup as https://rustup.rs says"
+        )
+    rustc = layout.rustc_version() if layout.has_rust() else manifest["rustc"]
     here = {
-        "format": FORMAT,
-        "platform": layout.host(),
-        "key": layout.dependencies_key(),
-        "python": python_version(),
+        "platform": layout.host() if layout.has_rust() else like_this(manifest["platform"]),
+        "key": layout.dependencies_key(rustc),
     }
     words = {
-        "format": "another version of this project's tools",
         "platform": "another platform",
         "key": "another state of the clone (its lock file, manifests or toolchain)",
-        "python": "another Python",
     }
     for what, wanted in here.items():
         if manifest[what] != wanted:
@@ -199,6 +224,17 @@ def refuse(bundle: Path, manifest: dict) -> None:
             )
     if version(glibc()) < version(manifest["glibc"]):
         raise Problem(f"{bundle.name} needs glibc {manifest['glibc']}, and here is {glibc()}")
+    if manifest["python"] != python_version():
+        print(
+            f"Its Python packages are for Python {manifest['python']}, and here is "
+            f"{python_version()}: those come from the network",
+            flush=True,
+        )
+
+
+def like_this(platform_: str) -> str:
+    """A platform that programs for `platform_` run on, if they run here, or another one."""
+    return platform_.replace(platform_.split("-")[0], platform.machine(), 1)
 
 
 def merge(source: Path, destination: Path) -> None:

@@ -5,6 +5,7 @@ Nothing is written outside the repository and one folder in the user's cache dir
 
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -96,10 +97,31 @@ def pinned() -> dict[str, Any]:
     return tomllib.loads((ROOT / "rust-toolchain.toml").read_text())["toolchain"]
 
 
+def toolchain() -> Path:
+    """Where rustup has, or would have, the pinned toolchain; a bundle puts it there, too."""
+    home = Path(os.environ.get("RUSTUP_HOME") or Path.home() / ".rustup")
+    return home / "toolchains" / f"{pinned()['channel']}-{platform.machine()}-unknown-linux-gnu"
+
+
 def find_rust() -> None:
-    """Put rustup's folder on this process's PATH, for who is started without the user's shell."""
-    if shutil.which("cargo") is None:
-        os.environ["PATH"] = f"{os.environ.get('PATH', '')}{os.pathsep}{cargo_home() / 'bin'}"
+    """Put Rust on this process's PATH: for who is started without the user's shell, and for a
+    toolchain without rustup."""
+    for folder in (cargo_home() / "bin", toolchain() / "bin"):
+        if shutil.which("cargo") is None:
+            os.environ["PATH"] = f"{os.environ.get('PATH', '')}{os.pathsep}{folder}"
+
+
+def has_rust() -> bool:
+    """Whether the pinned toolchain is here."""
+    find_rust()
+    try:
+        # Not while rustup fetches it.
+        rustc_here = ["rustc", "--version"]
+        quiet = os.environ | {"RUSTUP_AUTO_INSTALL": "0"}
+        subprocess.run(rustc_here, cwd=ROOT, env=quiet, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return True
 
 
 @cache
@@ -148,17 +170,25 @@ def shared_library(crate: str) -> str:
 
 
 @cache
-def dependencies_key() -> str:
-    """What decides the content of the compiled dependencies, as a short name."""
-    digest = hashlib.sha256(f"{rustc_version()}{RUSTFLAGS}".encode())
+def dependencies_key(rustc: str | None = None) -> str:
+    """What decides the content of the compiled dependencies, as a short name.
+
+    `rustc` is the compiler's version and host; that of here if none is given.
+    """
+    digest = hashlib.sha256(f"{rustc or rustc_version()}{RUSTFLAGS}".encode())
     for file in (
         ROOT / "Cargo.lock",
         ROOT / "Cargo.toml",
         ROOT / ".cargo" / "config.toml",
-        *sorted(ROOT.glob("crates/*/Cargo.toml")),
+        *sorted(manifest for manifest in ROOT.glob("crates/*/Cargo.toml") if is_member(manifest)),
     ):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def is_member(manifest: Path) -> bool:
+    """Whether a crate is one of the workspace, and has not a lock file of its own."""
+    return not manifest.with_name("Cargo.lock").exists()
 
 
 def compiled_dependencies() -> Path:

@@ -9,17 +9,22 @@ there is anything to do, so a second call takes seconds.
 import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import layout, store
+from . import layout, progress, store
 from .layout import Problem, link
+from .progress import Task, told
 
+# Cores from which the kernel and the dependencies are compiled at once.
+CORES_FOR_BOTH = 4
 # Compiled dependencies that nobody has used for so long are deleted.
 KEEP_DAYS = 30
 
@@ -31,6 +36,7 @@ def prerequisites(*, fetch: bool = True) -> None:
     """
     if sys.platform not in ("linux", "darwin"):
         raise Problem(f"{sys.platform} is not supported; Linux is, and macOS may work.")
+    layout.find_rust()
     if shutil.which("cargo") is None or shutil.which("rustc") is None:
         raise Problem(
             "Rust is not installed, or not on the PATH. Get rustup as https://rustup.rs says, "
@@ -169,15 +175,14 @@ def link_tree(
                 link(path, target)
 
 
-def is_note(path: Path) -> bool:
-    """Whether a path in a target directory is rewritten in place: by cargo, which keeps its notes
-    there, by a build script that runs again, or by rustc, which lists what it has read."""
-    return path.parent.name == ".fingerprint" or path.suffix == ".d" or is_of_build_script(path)
+# What rustc and linkers write anew and never in place.
+COMPILED = (".rlib", ".rmeta", ".so", ".dylib")
 
 
-def is_of_build_script(path: Path) -> bool:
-    """Whether a path is the directory of what a build script has left when it ran."""
-    return path.parent.name == "build" and (path / "output").is_file()
+def is_rewritten(path: Path) -> bool:
+    """Whether a file in a target directory may be changed in place: by cargo, which keeps its
+    notes there, or by a build script that runs again."""
+    return path.is_file() and path.suffix not in COMPILED
 
 
 def starts(binary: Path) -> bool:
@@ -186,6 +191,25 @@ def starts(binary: Path) -> bool:
         return subprocess.run([binary, "--help"], capture_output=True).returncode == 0
     except OSError:
         return False
+
+
+def follow(task: Task, *arguments: str, cwd: Path = layout.ROOT, **environment: str) -> None:
+    """Run cargo with `task` hearing how far it is. Raises `Problem` when cargo fails."""
+    # The first word is cargo's command; diagnostics still go to the terminal.
+    command, *rest = arguments
+    messages = ("--quiet", "--message-format=json-render-diagnostics")
+    running = subprocess.Popen(
+        ["cargo", command, *messages, *rest],
+        cwd=cwd,
+        env=layout.cargo_environment() | environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with running, told(task):
+        for line in running.stdout:
+            task.hear(line)
+    if running.returncode != 0:
+        raise Problem(f"`cargo {' '.join(arguments)}` failed, see above")
 
 
 def install_kernel() -> None:
@@ -200,10 +224,13 @@ def install_kernel() -> None:
             flush=True,
         )
         with staging("evcxr") as build:
+            package = ("--locked", "--version", layout.EVCXR_VERSION, "evcxr_jupyter")
+            task = Task("kernel", **progress.SECONDS["kernel"])
             # Its own lock file, and no flag of this workspace: linked dynamically, it would not
             # start without the toolchain's libraries in its path.
-            cargo(
-                *("install", "--locked", "--version", layout.EVCXR_VERSION, "evcxr_jupyter"),
+            follow(
+                task,
+                *("install", *package),
                 *("--root", str(build / "root"), "--target-dir", str(build / "target")),
                 cwd=layout.cache_directory(),
                 RUSTFLAGS="",
@@ -219,71 +246,108 @@ def install_kernel() -> None:
             (build / "root").rename(binary.parent.parent)
 
 
-def workspace_files() -> tuple[set[str], set[str]]:
+def metadata(*arguments: str) -> dict:
+    """What cargo says of the workspace and its packages."""
+    return json.loads(cargo("metadata", "--format-version=1", *arguments, quiet=True))
+
+
+def own_names() -> set[str]:
     """Names of the workspace's packages and of everything that is compiled from them."""
-    metadata = json.loads(cargo("metadata", "--no-deps", "--format-version=1", quiet=True))
-    packages = {package["name"] for package in metadata["packages"]}
-    targets = {t["name"].replace("-", "_") for p in metadata["packages"] for t in p["targets"]}
-    return packages, targets
+    packages = metadata("--no-deps")["packages"]
+    targets = {target["name"].replace("-", "_") for p in packages for target in p["targets"]}
+    return {package["name"] for package in packages} | targets | {"ctx", "incremental", "examples"}
 
 
-def is_dependency(path: Path, packages: set[str], targets: set[str]) -> bool:
-    """Whether a path in `target/` is part of the dependencies, not of the workspace itself."""
-    folder, name = path.parent.name, path.name
-    if folder in (".fingerprint", "build"):
-        return name.rsplit("-", 1)[0] not in packages
-    if folder == "deps":
-        stem = name.split(".")[0]
-        return stem.rsplit("-", 1)[0].removeprefix("lib") not in targets | {"ctx"}
-    if folder == "debug":
-        return path.is_dir() and name in (".fingerprint", "build", "deps")
-    return True
+def is_own(path: Path, own: set[str]) -> bool:
+    """Whether a path in `target/` is made from the workspace itself, by its name alone.
+
+    Where cargo puts what changes with its releases; what it calls it does not.
+    """
+    stem = path.name.split(".")[0].removeprefix("lib")
+    return re.sub("-[0-9a-f]{16}$", "", stem) in own
+
+
+# What has all dependencies compiled, those of tests too. The tests themselves take longer to
+# compile than all else of the workspace, and are compiled when they are run.
+ALL_DEPENDENCIES = ("--workspace", "--lib", "--bins", "--examples", "--locked")
+
+
+def fetch() -> None:
+    """Get the sources: all platforms', or a kernel's `cargo metadata` would want the network."""
+    try:
+        cargo("fetch", "--locked", "--offline", quiet=True)
+    except Problem:
+        cargo("fetch", "--locked", "--quiet")
 
 
 def build_workspace() -> None:
-    """Compile the library, the generator and the tests, and their dependencies first if need be."""
+    """Compile the library and the programs, and their dependencies first if need be."""
+    with locked("dependencies"):
+        seed()
+        cargo("build", "--workspace", "--locked", "--quiet")
+
+
+def only_dependencies() -> None:
+    """Compile the dependencies, and have nothing else in `target/`.
+
+    In an image, sources come after this and may be older, which cargo would take for unchanged.
+    """
+    with locked("dependencies"):
+        seed()
+        shutil.rmtree(layout.TARGET)
+        seed()
+
+
+def seed() -> None:
+    """Have the dependencies in the cache and in `target/`; their lock must be held."""
     compiled = layout.compiled_dependencies()
     stamp = layout.TARGET / ".dependencies"
-    with locked("dependencies"):
-        seeded = stamp.is_file() and stamp.read_text() == compiled.name
-        others = None
-        if not seeded and compiled.is_dir():
-            print("Taking the compiled dependencies from the cache", flush=True)
-            layout.TARGET.mkdir(exist_ok=True)
-            link_tree(compiled, layout.TARGET, copy=is_note)
-        elif not seeded and (others := store.found()) is not None:
-            print(f"Taking the compiled dependencies from {others.parent}", flush=True)
-        elif not seeded:
-            print(
-                "Compiling polars and some 300 other packages: once for this machine, "
-                "about 18 minutes on 2 cores",
-                flush=True,
-            )
-        # All platforms' packages, or a kernel's `cargo metadata` would want the network for them.
-        try:
-            cargo("fetch", "--locked", "--offline", quiet=True)
-        except Problem:
-            cargo("fetch", "--locked", "--quiet")
-        what = ("--workspace", "--all-targets", "--locked")
+    seeded = stamp.is_file() and stamp.read_text() == compiled.name
+    fetch()
+    if not compiled.is_dir():
+        if not seeded:
+            make_dependencies()
+        publish(compiled)
+    elif not seeded:
+        print("Taking the compiled dependencies from the cache", flush=True)
+        layout.TARGET.mkdir(exist_ok=True)
+        link_tree(compiled, layout.TARGET, copy=is_rewritten)
+    os.utime(compiled)
+    stamp.write_text(compiled.name)
+    collect(compiled)
 
-        def build(**environment: str) -> None:
-            quiet = ("--quiet",) if others is not None else ()
-            cargo("build", *what, *quiet, **environment)
-            # evcxr checks a cell that does not compile, and clippy checks the workspace; both want
-            # the dependencies' metadata, which a build does not leave.
-            cargo("check", *what, *quiet, **environment)
 
-        if seeded:
-            cargo("build", *what, "--quiet")
-        elif others is not None:
-            store.take(others, build)
-        else:
-            build()
-        if not compiled.is_dir():
-            publish(compiled)
-        os.utime(compiled)
-        stamp.write_text(compiled.name)
-        collect(compiled)
+def make_dependencies() -> None:
+    """Compile the dependencies in `target/`, or take them from where somebody else has.
+
+    evcxr checks a cell that does not compile, and clippy checks the workspace; both want the
+    dependencies' metadata, which a build does not leave.
+    """
+    if (others := store.found()) is not None:
+        print(f"Taking the compiled dependencies from {others.parent}", flush=True)
+        with store.taking_from(others) as environment:
+            for command in ("build", "check"):
+                cargo(command, *ALL_DEPENDENCIES, "--quiet", **environment)
+        return
+    print(
+        "Compiling polars and some 300 other packages: once for this machine, "
+        "about 18 minutes on 2 cores",
+        flush=True,
+    )
+    packages = metadata("--offline", f"--filter-platform={layout.host()}")["packages"]
+    work = sum(progress.weight(package["name"]) for package in packages)
+    task = Task("dependencies", len(packages), work)
+    follow(task, "build", *ALL_DEPENDENCIES)
+    print(f"{task.compiled} packages compiled", flush=True)
+    cargo("check", *ALL_DEPENDENCIES, "--quiet")
+
+
+def compile_all(workspace: Callable[[], None] = build_workspace) -> None:
+    """The kernel and the `workspace`; side by side where there are cores for both."""
+    cores = os.cpu_count() or 1
+    with ThreadPoolExecutor(max_workers=2 if cores >= CORES_FOR_BOTH else 1) as pool:
+        for work in [pool.submit(install_kernel), pool.submit(workspace)]:
+            work.result()
 
 
 def run_binary(name: str, *arguments: str, example: bool = False, **environment: str) -> None:
@@ -302,16 +366,15 @@ def run_binary(name: str, *arguments: str, example: bool = False, **environment:
 
 def publish(compiled: Path) -> None:
     """Put what was compiled from other people's packages into the cache."""
-    packages, targets = workspace_files()
+    own = own_names()
     with staging("dependencies") as folder:
         staged = folder / compiled.name
         for part in ("debug", f"{layout.host()}/debug"):
-            (staged / part).mkdir(parents=True)
             link_tree(
                 layout.TARGET / part,
                 staged / part,
-                skip=lambda path: not is_dependency(path, packages, targets),
-                copy=is_note,
+                skip=lambda path: is_own(path, own),
+                copy=is_rewritten,
             )
         store.note_origin(staged)
         staged.rename(compiled)

@@ -10,7 +10,8 @@ the place of each build script. Then what cargo notes is of here, and nothing ha
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from . import layout
@@ -47,21 +48,22 @@ def is_safe(folder: Path) -> bool:
     return True
 
 
-def take(store: Path, build: Callable[..., object]) -> None:
-    """Have `build` call cargo, by an environment in which it takes from `store`."""
+@contextmanager
+def taking_from(store: Path) -> Iterator[dict[str, str]]:
+    """An environment in which cargo takes from `store` what it would compile."""
     origin = json.loads((store / ORIGIN).read_text())
     layout.TARGET.mkdir(exist_ok=True)
     paths = layout.TARGET / ".paths.sed"
     here = {"target": layout.TARGET, "cargo_home": layout.cargo_home()}
     lines = (f"s|{pattern(origin[name])}|{text(str(path))}|g\n" for name, path in here.items())
     paths.write_text("".join(lines))
-    build(
-        RUSTC_WRAPPER=str(HERE / "take.sh"),
-        WEARABLE_REPLAY=str(HERE / "replay.sh"),
-        WEARABLE_STORE=str(store),
-        WEARABLE_TARGET=str(layout.TARGET),
-        WEARABLE_PATHS=str(paths),
-    )
+    yield {
+        "RUSTC_WRAPPER": str(HERE / "take.sh"),
+        "WEARABLE_REPLAY": str(HERE / "replay.sh"),
+        "WEARABLE_STORE": str(store),
+        "WEARABLE_TARGET": str(layout.TARGET),
+        "WEARABLE_PATHS": str(paths),
+    }
     paths.unlink()
     keep_times(store)
 

@@ -1,0 +1,115 @@
+"""How far cargo is: packages done of all, and the minutes that are left.
+
+cargo says which package it has finished, and `compile_seconds.toml` how long each took once. How
+quick this machine is shows while it works, so the minutes need no clock of another one.
+"""
+
+import json
+import sys
+import threading
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# In a log, a line says how far it is so often; on a terminal, one line is replaced.
+LOG_SECONDS = 60
+TERMINAL_SECONDS = 1
+# Of the work, so much must be done before it tells how quick this machine is.
+ENOUGH = 0.03
+
+SECONDS = tomllib.loads(Path(__file__).with_name("compile_seconds.toml").read_text())
+
+
+class Task:
+    """One cargo that compiles `total` packages, which take `work` seconds of one core or so."""
+
+    def __init__(self, what: str, total: int, work: float) -> None:
+        self.what, self.total, self.work_left = what, total, work
+        self.done: set[str] = set()
+        self.compiled = 0
+        self.work_done = 0.0
+        self.started = time.monotonic()
+
+    def hear(self, line: str) -> None:
+        """Take a line of `cargo --message-format=json`."""
+        message = json.loads(line) if line.startswith("{") else {}
+        # A package's build script is a message of its own, and its library comes after it.
+        if message.get("reason") != "compiler-artifact" or is_script(message["target"]):
+            return
+        package = message["package_id"]
+        if package in self.done:
+            return
+        self.done.add(package)
+        work = weight(name(package))
+        self.work_left -= work
+        if not message["fresh"]:
+            self.compiled += 1
+            self.work_done += work
+
+    def seconds_left(self) -> float | None:
+        """By what it has done in its time; `None` where that tells nothing yet."""
+        if self.work_done < ENOUGH * (self.work_done + self.work_left):
+            return None
+        return self.work_left * (time.monotonic() - self.started) / self.work_done
+
+    def __str__(self) -> str:
+        return f"{self.what}: {len(self.done)} of {self.total} packages"
+
+
+# Those that go on side by side, and what wakes who tells of them.
+going_on: list[Task] = []
+changed = threading.Condition()
+
+
+@contextmanager
+def told(task: Task) -> Iterator[Task]:
+    """Say how far a task is while it goes on, in one line with those beside it."""
+    with changed:
+        going_on.append(task)
+        if len(going_on) == 1:
+            threading.Thread(target=tell, daemon=True).start()
+    try:
+        yield task
+    finally:
+        with changed:
+            going_on.remove(task)
+            changed.notify_all()
+
+
+def tell() -> None:
+    """Print how far the tasks are, until none goes on."""
+    on_terminal = sys.stdout.isatty()
+    seconds = TERMINAL_SECONDS if on_terminal else LOG_SECONDS
+    with changed:
+        while True:
+            changed.wait_for(lambda: not going_on, timeout=seconds)
+            if on_terminal:
+                print("\r\x1b[K", end="", flush=True)
+            if not going_on:
+                return
+            print(line(), end="" if on_terminal else "\n", flush=True)
+
+
+def line() -> str:
+    """How far the tasks are."""
+    known = [seconds for task in going_on if (seconds := task.seconds_left()) is not None]
+    minutes = f"; about {max(known) / 60:.0f} min left" if known else ""
+    return "; ".join(map(str, going_on)) + minutes
+
+
+def weight(package: str) -> float:
+    """How long a package takes, beside others."""
+    return SECONDS["packages"].get(package, SECONDS["each_other"])
+
+
+def name(package_id: str) -> str:
+    """`…#name@1.0.0`, or `…/name#1.0.0` where folder and package are called the same."""
+    place, _, version = package_id.rpartition("#")
+    return version.split("@")[0] if "@" in version else place.rsplit("/", 1)[-1]
+
+
+def is_script(target: dict) -> bool:
+    """Whether what was made is a build script, which its package still comes after."""
+    return "custom-build" in target["kind"]

@@ -1,0 +1,62 @@
+"""How far cargo is, by messages as cargo writes them."""
+
+import json
+import time
+
+import pytest
+
+from wearable_jupyter.setup import progress
+
+INDEX = "registry+https://github.com/rust-lang/crates.io-index"
+
+
+def artifact(package: str, kind: str = "lib", fresh: bool = False) -> str:
+    target = {"kind": [kind], "name": "any"}
+    message = {"reason": "compiler-artifact", "package_id": package, "target": target}
+    return json.dumps(message | {"fresh": fresh})
+
+
+@pytest.fixture
+def seconds(monkeypatch):
+    packages = {"polars-ops": 90.0, "serde": 9.0}
+    monkeypatch.setattr(progress, "SECONDS", {"each_other": 1.0, "packages": packages})
+
+
+def test_a_package_counts_once_and_when_it_is_compiled(seconds):
+    task = progress.Task("dependencies", total=3, work=100.0)
+    task.hear(artifact(f"{INDEX}#serde@1.0.228", kind="custom-build"))
+    assert not task.done and task.seconds_left() is None
+    for line in (
+        artifact(f"{INDEX}#serde@1.0.228"),
+        artifact(f"{INDEX}#serde@1.0.228"),  # for the host, too
+        json.dumps({"reason": "build-script-executed", "package_id": f"{INDEX}#other@1.0.0"}),
+        "a line that is no message",
+    ):
+        task.hear(line)
+    assert str(task) == "dependencies: 1 of 3 packages"
+    assert (task.compiled, task.work_done, task.work_left) == (1, 9.0, 91.0)
+
+
+def test_minutes_left_are_by_what_was_done_here(seconds):
+    task = progress.Task("dependencies", total=3, work=100.0)
+    task.started = time.monotonic() - 30
+    # From an earlier set-up that was interrupted: done, and says nothing of this machine.
+    task.hear(artifact("path+file:///any/where/plain#1.0.0", fresh=True))
+    assert task.compiled == 0 and task.seconds_left() is None
+    task.hear(artifact(f"{INDEX}#serde@1.0.228"))
+    assert task.seconds_left() == pytest.approx(90.0 * 30 / 9, rel=0.01)
+    with progress.told(task):
+        assert progress.line() == "dependencies: 2 of 3 packages; about 5 min left"
+    assert not progress.going_on
+
+
+@pytest.mark.parametrize(
+    "identity, name",
+    [
+        (f"{INDEX}#polars-ops@0.55.2", "polars-ops"),
+        ("path+file:///any/where/plain#0.1.0", "plain"),
+        ("path+file:///any/where#called-otherwise@0.1.0", "called-otherwise"),
+    ],
+)
+def test_a_package_is_known_by_its_name(identity, name):
+    assert progress.name(identity) == name
