@@ -11,7 +11,7 @@ ARG BASE=debian:trixie-slim@sha256:a29215f6a35e51e22adffa17f89e9d2ef06214e64a2ba
 FROM ${BASE} AS manifests
 COPY . /repository
 WORKDIR /repository
-RUN find crates -name '*.rs' -exec sh -c 'echo "fn main() {}" > "$1"' sh {} ';' \
+RUN find crates -name '*.rs' -exec sh -c 'echo "fn main() { }" > "$1"' sh {} ';' \
     && rm -rf notebooks/*.ipynb notebooks/expected notebooks/tools/tests README.md DESIGN.md \
     && find . -exec touch --date=@0 {} +
 

@@ -34,8 +34,7 @@ impl Call {
         if let Err(error) = fs::copy(self.0.join("cell"), told) {
             return error;
         }
-        let is_variable = |word: &&String| word.split('=').next().is_some_and(is_name);
-        let variables = words.iter().take_while(is_variable).count();
+        let variables = variables(&words);
         let Some(program) = words.get(variables) else {
             return io::Error::other("the call is empty");
         };
@@ -106,6 +105,15 @@ pub fn quicker(words: Vec<String>, library: &str) -> Vec<String> {
     );
     made.push(format!("kernel_cell={library}"));
     made
+}
+
+/// How many words of a call are variables, before its program. That may be `rustc` alone, which would
+/// be the name of one.
+fn variables(words: &[String]) -> usize {
+    words
+        .iter()
+        .take_while(|word| word.split_once('=').is_some_and(|(name, _)| is_name(name)))
+        .count()
 }
 
 /// Whether `text` can be a variable's name, so that a word of a shell that begins with it and `=`
@@ -183,6 +191,12 @@ mod tests {
             words,
             "/rustc --crate-name ctx src/lib.rs --emit=link -C embed-bitcode=no --extern a=/liba.so --extern b=/libb.rlib -Cprefer-dynamic -Ccodegen-units=1 -Cdebuginfo=line-tables-only --extern kernel_cell=/cell.rlib"
         );
+    }
+
+    #[test]
+    fn a_program_without_a_folder_is_no_variable() {
+        assert_eq!(variables(&words("A=1 B= rustc --cfg=x")), 2);
+        assert_eq!(variables(&words("/bin/rustc --cfg=x")), 0);
     }
 
     #[test]

@@ -47,6 +47,9 @@ def test_minutes_left_are_by_what_was_done_here(seconds):
     assert task.seconds_left() == pytest.approx(90.0 * 30 / 9, rel=0.01)
     with progress.told(task):
         assert progress.line() == "dependencies: 2 of 3 packages; about 5 min left"
+        # Nothing heard for two minutes: a large package is on its way.
+        task.started, task.heard = task.started - 120, task.heard - 120
+        assert progress.line() == "dependencies: 2 of 3 packages; about 3 min left"
     assert not progress.going_on
 
 

@@ -11,6 +11,7 @@ PACKAGE = Path(wearable_jupyter.__file__).parent
 MAY_COME_IN = {
     "setup": set(),
     "export": set(),
+    "cluster": {"setup"},
     "kernel": {"setup"},
     "notebook": {"setup", "kernel", "export"},
     "bench": {"setup", "kernel", "notebook", "export"},

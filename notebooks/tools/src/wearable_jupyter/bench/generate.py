@@ -46,6 +46,7 @@ def generate(rounds: int = 5) -> None:
     Python's without its own start.
     """
     prepare()
+    os.environ |= layout.with_standard_library()
     python = environment("newest", HERE / "newest.txt") / "python"
     peer = [python, HERE / "python_generate.py"]
     runs: dict[str, list[Run]] = {"Rust": [], "Python": [], "floor": []}

@@ -68,6 +68,7 @@ def wait_for_end(pid: int) -> None:
 def start_evcxr(directory: Path, events: Events) -> subprocess.Popen:
     """Start evcxr in a process group of its own, in this working directory."""
     environment = layout.cargo_environment() | {
+        **layout.with_standard_library(),
         **events.environment,
         "EVCXR_TMPDIR": str(directory / "project"),
         "EVCXR_CONFIG_DIR": str(directory / "config"),

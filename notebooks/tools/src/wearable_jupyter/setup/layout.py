@@ -150,6 +150,17 @@ def cargo_environment() -> dict[str, str]:
     return environment | {"RUSTFLAGS": RUSTFLAGS, "CARGO_TARGET_DIR": str(TARGET)}
 
 
+def with_standard_library() -> dict[str, str]:
+    """An environment in which programs that were compiled here find Rust's standard library.
+
+    They have its place in them, from where they were linked (`deps/`), and cargo puts them one
+    folder above: where clone and rustup lie below one folder, as in a home, that leads nowhere.
+    """
+    variable = "DYLD_LIBRARY_PATH" if sys.platform == "darwin" else "LD_LIBRARY_PATH"
+    folders = (os.environ.get(variable), rustc("--print", "target-libdir").strip())
+    return {variable: os.pathsep.join(folder for folder in folders if folder)}
+
+
 def rustc_version() -> str:
     """The compiler's version, host and more."""
     return rustc("-vV")

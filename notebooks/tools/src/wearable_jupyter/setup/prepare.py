@@ -246,16 +246,19 @@ def install_kernel() -> None:
             (build / "root").rename(binary.parent.parent)
 
 
-def metadata(*arguments: str) -> dict:
-    """What cargo says of the workspace and its packages."""
-    return json.loads(cargo("metadata", "--format-version=1", *arguments, quiet=True))
+def packages() -> list[str]:
+    """Names of the packages that are compiled here, a name once for each version."""
+    tree = ("tree", "--workspace", "--locked", "--offline", "--edges=normal,build,dev")
+    listed = cargo(*tree, "--prefix=none", "--format={p}", quiet=True).splitlines()
+    return [line.split()[0] for line in {" ".join(line.split()[:2]) for line in listed if line}]
 
 
 def own_names() -> set[str]:
     """Names of the workspace's packages and of everything that is compiled from them."""
-    packages = metadata("--no-deps")["packages"]
-    targets = {target["name"].replace("-", "_") for p in packages for target in p["targets"]}
-    return {package["name"] for package in packages} | targets | {"ctx", "incremental", "examples"}
+    listed = cargo("metadata", "--no-deps", "--format-version=1", quiet=True)
+    members = json.loads(listed)["packages"]
+    targets = {target["name"].replace("-", "_") for m in members for target in m["targets"]}
+    return {member["name"] for member in members} | targets | {"ctx", "incremental", "examples"}
 
 
 def is_own(path: Path, own: set[str]) -> bool:
@@ -334,9 +337,8 @@ def make_dependencies() -> None:
         "about 18 minutes on 2 cores",
         flush=True,
     )
-    packages = metadata("--offline", f"--filter-platform={layout.host()}")["packages"]
-    work = sum(progress.weight(package["name"]) for package in packages)
-    task = Task("dependencies", len(packages), work)
+    names = packages()
+    task = Task("dependencies", len(names), sum(map(progress.weight, names)))
     follow(task, "build", *ALL_DEPENDENCIES)
     print(f"{task.compiled} packages compiled", flush=True)
     cargo("check", *ALL_DEPENDENCIES, "--quiet")
@@ -359,7 +361,8 @@ def run_binary(name: str, *arguments: str, example: bool = False, **environment:
     binary = folder / "examples" / name if example else folder / name
     if not binary.is_file():
         raise Problem(f"{binary} is not there. Run: ./justw setup")
-    result = subprocess.run([binary, *arguments], cwd=layout.ROOT, env=os.environ | environment)
+    given = os.environ | layout.with_standard_library() | environment
+    result = subprocess.run([binary, *arguments], cwd=layout.ROOT, env=given)
     if result.returncode != 0:
         raise Problem(f"{name} failed, see above")
 

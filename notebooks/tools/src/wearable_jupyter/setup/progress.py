@@ -30,7 +30,7 @@ class Task:
         self.done: set[str] = set()
         self.compiled = 0
         self.work_done = 0.0
-        self.started = time.monotonic()
+        self.started = self.heard = time.monotonic()
 
     def hear(self, line: str) -> None:
         """Take a line of `cargo --message-format=json`."""
@@ -47,12 +47,17 @@ class Task:
         if not message["fresh"]:
             self.compiled += 1
             self.work_done += work
+            self.heard = time.monotonic()
 
     def seconds_left(self) -> float | None:
-        """By what it has done in its time; `None` where that tells nothing yet."""
+        """By what it had done in its time when it was last heard; `None` where that tells nothing.
+
+        A large package is not heard of for minutes, in which the work goes on all the same.
+        """
         if self.work_done < ENOUGH * (self.work_done + self.work_left):
             return None
-        return self.work_left * (time.monotonic() - self.started) / self.work_done
+        total = self.work_left * (self.heard - self.started) / self.work_done
+        return max(0.0, total - (time.monotonic() - self.heard))
 
     def __str__(self) -> str:
         return f"{self.what}: {len(self.done)} of {self.total} packages"
