@@ -62,6 +62,11 @@ doctor: _environment
 bench what="kernel" *options: _environment
     {{ tools }} bench {{ what }} {{ options }}
 
+# Start a cluster on this machine: --engine sail or spark, --workers N; then `cluster query`; `cluster test`, `cluster measure`
+[no-exit-message]
+cluster *options: _environment
+    {{ tools }} cluster {{ options }}
+
 # Format Rust, Python and notebooks; takes outputs out of notebooks
 [no-exit-message]
 fmt: _environment

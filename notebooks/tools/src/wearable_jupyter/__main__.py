@@ -37,6 +37,12 @@ def bench(what: str, rounds: int | None) -> None:
     work[what](*([rounds] if rounds else []))
 
 
+def cluster(options: list[str]) -> int | None:
+    from .cluster import recipe  # seldom wanted
+
+    return recipe.command(options)
+
+
 def parser() -> argparse.ArgumentParser:
     # No abbreviations: `--upd` must not overwrite what is expected.
     new_parser = partial(argparse.ArgumentParser, allow_abbrev=False)
@@ -82,17 +88,19 @@ def parser() -> argparse.ArgumentParser:
     measured.add_argument("--rounds", type=int)
     command("fmt", development.fmt, "format everything")
     command("lint", development.lint, "check formats and lints")
-    command("test", development.test, "run all tests; options go to pytest").set_defaults(
-        options=[]
-    )
+    command("test", development.test, "run all tests; options go to pytest")
+    command("cluster", cluster, "start a cluster, query it, test it or measure it")
     return made
 
 
+# What follows these is another program's.
+PASSING_ON = ("test", "cluster")
+
+
 def main() -> int | None:
-    # What follows `test` is pytest's.
-    ours = sys.argv[1:2] if sys.argv[1:2] == ["test"] else sys.argv[1:]
+    ours = sys.argv[1:2] if sys.argv[1:2] and sys.argv[1] in PASSING_ON else sys.argv[1:]
     given = vars(parser().parse_args(ours))
-    if given.pop("command") == "test":
+    if given.pop("command") in PASSING_ON:
         given["options"] = sys.argv[2:]
     return given.pop("work")(**given)
 

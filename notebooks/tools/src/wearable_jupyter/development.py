@@ -49,5 +49,10 @@ def test(options: list[str]) -> int:
     prepare()
     lint()
     print(cargo("test", "--workspace", "--locked"), flush=True)
-    command = [sys.executable, "-m", "pytest", *(options or [str(layout.NOTEBOOKS / "tools")])]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        *(options or [str(layout.NOTEBOOKS / "tools" / "tests")]),
+    ]
     return subprocess.run(command, cwd=layout.NOTEBOOKS / "tools").returncode

@@ -1,0 +1,242 @@
+//! A cluster that speaks Spark Connect, and a query on it that is watched.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use arrow::record_batch::RecordBatch;
+use spark_connect::SparkSession;
+use spark_connect_core::error::SparkError;
+
+use crate::error::{Error, Result};
+use crate::{QUERY, Status, TABLES, address};
+
+/// How long a server may take for a word on itself.
+const FIRST_WORD: Duration = Duration::from_secs(30);
+/// How often a running query is looked after.
+const LOOK: Duration = Duration::from_millis(500);
+/// The server is gone when it was not there so many looks in a row.
+const ABSENT: usize = 4;
+/// After which Spark ends a stream of responses, to be asked for the rest.
+const STREAM: Duration = Duration::from_secs(120);
+/// How long the cluster may be told that a query is cancelled.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// A session on a server.
+pub struct Cluster {
+    session: SparkSession,
+    address: String,
+    data: Mutex<String>,
+}
+
+/// How far one stage is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// The stage's number in the application.
+    pub stage: i64,
+    /// Its tasks.
+    pub tasks: i64,
+    /// Those that are done.
+    pub done: i64,
+    /// Bytes it has read from files.
+    pub bytes_read: i64,
+}
+
+/// What ends a query before it is done.
+#[derive(Debug, Clone, Default)]
+pub struct Watch {
+    /// Set to true to cancel the query.
+    pub cancelled: Arc<AtomicBool>,
+    /// Where to ask whether there are workers; without it, nobody asks.
+    pub status: Option<Status>,
+    /// How long there may be none.
+    pub without_workers: Option<Duration>,
+}
+
+impl Cluster {
+    /// A session on the server at `sc://HOST:PORT`, once it was seen that there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Address`], [`Error::NoServer`], [`Error::WrongProtocol`].
+    pub fn connect(remote: &str) -> Result<Self> {
+        let (address, tls) = address::parse(remote)?;
+        if tls {
+            address::reach(&address)?;
+        } else {
+            address::speaks_http2(&address)?;
+        }
+        let wrong = |reason: String| Error::WrongProtocol { address: address.clone(), reason };
+        let session = SparkSession::builder()
+            .remote(remote)
+            .get_or_create()
+            .map_err(|error| wrong(error.message()))?;
+        let cluster = Self { session, address: address.clone(), data: Mutex::default() };
+        match within(FIRST_WORD, {
+            let session = cluster.session.clone();
+            move || session.sql("SELECT 1").and_then(|frame| frame.schema())
+        }) {
+            Some(Ok(_)) => Ok(cluster),
+            Some(Err(error)) => Err(wrong(error.message())),
+            None => Err(wrong(format!("no answer within {} s", FIRST_WORD.as_secs()))),
+        }
+    }
+
+    /// The release of Spark that the server is; some that are not Spark do not tell.
+    #[must_use]
+    pub fn version(&self) -> Option<String> {
+        self.session.version().ok()
+    }
+
+    /// Give the tables of a dataset their names, for this session.
+    ///
+    /// `data` is a folder or a URL as the workers see it. Nothing is read yet; Spark looks whether there
+    /// is something, and Sail takes no file for a table without rows.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoFiles`], [`Error::Query`].
+    pub fn read_tables(&self, data: &str) -> Result<()> {
+        data.clone_into(&mut self.data.lock().unwrap_or_else(|held| held.into_inner()));
+        for table in TABLES {
+            let path = format!("{}/{}", data.trim_end_matches('/'), table.place);
+            let files = self.session.read().schema(table.columns.to_owned()).parquet(&path);
+            files
+                .create_or_replace_temp_view(table.name)
+                .map_err(self.failed("read the tables"))?;
+        }
+        Ok(())
+    }
+
+    /// What the engine makes of [`QUERY`], as it writes it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoFiles`], [`Error::Query`].
+    pub fn plan(&self) -> Result<String> {
+        let explain = self
+            .session
+            .sql(&format!("EXPLAIN {QUERY}"))
+            .and_then(|frame| frame.collect())
+            .map_err(self.failed("plan the query"))?;
+        let lines = explain.iter().filter_map(|row| match row.values().last() {
+            Some(spark_connect::row::Value::String(text)) => Some(text.clone()),
+            _ => None,
+        });
+        Ok(lines.collect::<Vec<_>>().join("\n"))
+    }
+
+    /// Run [`QUERY`]; `progress` hears how far its stages are.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Cancelled`], [`Error::WorkerLost`], [`Error::NoWorkers`], [`Error::ServerLost`],
+    /// [`Error::Cut`], [`Error::NoFiles`], [`Error::Query`].
+    pub fn run(
+        &self,
+        watch: &Watch,
+        progress: impl Fn(&[Progress]) + Send + Sync + 'static,
+    ) -> Result<Vec<RecordBatch>> {
+        let handler = self.session.register_progress_handler(move |all| {
+            let stages: Vec<Progress> = all
+                .stages
+                .iter()
+                .map(|stage| Progress {
+                    stage: stage.stage_id,
+                    tasks: stage.num_tasks,
+                    done: stage.num_completed_tasks,
+                    bytes_read: stage.input_bytes_read,
+                })
+                .collect();
+            progress(&stages);
+        });
+        let (send, receive) = mpsc::channel();
+        let session = self.session.clone();
+        thread::spawn(move || {
+            let ran = session.sql(QUERY).and_then(|frame| frame.collect_record_batches());
+            // Nobody listens any more once the query was given up.
+            let _ = send.send(ran);
+        });
+        let started = Instant::now();
+        let ran = self.look_after(&receive, watch);
+        self.session.remove_progress_handler(handler);
+        let batches = ran?;
+        if batches.iter().any(|batch| batch.num_rows() > 0) {
+            return Ok(batches);
+        }
+        // The client takes a stream that the server ends for the end of the result.
+        Err(if started.elapsed() >= STREAM {
+            Error::Cut { seconds: started.elapsed().as_secs() }
+        } else {
+            let path = self.data.lock().unwrap_or_else(|held| held.into_inner()).clone();
+            Error::NoFiles { path, reason: "the result has no rows".to_owned() }
+        })
+    }
+
+    /// Wait for the result, and look in between whether there is still somebody to give one.
+    fn look_after(
+        &self,
+        receive: &mpsc::Receiver<spark_connect::Result<Vec<RecordBatch>>>,
+        watch: &Watch,
+    ) -> Result<Vec<RecordBatch>> {
+        let (mut absent, mut idle) = (0, None::<Instant>);
+        loop {
+            match receive.recv_timeout(LOOK) {
+                Ok(Ok(batches)) => return Ok(batches),
+                Ok(Err(error)) => return Err(self.failed("run the query")(error)),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Err(self.server_lost()),
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+            }
+            if watch.cancelled.load(Ordering::Relaxed) {
+                self.cancel();
+                return Err(Error::Cancelled);
+            }
+            absent = if address::reach(&self.address).is_ok() { 0 } else { absent + 1 };
+            if absent == ABSENT {
+                return Err(self.server_lost());
+            }
+            let (Some(status), Some(limit)) = (&watch.status, watch.without_workers) else {
+                continue;
+            };
+            if status.workers().unwrap_or(1) > 0 {
+                idle = None;
+            } else if idle.get_or_insert_with(Instant::now).elapsed() > limit {
+                self.cancel();
+                return Err(Error::NoWorkers { seconds: limit.as_secs() });
+            }
+        }
+    }
+
+    /// Have the cluster end what this session runs, if it answers.
+    fn cancel(&self) {
+        let session = self.session.clone();
+        within(GOODBYE, move || session.interrupt_all());
+    }
+
+    fn server_lost(&self) -> Error {
+        Error::ServerLost { address: self.address.clone() }
+    }
+
+    /// What an error of the client's means; first of all, whether the server is still there.
+    fn failed(&self, task: &'static str) -> impl Fn(SparkError) -> Error {
+        let data = self.data.lock().unwrap_or_else(|held| held.into_inner()).clone();
+        let address = self.address.clone();
+        move |error| match address::reach(&address) {
+            Ok(_) => Error::of(task, &data, &error),
+            Err(_) => Error::ServerLost { address: address.clone() },
+        }
+    }
+}
+
+/// What `work` returns, if it does in time; the client tries again for minutes.
+fn within<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (send, receive) = mpsc::channel();
+    thread::spawn(move || {
+        let _ = send.send(work());
+    });
+    receive.recv_timeout(limit).ok()
+}

@@ -1,0 +1,153 @@
+"""Workers, and the server, killed under a query: the right rows, or a clear error.
+
+Each victim is killed when the cluster says that it has done what the test wants, and not after a
+while.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+import psutil
+import pytest
+from conftest import SETTINGS, needs_java
+from test_engines import next_stage, wait_for_work
+
+from wearable_jupyter.cluster import commands, engines
+
+# How often a worker is killed: one time each at three moments; `WEARABLE_KILLS=20` for more.
+KILLS = int(os.environ.get("WEARABLE_KILLS", "3"))
+A_MINUTE = 60
+EXECUTOR = "CoarseGrainedExecutorBackend"
+MOMENTS = ("after its first tasks", "before its first task", "in the shuffle")
+
+
+@pytest.fixture
+def spark():
+    """A Spark of this test's own, for it loses workers."""
+    needs_java()
+    with commands.running("spark", 2, **SETTINGS) as started:
+        yield started
+
+
+def executor_of(worker: psutil.Process) -> psutil.Process:
+    """The process that runs a worker's tasks."""
+    (found,) = (p for p in worker.children(recursive=True) if EXECUTOR in words(p))
+    return found
+
+
+def words(process: psutil.Process) -> str:
+    """Its command; nothing of one that has just ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def kill(worker: psutil.Process) -> None:
+    """A worker and its executor, as a machine that loses power."""
+    for process in (executor_of(worker), worker):
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGKILL)
+
+
+def id_of(executor: psutil.Process) -> str:
+    """What Spark calls it."""
+    line = executor.cmdline()
+    return line[line.index("--executor-id") + 1]
+
+
+def of(page: str, executor: str) -> dict:
+    """What Spark says of an executor, also of one that is gone."""
+    everyone = engines.rest(page, "allexecutors")
+    return next(one for one in everyone if one["id"] == executor)
+
+
+def shuffles(page: str, before: int) -> bool:
+    """Whether a stage of a new query has left all that the next one takes."""
+    stages = [stage for stage in engines.rest(page, "stages") if stage["stageId"] >= before]
+    return any(s["shuffleWriteBytes"] and s["status"] == "COMPLETE" for s in stages)
+
+
+def wait_until(what: str, happened) -> None:
+    deadline = time.monotonic() + A_MINUTE
+    while not happened():
+        assert time.monotonic() < deadline, f"{what} did not happen within a minute"
+        time.sleep(0.02)
+
+
+def test_a_worker_that_is_killed_costs_time_and_no_rows(spark, asker, expected):
+    cluster, processes = spark
+    asker.ask(cluster.remote).assert_is(expected)
+    for kills in range(1, KILLS + 1):
+        moment = MOMENTS[kills % 3]
+        victim = psutil.Process(processes.running[f"worker-{kills}"].pid)
+        name = id_of(executor_of(victim))
+        before, done = next_stage(cluster.page), of(cluster.page, name)["completedTasks"]
+        if moment == "before its first task":
+            kill(victim)
+        running = asker.start(cluster.remote, "--status", cluster.page)
+        if moment == "after its first tasks":
+            wait_until("a task", lambda n=name, d=done: of(cluster.page, n)["completedTasks"] > d)
+            kill(victim)
+        elif moment == "in the shuffle":
+            wait_until("a shuffle", lambda before=before: shuffles(cluster.page, before))
+            kill(victim)
+        print(f"kill {kills}, {moment}")
+        asker.finish(running).assert_is(expected)
+        wait_until("the loss", lambda n=name: not of(cluster.page, n)["isActive"])
+        assert of(cluster.page, name)["removeReason"]
+        engines.add_worker(processes, cluster.master, kills + 2)
+        wait_until("another worker", lambda: len(engines.executors(cluster.page)) == 2)
+
+
+def test_without_any_worker_there_is_an_error_within_a_minute(spark, asker):
+    cluster, processes = spark
+    before = next_stage(cluster.page)
+    running = asker.start(cluster.remote, "--status", cluster.page, "--without-workers", "15")
+    wait_for_work(cluster.page, before)
+    for name in ("worker-1", "worker-2"):
+        kill(psutil.Process(processes.running[name].pid))
+    started = time.monotonic()
+    answer = asker.finish(running)
+    assert answer.code == 1 and time.monotonic() - started < A_MINUTE
+    assert "No worker is left" in answer.said or "A worker was lost" in answer.said
+    assert not answer.folder.exists()
+
+
+def test_a_server_that_is_killed_is_said(spark, asker):
+    cluster, processes = spark
+    before = next_stage(cluster.page)
+    running = asker.start(cluster.remote)
+    wait_for_work(cluster.page, before)
+    processes.running["connect"].kill()
+    answer = asker.finish(running, seconds=A_MINUTE)
+    assert answer.code == 1 and "went away during the query" in answer.said
+    assert not answer.folder.exists()
+
+
+@pytest.mark.parametrize("engine", ["sail", pytest.param("spark", marks=pytest.mark.long)])
+def test_nothing_is_left_of_a_cluster(engine, tmp_path):
+    """Ended by Ctrl-C, and its recipe killed."""
+    if engine == "spark":
+        needs_java()
+    for number in (signal.SIGINT, signal.SIGKILL):
+        log = tmp_path / "said"
+        with log.open("w") as said:
+            recipe = subprocess.Popen(
+                [sys.executable, "-m", "wearable_jupyter", "cluster", "--engine", engine],
+                stdout=said,
+                stderr=said,
+            )
+        wait_until("a start", lambda log=log: "./justw cluster query" in log.read_text())
+        assert commands.found(engine) is not None
+        children = psutil.Process(recipe.pid).children(recursive=True)
+        assert children
+        recipe.send_signal(number)
+        recipe.wait(40)
+        _, left = psutil.wait_procs(children, timeout=30)
+        assert not left, left
+        assert commands.found(engine) is None

@@ -1,0 +1,157 @@
+"""`./justw cluster`: start one, query it, test it, measure it."""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..setup import layout
+from ..setup.environments import environment
+from ..setup.files import write
+from ..setup.layout import Problem
+from ..setup.prepare import cargo, prerequisites
+from .engines import ENGINES, HERE, Running, logs_folder
+from .processes import Processes
+
+CRATE = layout.ROOT / "crates" / "beyond_one_machine"
+# Beside the workspace's own compilation, which it shares nothing with.
+CLIENT_TARGET = layout.TARGET / "cluster-client"
+
+
+def state_file(engine: str) -> Path:
+    """Where a running cluster says where it is."""
+    return logs_folder() / engine / "running.json"
+
+
+@contextmanager
+def running(engine: str, workers: int, **settings: str) -> Iterator[tuple[Running, Processes]]:
+    """A cluster of this clone, for as long as this context. Its logs stay until the next one."""
+    logs = logs_folder() / engine
+    if (known := found(engine)) is not None:
+        raise Problem(f"{engine} runs already, at {known.remote}. End it first, by Ctrl-C there")
+    shutil.rmtree(logs, ignore_errors=True)
+    logs.mkdir(parents=True)
+    with Processes(logs) as processes:
+        started = ENGINES[engine](processes, workers, settings)
+        state = {"process": os.getpid(), **json.loads(started.as_json())}
+        write(state_file(engine), json.dumps(state))
+        try:
+            yield started, processes
+        finally:
+            state_file(engine).unlink(missing_ok=True)
+
+
+def found(engine: str) -> Running | None:
+    """The cluster of an engine, if one runs."""
+    if not state_file(engine).is_file():
+        return None
+    known = json.loads(state_file(engine).read_text())
+    try:
+        os.kill(known.pop("process"), 0)
+    except ProcessLookupError:
+        return None  # it was killed, and its processes with it
+    return Running(**known)
+
+
+def start(engine: str, workers: int) -> None:
+    """Start a cluster and wait for Ctrl-C."""
+    print(f"Starting {engine} with {workers} workers, on this machine only", flush=True)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with running(engine, workers) as (cluster, processes):
+        print(f"It listens at {cluster.remote}")
+        for what, page in cluster.pages:
+            print(f"Web page of its {what}: {page}")
+        print(f"Logs: {layout.shown(processes.logs)}")
+        print("In another terminal: ./justw cluster query. Here, Ctrl-C ends it", flush=True)
+        while not stop.wait(1):
+            for name, process in processes.running.items():
+                # A worker that is lost is the engine's to bear.
+                if process.poll() is not None and not name.startswith("worker"):
+                    raise Problem(f"{name} ended: {processes.said(name)}")
+    print("The cluster has ended")
+
+
+def client() -> Path:
+    """The program that runs the query on a cluster, compiled if need be."""
+    prerequisites()
+    program = CLIENT_TARGET / layout.host() / "debug" / "query_cluster"
+    if not program.is_file():
+        print("Compiling the client: once, about five minutes on 2 cores", flush=True)
+    protoc = environment("cluster-protoc", HERE / "protoc.txt") / "protoc"
+    cargo(
+        *("build", "--locked", "--quiet"),
+        cwd=CRATE,
+        CARGO_TARGET_DIR=str(CLIENT_TARGET),
+        RUSTFLAGS="",
+        PROTOC=str(protoc),
+    )
+    return program
+
+
+def query(options: Sequence[str]) -> int:
+    """Run the query on the cluster that runs; `--engine` says which, the rest is the client's."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--engine", choices=sorted(ENGINES))
+    given, others = parser.parse_known_args(options)
+    if others == ["--help"]:
+        return subprocess.run([client(), "--help"]).returncode
+    clusters = [found(engine) for engine in ENGINES if given.engine in (None, engine)]
+    clusters = [cluster for cluster in clusters if cluster is not None]
+    if not clusters:
+        raise Problem("no cluster of this clone runs. In another terminal: ./justw cluster")
+    if len(clusters) > 1:
+        raise Problem("both engines run. Say which: ./justw cluster query --engine spark")
+    if not any((layout.data_directory() / "sensor_hrv").rglob("*.parquet")):
+        raise Problem("There are no data to query. Run: ./justw data small")
+    command = [client(), *address(clusters[0]), *others]
+    return subprocess.run([str(part) for part in command], cwd=layout.ROOT).returncode
+
+
+def address(cluster: Running) -> list[str]:
+    """What the client is told of a cluster, of the data and of where its results go."""
+    status = ["--status", cluster.page] if cluster.page else []
+    output = layout.OUTPUTS / "cluster" / cluster.engine
+    return [
+        cluster.remote,
+        *status,
+        "--data",
+        f"{layout.data_directory()}",
+        "--output",
+        f"{output}",
+    ]
+
+
+def test(options: Sequence[str]) -> int:
+    """Run the cluster's tests, and those of the client; `options` go to pytest."""
+    client()
+    protoc = environment("cluster-protoc", HERE / "protoc.txt") / "protoc"
+    variables = {
+        "CARGO_TARGET_DIR": str(CLIENT_TARGET),
+        "RUSTFLAGS": "",
+        "PROTOC": str(protoc),
+    }
+    cargo("fmt", "--check", cwd=CRATE)
+    cargo(
+        "clippy",
+        "--all-targets",
+        "--locked",
+        "--quiet",
+        "--",
+        "--deny",
+        "warnings",
+        cwd=CRATE,
+        **variables,
+    )
+    print(cargo("test", "--locked", "--quiet", cwd=CRATE, **variables), flush=True)
+    tests = layout.NOTEBOOKS / "tools" / "cluster_tests"
+    command = [sys.executable, "-m", "pytest", str(tests), *options]
+    return subprocess.run(command, cwd=tests.parent).returncode

@@ -1,0 +1,195 @@
+"""Spark and Sail, as they are started on loopback."""
+
+import json
+import re
+import shutil
+import subprocess
+import urllib.request
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ..setup import layout
+from ..setup.environments import environment
+from ..setup.layout import Problem
+from .processes import LOOPBACK, Processes, free_port, listens
+
+HERE = Path(__file__).parent
+OLDEST_JAVA = 17
+# Daemons below this do not start a Connect server; see `spark`.
+DAEMON_MB = 700
+EXECUTOR_MB = 900
+WORKER = "org.apache.spark.deploy.worker.Worker"
+START_SECONDS = 120
+# How long Sail waits for a sign of life of a worker, instead of two minutes.
+HEARTBEAT_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Running:
+    """A cluster that has started."""
+
+    engine: str
+    workers: int
+    # For clients: sc://HOST:PORT.
+    remote: str
+    # Its web page with its REST interface, if it has one.
+    page: str | None = None
+    # Of Spark, whom workers report to.
+    master: str | None = None
+    # Web pages to look at, by what they show.
+    pages: tuple[tuple[str, str], ...] = ()
+
+    def as_json(self) -> str:
+        return json.dumps(asdict(self))
+
+
+def java() -> str:
+    """The Java program. Raises `Problem` if there is none, or one that is too old for Spark."""
+    found = shutil.which("java")
+    install = "Debian and Ubuntu: sudo apt install openjdk-17-jre-headless"
+    if found is None:
+        raise Problem(f"Spark needs Java {OLDEST_JAVA} or newer, and there is none. {install}")
+    said = subprocess.run([found, "-version"], capture_output=True, text=True).stderr
+    version = re.search(r'version "(\d+)', said)
+    if version is None or int(version.group(1)) < OLDEST_JAVA:
+        line = said.splitlines()[:1]
+        raise Problem(f"Spark needs Java {OLDEST_JAVA} or newer, and here is {line}. {install}")
+    return found
+
+
+def spark(processes: Processes, workers: int, settings: dict[str, str]) -> Running:
+    """Start a standalone Spark: a master, workers with one core each, and a Connect server.
+
+    `settings` are more of Spark's own, for the server.
+    """
+    java()
+    master, page, connect, ui = map(free_port, (7077, 8080, 15002, 4040))
+    variables = spark_variables(processes)
+    program = Path(variables["SPARK_HOME"], "bin")
+    processes.start(
+        "master",
+        *(program / "spark-class", "org.apache.spark.deploy.master.Master", "--host", LOOPBACK),
+        *("--port", str(master), "--webui-port", str(page)),
+        **variables,
+    )
+    processes.wait_for("Spark's master", lambda: listens(master), START_SECONDS)
+    for number in range(1, workers + 1):
+        add_worker(processes, f"spark://{LOOPBACK}:{master}", number)
+    given = {
+        "spark.executor.memory": f"{EXECUTOR_MB}m",
+        "spark.executor.cores": "1",
+        "spark.driver.host": LOOPBACK,
+        "spark.driver.bindAddress": LOOPBACK,
+        "spark.connect.grpc.binding.address": LOOPBACK,
+        "spark.connect.grpc.binding.port": str(connect),
+        "spark.ui.port": str(ui),
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.shuffle.partitions": "8",
+        # Or a query of more than two minutes has no result: see `Error::Cut` of the client.
+        "spark.connect.execute.reattachable.senderMaxStreamDuration": "24h",
+        "spark.local.dir": str(processes.logs / "local"),
+        "spark.sql.warehouse.dir": str(processes.logs / "warehouse"),
+        **settings,
+    }
+    processes.start(
+        "connect",
+        *(program / "spark-submit", "--master", f"spark://{LOOPBACK}:{master}"),
+        *("--class", "org.apache.spark.sql.connect.service.SparkConnectServer"),
+        *("--driver-memory", f"{DAEMON_MB}m"),
+        *(part for name, value in given.items() for part in ("--conf", f"{name}={value}")),
+        "spark-internal",
+        **variables,
+    )
+    status = f"http://{LOOPBACK}:{ui}"
+    ready = lambda: listens(connect) and len(executors(status)) == workers  # noqa: E731
+    processes.wait_for("Spark's Connect server with its workers", ready, START_SECONDS)
+    return Running(
+        engine="spark",
+        workers=workers,
+        remote=f"sc://{LOOPBACK}:{connect}",
+        page=status,
+        master=f"spark://{LOOPBACK}:{master}",
+        pages=(("workers", f"http://{LOOPBACK}:{page}"), ("queries and stages", status)),
+    )
+
+
+def spark_variables(processes: Processes) -> dict[str, str]:
+    """What Spark's programs take from their environment; the package is installed if need be."""
+    return {
+        "SPARK_HOME": str(spark_home(environment("cluster-spark", HERE / "spark.txt"))),
+        "SPARK_LOCAL_IP": LOOPBACK,
+        "SPARK_PUBLIC_DNS": LOOPBACK,
+        "SPARK_DAEMON_MEMORY": f"{DAEMON_MB}m",
+        # None of this machine's own settings.
+        "SPARK_CONF_DIR": str(processes.logs),
+    }
+
+
+def add_worker(processes: Processes, master: str, number: int) -> None:
+    """Start a worker with one core, which reports to a master."""
+    variables = spark_variables(processes)
+    folder = processes.logs / f"worker-{number}"
+    folder.mkdir()
+    processes.start(
+        folder.name,
+        *(Path(variables["SPARK_HOME"], "bin", "spark-class"), WORKER, "--host", LOOPBACK),
+        *("--cores", "1", "--memory", f"{EXECUTOR_MB + 300}m", "--work-dir", folder),
+        *("--webui-port", "0", master),
+        **variables,
+    )
+
+
+def spark_home(binaries: Path) -> Path:
+    """Where the package has Spark itself."""
+    found = list(binaries.parent.glob("lib/python3*/site-packages/pyspark/jars"))
+    if not found:
+        raise Problem("Spark is not whole in target/cluster-spark. Delete that, and try again")
+    return found[0].parent
+
+
+def rest(page: str, path: str) -> list[dict]:
+    """What Spark's REST interface says of its one application; nothing while it starts."""
+    url = f"{page}/api/v1/applications"
+    with suppress(OSError, ValueError, IndexError):
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            application = json.load(answer)[0]["id"]
+        with urllib.request.urlopen(f"{url}/{application}/{path}", timeout=5) as answer:
+            return json.load(answer)
+    return []
+
+
+def executors(page: str) -> list[dict]:
+    """Those that can do work now."""
+    return [one for one in rest(page, "executors") if one["id"] != "driver" and one["isActive"]]
+
+
+def sail(processes: Processes, workers: int, settings: dict[str, str]) -> Running:
+    """Start Sail's local cluster: a driver and workers, which are threads of one process.
+
+    `settings` are environment variables of Sail's.
+    """
+    program = environment("cluster-sail", HERE / "sail.txt") / "sail"
+    port = free_port(50051)
+    given = {
+        "SAIL_MODE": "local-cluster",
+        "SAIL_CLUSTER__WORKER_INITIAL_COUNT": str(workers),
+        "SAIL_CLUSTER__WORKER_MAX_COUNT": str(workers),
+        "SAIL_CLUSTER__WORKER_TASK_SLOTS": "4",
+        "SAIL_CLUSTER__WORKER_HEARTBEAT_INTERVAL_SECS": "1",
+        "SAIL_CLUSTER__WORKER_HEARTBEAT_TIMEOUT_SECS": str(HEARTBEAT_SECONDS),
+        **settings,
+    }
+    processes.start(
+        "sail", program, "spark", "server", "--ip", LOOPBACK, "--port", str(port), **given
+    )
+    processes.wait_for("Sail", lambda: listens(port), START_SECONDS)
+    return Running(engine="sail", workers=workers, remote=f"sc://{LOOPBACK}:{port}")
+
+
+ENGINES = {"sail": sail, "spark": spark}
+
+
+def logs_folder() -> Path:
+    """Where a cluster of this clone has its logs and its passing files."""
+    return layout.TARGET / "cluster"

@@ -1,0 +1,24 @@
+"""`./justw cluster`: what its words ask for."""
+
+import argparse
+from collections.abc import Sequence
+
+from ..setup.layout import Problem
+from .commands import query, start, test
+from .engines import ENGINES
+from .measure import measure
+
+OTHERS = {"query": query, "test": test, "measure": measure}
+
+
+def command(arguments: Sequence[str]) -> int | None:
+    """Start a cluster on this machine's loopback; `query`, `test` and `measure` use one."""
+    if arguments and arguments[0] in OTHERS:
+        return OTHERS[arguments[0]](arguments[1:])
+    parser = argparse.ArgumentParser(prog="justw cluster", description=command.__doc__)
+    parser.add_argument("--engine", choices=sorted(ENGINES), default="sail")
+    parser.add_argument("--workers", type=int, default=2)
+    given = parser.parse_args(arguments)
+    if given.workers < 1:
+        raise Problem("a cluster has at least one worker")
+    return start(given.engine, given.workers)
