@@ -16,6 +16,27 @@ pub fn same(a: &DataFrame, b: &DataFrame) -> bool {
         && a.columns().iter().zip(b.columns()).all(|(a, b)| same_column(a, b))
 }
 
+/// Whether `a` is what another engine would give for `b`: the same columns, rows and row order, integers
+/// of any width, and floats with |a − b| ≤ [`TOLERANCE`] · max(1, |b|), for a correlation near zero
+/// differs in its last digits by much of itself.
+pub fn alike(a: &DataFrame, b: &DataFrame) -> bool {
+    a.get_column_names() == b.get_column_names()
+        && a.height() == b.height()
+        && a.columns().iter().zip(b.columns()).all(|(a, b)| alike_column(a, b))
+}
+
+fn alike_column(a: &Column, b: &Column) -> bool {
+    match (a.f64(), b.f64()) {
+        (Ok(a), Ok(b)) => a.iter().zip(b.iter()).all(|(a, b)| match (a, b) {
+            (Some(a), Some(b)) => {
+                (a.is_nan() && b.is_nan()) || (a - b).abs() <= TOLERANCE * b.abs().max(1.0)
+            }
+            (a, b) => a.is_none() && b.is_none(),
+        }),
+        _ => a.cast(b.dtype()).is_ok_and(|a| a.equals_missing(b)),
+    }
+}
+
 fn same_column(a: &Column, b: &Column) -> bool {
     match (a.f64(), b.f64()) {
         (Ok(a), Ok(b)) => a.iter().zip(b.iter()).all(|(a, b)| match (a, b) {
@@ -42,6 +63,18 @@ mod tests {
     fn the_last_bits_of_a_float_do_not_count() {
         let a = frame(&[Some(0.1 + 0.2), None, Some(f64::NAN)], &["a", "b", "c"]);
         assert!(same(&a, &frame(&[Some(0.3), None, Some(f64::NAN)], &["a", "b", "c"])));
+    }
+
+    #[test]
+    fn another_engine_may_differ_where_a_value_is_near_zero() {
+        let near = |x: f64| frame(&[Some(x), None, Some(f64::NAN)], &["a", "b", "c"]);
+        assert!(alike(&near(1e-10), &near(2e-10)) && !same(&near(1e-10), &near(2e-10)));
+        assert!(!alike(&near(1e-8), &near(2e-8)) && !alike(&near(1e3), &near(1e3 + 1e-5)));
+        let counts = |n: &[i64]| df!["n" => n].unwrap();
+        assert!(alike(&counts(&[1]), &df!["n" => [1u32]].unwrap()));
+        assert!(!alike(&counts(&[1]), &df!["n" => [2u32]].unwrap()));
+        assert!(!alike(&counts(&[1]), &counts(&[1, 1])));
+        assert!(!alike(&frame(&[None], &["a"]), &frame(&[None], &["b"])));
     }
 
     #[test]

@@ -14,6 +14,8 @@
 //! 8. [`notebook`] shows all that in a cell, a plan as a [`picture`], a frame as
 //!    a [`chart`], and [`interrupt`] lets a reader stop it.
 //!
+//! Beside that, [`cluster`] reads what the same query left on a cluster.
+//!
 //! A notebook needs `use wearable_demo::prelude::*;` and nothing else:
 //!
 //! ```no_run
@@ -32,6 +34,7 @@
 
 pub mod apart;
 pub mod chart;
+pub mod cluster;
 pub mod compare;
 pub mod error;
 pub mod generate;
@@ -60,7 +63,8 @@ pub use polars;
 /// What a notebook's cells need, and no more.
 pub mod prelude {
     pub use crate::chart::Chart;
-    pub use crate::compare::same;
+    pub use crate::cluster::{Figures, exchanges, plan_scale, read_cluster_run, read_scale};
+    pub use crate::compare::{alike, same};
     pub use crate::generate::{
         GenerateOptions, Layout, Size, generate_dataset_with_progress, print_progress,
     };

@@ -175,6 +175,23 @@ pub fn summary(joined: &LazyFrame) -> LazyFrame {
         .sort(["occupation", "gender"], SortMultipleOptions::default())
 }
 
+/// [`summary`] from the three tables in SQL, as it is sent to a cluster; they are called `sensor_hrv`,
+/// `sleep_diary` and `user_profile`.
+pub const SUMMARY_SQL: &str = include_str!("../../beyond_one_machine/src/summary.sql");
+
+/// The same as [`summary`] of [`joined`], by [`SUMMARY_SQL`].
+///
+/// # Errors
+///
+/// [`Error::Polars`] where polars cannot turn the SQL into a plan.
+pub fn summary_sql(sensor: &LazyFrame, sleep: &LazyFrame, users: &LazyFrame) -> Result<LazyFrame> {
+    let mut context = SQLContext::new();
+    context.register("sensor_hrv", sensor.clone());
+    context.register("sleep_diary", sleep.clone());
+    context.register("user_profile", users.clone());
+    context.execute(SUMMARY_SQL).map_err(Error::polars("plan the summary's SQL"))
+}
+
 /// [`joined`]'s rows by `user_id`, then `date`: one sort over all rows. Nulls come first.
 pub fn global_sort(joined: &LazyFrame) -> LazyFrame {
     joined.clone().sort(["user_id", "date"], SortMultipleOptions::default())
