@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .kernel import directories
-from .setup import layout
+from .setup import layout, store
 from .setup.layout import Problem
-from .setup.prepare import prerequisites, starts
+from .setup.prepare import compiled_parts, prerequisites, starts
 
 NEEDED_GB = 6
 # What a kernel leaves is deleted as it ends, but not in the same moment.
@@ -49,11 +49,13 @@ def kernel_binary() -> str:
 
 def dependencies() -> str:
     compiled = layout.compiled_dependencies()
+    if not compiled.is_dir() and (ready := store.found()) is not None:
+        raise NotYet(f"compiled already, in {ready.parent}; ./justw setup takes them from there")
     if not compiled.is_dir():
         others = list(layout.cache_directory().glob("dependencies-*"))
         why = " (Cargo.lock, compiler or settings have changed)" if others else ""
         raise Problem(f"not compiled{why}. Run: ./justw setup")
-    missing = [p for p in ("debug", f"{layout.host()}/debug/deps") if not (compiled / p).is_dir()]
+    missing = [part for part in compiled_parts() if not (compiled / part).is_dir()]
     if missing:
         raise Problem(f"half of {compiled} is missing. Delete it and run: ./justw setup")
     return f"compiled, in {compiled}"

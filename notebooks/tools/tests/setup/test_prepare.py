@@ -86,10 +86,12 @@ class Clone:
             "cwd": self.root,
         }
 
-    def setup(self) -> str:
+    def setup(self, *options: str) -> str:
         """Run `setup`; what it printed."""
+        command = self.command()
+        command["args"] += options
         result = subprocess.run(
-            **self.command(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            **command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         assert result.returncode == 0, result.stdout
         return result.stdout
@@ -156,6 +158,28 @@ def test_dependencies_are_compiled_once_for_all_clones_and_anew_for_another_key(
     assert folders(two.cache) == {second}
     assert one.setup()
     assert folders(two.cache) == {first, second}
+
+
+def test_dependencies_alone_leave_nothing_of_the_workspace(clone):
+    """Its sources may come later and be older, as into an image."""
+    one = clone("one")
+    kept = one.root / "target/kernels/running"
+    kept.mkdir(parents=True)
+    source = one.root / "crates/wearable_demo/src/lib.rs"
+    text = source.read_text()
+    source.write_text("")
+    assert compiles_dependency(one.setup("--dependencies"))
+    assert list((one.root / "target" / DEPS).glob("libdependency-*.rlib"))
+    assert not list((one.root / "target").rglob("*wearable_demo*"))
+    assert kept.is_dir()
+    source.write_text(text)
+    os.utime(source, (0, 0))
+    assert not compiles_dependency(one.setup())
+    library = one.root / "target" / layout.host() / "debug/libwearable_demo.rlib"
+    assert b"answer" in library.read_bytes()
+    # In a clone that is set up, nothing is taken away.
+    one.setup("--dependencies")
+    assert list((one.root / "target").rglob("libwearable_demo.rlib"))
 
 
 def test_a_setup_that_is_killed_leaves_nothing_that_is_taken_for_whole(clone):

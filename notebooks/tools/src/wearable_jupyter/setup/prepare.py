@@ -291,32 +291,50 @@ def build_workspace() -> None:
 
 
 def only_dependencies() -> None:
-    """Compile the dependencies, and have nothing else in `target/`.
+    """Compile the dependencies, and leave nothing in `target/` of what was compiled beside them.
 
     In an image, sources come after this and may be older, which cargo would take for unchanged.
     """
     with locked("dependencies"):
+        if is_seeded():
+            return
         seed()
-        shutil.rmtree(layout.TARGET)
+        for part in compiled_parts():
+            shutil.rmtree(layout.TARGET / part)
+        seeded_with().unlink()
         seed()
+
+
+def compiled_parts() -> tuple[str, str]:
+    """Where cargo puts what it compiles, for build scripts and for this platform."""
+    return "debug", f"{layout.host()}/debug"
+
+
+def seeded_with() -> Path:
+    """Where the name of the dependencies stands that `target/` has."""
+    return layout.TARGET / ".dependencies"
+
+
+def is_seeded() -> bool:
+    """Whether `target/` has the dependencies of this key."""
+    stamp = seeded_with()
+    return stamp.is_file() and stamp.read_text() == layout.compiled_dependencies().name
 
 
 def seed() -> None:
     """Have the dependencies in the cache and in `target/`; their lock must be held."""
     compiled = layout.compiled_dependencies()
-    stamp = layout.TARGET / ".dependencies"
-    seeded = stamp.is_file() and stamp.read_text() == compiled.name
     fetch()
     if not compiled.is_dir():
-        if not seeded:
+        if not is_seeded():
             make_dependencies()
         publish(compiled)
-    elif not seeded:
+    elif not is_seeded():
         print("Taking the compiled dependencies from the cache", flush=True)
         layout.TARGET.mkdir(exist_ok=True)
         link_tree(compiled, layout.TARGET, copy=is_rewritten)
     os.utime(compiled)
-    stamp.write_text(compiled.name)
+    seeded_with().write_text(compiled.name)
     collect(compiled)
 
 
@@ -372,7 +390,7 @@ def publish(compiled: Path) -> None:
     own = own_names()
     with staging("dependencies") as folder:
         staged = folder / compiled.name
-        for part in ("debug", f"{layout.host()}/debug"):
+        for part in compiled_parts():
             link_tree(
                 layout.TARGET / part,
                 staged / part,
