@@ -85,7 +85,7 @@ def client() -> Path:
     prerequisites()
     program = CLIENT_TARGET / layout.host() / "debug" / "query_cluster"
     if not program.is_file():
-        print("Compiling the client: once, about five minutes on 2 cores", flush=True)
+        print("Compiling the client: once, some minutes on 2 cores", flush=True)
     protoc = environment("cluster-protoc", HERE / "protoc.txt") / "protoc"
     cargo(
         *("build", "--locked", "--quiet"),
