@@ -1,11 +1,12 @@
 """How far cargo is, by messages as cargo writes them."""
 
 import json
+import threading
 import time
 
 import pytest
 
-from wearable_jupyter.setup import progress
+from wearable_jupyter.setup import prepare, progress
 
 INDEX = "registry+https://github.com/rust-lang/crates.io-index"
 
@@ -51,6 +52,19 @@ def test_minutes_left_are_by_what_was_done_here(seconds):
         task.started, task.heard = task.started - 120, task.heard - 120
         assert progress.line() == "dependencies: 2 of 3 packages; about 3 min left"
     assert not progress.going_on
+
+
+def test_with_four_cores_kernel_and_dependencies_are_compiled_at_once(monkeypatch):
+    both = threading.Barrier(2)
+    monkeypatch.setattr(prepare, "install_kernel", lambda: both.wait(10))
+    monkeypatch.setattr(prepare.os, "cpu_count", lambda: 4)
+    prepare.compile_all(lambda: both.wait(10))
+
+    done = []
+    monkeypatch.setattr(prepare, "install_kernel", lambda: time.sleep(0.1) or done.append("kernel"))
+    monkeypatch.setattr(prepare.os, "cpu_count", lambda: 2)
+    prepare.compile_all(lambda: done.append("workspace"))
+    assert done == ["kernel", "workspace"]
 
 
 @pytest.mark.parametrize(
