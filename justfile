@@ -1,4 +1,6 @@
 set quiet
+# As words, and not as one text: an option's value may have spaces.
+set positional-arguments
 
 tools := ".venv/bin/python -m wearable_jupyter"
 
@@ -10,47 +12,47 @@ default:
 # Run notebooks, all if none is named, with the small dataset if there is none; HTML goes to outputs/
 [no-exit-message]
 run *notebooks: _environment
-    {{ tools }} run {{ notebooks }}
+    {{ tools }} run "$@"
 
 # Run all tests: linters, Rust, Python and notebooks; options go to pytest
 [no-exit-message]
 test *options: _environment
-    {{ tools }} test {{ options }}
+    {{ tools }} test "$@"
 
 # Open JupyterLab on the walkthrough
 [no-exit-message]
 lab *options: _environment
-    {{ tools }}.lab {{ options }}
+    {{ tools }}.lab "$@"
 
 # Write notebooks as HTML for a room without a network; --no-code, --slides
 [no-exit-message]
 html *notebooks: _environment
-    {{ tools }} html {{ notebooks }}
+    {{ tools }} html "$@"
 
 # Run notebooks as a reviewer does and compare what they show; --update keeps it as expected
 [no-exit-message]
 check *notebooks: _environment
-    {{ tools }} check {{ notebooks }}
+    {{ tools }} check "$@"
 
 # Write a dataset into data/: small (1,000,000 rows), large (10,000,000) or a number of rows; options: data small --help
 [no-exit-message]
 data size="small" *options: _environment
-    {{ tools }} data {{ size }} {{ options }}
+    {{ tools }} data "$@"
 
 # Install and compile everything, and run nothing; --from FILE takes it from a bundle instead
 [no-exit-message]
 setup *options: _environment
-    {{ tools }} setup {{ options }}
+    {{ tools }} setup "$@"
 
 # Write what is installed and compiled into one file, from which other machines are set up in a minute; --toolchain
 [no-exit-message]
 bundle *options: _environment
-    {{ tools }} bundle {{ options }}
+    {{ tools }} bundle "$@"
 
 # Install the kernel for your other Jupyters, VS Code's among them; --remove takes it away
 [no-exit-message]
 kernel *options: _environment
-    {{ tools }} kernel {{ options }}
+    {{ tools }} kernel "$@"
 
 # Say what is ready and what is not, and the command that mends it
 [no-exit-message]
@@ -60,12 +62,12 @@ doctor: _environment
 # Measure, beside the same in Python: `bench kernel`, `bench lab`, `bench queries` or `bench generate`, some minutes each
 [no-exit-message]
 bench what="kernel" *options: _environment
-    {{ tools }} bench {{ what }} {{ options }}
+    {{ tools }} bench "$@"
 
 # Start a cluster on this machine: --engine sail or spark, --workers N; then `cluster query`; `cluster test`, `cluster measure`
 [no-exit-message]
 cluster *options: _environment
-    {{ tools }} cluster {{ options }}
+    {{ tools }} cluster "$@"
 
 # Format Rust, Python and notebooks; takes outputs out of notebooks
 [no-exit-message]
