@@ -67,6 +67,13 @@ pub fn read_scale(outputs: &Path) -> Result<Option<DataFrame>> {
     if file.is_file() { read_csv(&file).map(Some) } else { Ok(None) }
 }
 
+/// The least `seconds` of an engine in what [`read_scale`] has read.
+pub fn quickest(scale: &DataFrame, engine: &str) -> Option<f64> {
+    let of_engine = scale.clone().lazy().filter(col("engine").eq(lit(engine)));
+    let least = of_engine.select([col("seconds").min()]).collect().ok()?;
+    least.column("seconds").ok()?.f64().ok()?.get(0)
+}
+
 fn read_csv(path: &Path) -> Result<DataFrame> {
     CsvReadOptions::default()
         .with_infer_schema_length(None)
@@ -156,6 +163,13 @@ mod tests {
         assert_eq!((run.stages.height(), run.summary.height()), (1, 1));
         write("stages.csv", "");
         assert!(read_cluster_run(folder.path(), "spark").is_err());
+    }
+
+    #[test]
+    fn the_quickest_run_is_found() {
+        let scale = df!["engine" => ["a", "b", "a"], "seconds" => [2.0, 0.1, 1.0]].unwrap();
+        assert_eq!(quickest(&scale, "a"), Some(1.0));
+        assert_eq!(quickest(&scale, "c"), None);
     }
 
     #[test]

@@ -63,7 +63,9 @@ pub use polars;
 /// What a notebook's cells need, and no more.
 pub mod prelude {
     pub use crate::chart::Chart;
-    pub use crate::cluster::{Figures, exchanges, plan_scale, read_cluster_run, read_scale};
+    pub use crate::cluster::{
+        Figures, exchanges, plan_scale, quickest, read_cluster_run, read_scale,
+    };
     pub use crate::compare::{alike, same};
     pub use crate::generate::{
         GenerateOptions, Layout, Size, generate_dataset_with_progress, print_progress,
