@@ -11,7 +11,7 @@ def test_a_program_starts_where_its_own_path_to_the_standard_library_leads_nowhe
 ):
     """As in a home with both: rustc writes the path from `deps/`, one folder too deep."""
     here = f"{layout.host()}/debug"
-    home = tmp_path.joinpath(*["deeper", "than", "any", "clone"])
+    home = tmp_path / "deeper/than/any/clone"
     (home / here).mkdir(parents=True)
     for name in ("generate_demo_data", layout.shared_library(layout.CRATE)):
         layout.link(layout.TARGET / here / name, home / here / name)
