@@ -45,7 +45,7 @@ pub struct Table {
     /// Its folder or file below the dataset.
     pub place: &'static str,
     /// The columns that the query asks for, with the types that Spark calls them by. Not all there
-    /// are: neither engine reads a time of day in nanoseconds.
+    /// are: Sail refuses a time of day in nanoseconds.
     pub columns: &'static str,
 }
 
