@@ -1,7 +1,7 @@
 //! A cluster that speaks Spark Connect, and a query on it that is watched.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -98,7 +98,7 @@ impl Cluster {
     ///
     /// [`Error::NoFiles`], [`Error::Query`].
     pub fn read_tables(&self, data: &str) -> Result<()> {
-        data.clone_into(&mut self.data.lock().unwrap_or_else(|held| held.into_inner()));
+        data.clone_into(&mut self.data());
         for table in TABLES {
             let path = format!("{}/{}", data.trim_end_matches('/'), table.place);
             let files = self.session.read().schema(table.columns.to_owned()).parquet(&path);
@@ -169,8 +169,10 @@ impl Cluster {
         Err(if started.elapsed() >= STREAM {
             Error::Cut { seconds: started.elapsed().as_secs() }
         } else {
-            let path = self.data.lock().unwrap_or_else(|held| held.into_inner()).clone();
-            Error::NoFiles { path, reason: "the result has no rows".to_owned() }
+            Error::NoFiles {
+                path: self.data().clone(),
+                reason: "the result has no rows".to_owned(),
+            }
         })
     }
 
@@ -214,17 +216,20 @@ impl Cluster {
         within(GOODBYE, move || session.interrupt_all());
     }
 
+    /// Where the workers were told to look.
+    fn data(&self) -> MutexGuard<'_, String> {
+        self.data.lock().unwrap_or_else(|held| held.into_inner())
+    }
+
     fn server_lost(&self) -> Error {
         Error::ServerLost { address: self.address.clone() }
     }
 
     /// What an error of the client's means; first of all, whether the server is still there.
-    fn failed(&self, task: &'static str) -> impl Fn(SparkError) -> Error {
-        let data = self.data.lock().unwrap_or_else(|held| held.into_inner()).clone();
-        let address = self.address.clone();
-        move |error| match address::reach(&address) {
-            Ok(_) => Error::of(task, &data, &error),
-            Err(_) => Error::ServerLost { address: address.clone() },
+    fn failed(&self, task: &'static str) -> impl Fn(SparkError) -> Error + '_ {
+        move |error| match address::reach(&self.address) {
+            Ok(_) => Error::of(task, &self.data(), &error),
+            Err(_) => self.server_lost(),
         }
     }
 }

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from ..setup import layout
@@ -40,7 +41,7 @@ def running(engine: str, workers: int, **settings: str) -> Iterator[tuple[Runnin
     logs.mkdir(parents=True)
     with Processes(logs) as processes:
         started = ENGINES[engine](processes, workers, settings)
-        state = {"process": os.getpid(), **json.loads(started.as_json())}
+        state = {"process": os.getpid(), **asdict(started)}
         write(state_file(engine), json.dumps(state))
         try:
             yield started, processes
@@ -80,20 +81,24 @@ def start(engine: str, workers: int) -> None:
     print("The cluster has ended")
 
 
+def cargo_of_client(*arguments: str) -> str:
+    """Run cargo in the client's own workspace; what it printed."""
+    return cargo(
+        *arguments,
+        cwd=CRATE,
+        CARGO_TARGET_DIR=str(CLIENT_TARGET),
+        RUSTFLAGS="",
+        PROTOC=str(environment("cluster-protoc", HERE / "protoc.txt") / "protoc"),
+    )
+
+
 def client() -> Path:
     """The program that runs the query on a cluster, compiled if need be."""
     prerequisites()
     program = CLIENT_TARGET / layout.host() / "debug" / "query_cluster"
     if not program.is_file():
         print("Compiling the client: once, some minutes on 2 cores", flush=True)
-    protoc = environment("cluster-protoc", HERE / "protoc.txt") / "protoc"
-    cargo(
-        *("build", "--locked", "--quiet"),
-        cwd=CRATE,
-        CARGO_TARGET_DIR=str(CLIENT_TARGET),
-        RUSTFLAGS="",
-        PROTOC=str(protoc),
-    )
+    cargo_of_client("build", "--locked", "--quiet")
     return program
 
 
@@ -120,38 +125,17 @@ def address(cluster: Running) -> list[str]:
     """What the client is told of a cluster, of the data and of where its results go."""
     status = ["--status", cluster.page] if cluster.page else []
     output = layout.OUTPUTS / "cluster" / cluster.engine
-    return [
-        cluster.remote,
-        *status,
-        "--data",
-        f"{layout.data_directory()}",
-        "--output",
-        f"{output}",
-    ]
+    places = ["--data", str(layout.data_directory()), "--output", str(output)]
+    return [cluster.remote, *status, *places]
 
 
 def test(options: Sequence[str]) -> int:
     """Run the cluster's tests, and those of the client; `options` go to pytest."""
     client()
-    protoc = environment("cluster-protoc", HERE / "protoc.txt") / "protoc"
-    variables = {
-        "CARGO_TARGET_DIR": str(CLIENT_TARGET),
-        "RUSTFLAGS": "",
-        "PROTOC": str(protoc),
-    }
-    cargo("fmt", "--check", cwd=CRATE)
-    cargo(
-        "clippy",
-        "--all-targets",
-        "--locked",
-        "--quiet",
-        "--",
-        "--deny",
-        "warnings",
-        cwd=CRATE,
-        **variables,
-    )
-    print(cargo("test", "--locked", "--quiet", cwd=CRATE, **variables), flush=True)
+    cargo_of_client("fmt", "--check")
+    lints = ("clippy", "--all-targets", "--locked", "--quiet")
+    cargo_of_client(*lints, "--", "--deny", "warnings")
+    print(cargo_of_client("test", "--locked", "--quiet"), flush=True)
     tests = layout.NOTEBOOKS / "tools" / "cluster_tests"
     command = [sys.executable, "-m", "pytest", str(tests), *options]
     return subprocess.run(command, cwd=tests.parent).returncode

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import urllib.request
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..setup import layout
@@ -39,9 +39,6 @@ class Running:
     master: str | None = None
     # Web pages to look at, by what they show.
     pages: tuple[tuple[str, str], ...] = ()
-
-    def as_json(self) -> str:
-        return json.dumps(asdict(self))
 
 
 def java() -> str:

@@ -203,14 +203,15 @@ def refuse(bundle: Path, manifest: dict) -> None:
     if manifest["format"] != FORMAT:
         raise Problem(f"{bundle.name} is of another version of this project's tools")
     has_toolchain = any(name_.startswith(f"{TOOLCHAINS}/") for name_ in manifest["files"])
-    if not (layout.has_rust() or has_toolchain):
+    rust_here = layout.has_rust()
+    if not (rust_here or has_toolchain):
         raise Problem(
             f"There is no Rust here, and none in {bundle.name}. Take one that was made by "
             "`./justw bundle --toolchain`, or get rustup as https://rustup.rs says"
         )
-    rustc = layout.rustc_version() if layout.has_rust() else manifest["rustc"]
+    rustc = layout.rustc_version() if rust_here else manifest["rustc"]
     here = {
-        "platform": layout.host() if layout.has_rust() else like_this(manifest["platform"]),
+        "platform": layout.host() if rust_here else like_this(manifest["platform"]),
         "key": layout.dependencies_key(rustc),
     }
     words = {

@@ -153,8 +153,8 @@ def link_tree(
 ) -> None:
     """Copy a directory by hard links, where the file system can.
 
-    A file that is changed in place must not be a link: `copy` says which files and directories are
-    copied instead. cargo replaces what it compiles, but rewrites its notes on it.
+    A file that is changed in place must not be a link: `copy` says which are copied instead. cargo
+    replaces what it compiles, but rewrites its notes on it.
     """
     destination.mkdir(parents=True, exist_ok=True)
     with os.scandir(source) as entries:
@@ -163,10 +163,7 @@ def link_tree(
             if skip(path):
                 continue
             if entry.is_dir(follow_symlinks=False):
-                if copy(path):
-                    shutil.copytree(path, target, dirs_exist_ok=True)
-                else:
-                    link_tree(path, target, skip=skip, copy=copy)
+                link_tree(path, target, skip=skip, copy=copy)
                 continue
             target.unlink(missing_ok=True)
             if copy(path):
@@ -182,7 +179,7 @@ COMPILED = (".rlib", ".rmeta", ".so", ".dylib")
 def is_rewritten(path: Path) -> bool:
     """Whether a file in a target directory may be changed in place: by cargo, which keeps its
     notes there, or by a build script that runs again."""
-    return path.is_file() and path.suffix not in COMPILED
+    return path.suffix not in COMPILED
 
 
 def starts(binary: Path) -> bool:
@@ -224,13 +221,12 @@ def install_kernel() -> None:
             flush=True,
         )
         with staging("evcxr") as build:
-            package = ("--locked", "--version", layout.EVCXR_VERSION, "evcxr_jupyter")
             task = Task("kernel", **progress.SECONDS["kernel"])
             # Its own lock file, and no flag of this workspace: linked dynamically, it would not
             # start without the toolchain's libraries in its path.
             follow(
                 task,
-                *("install", *package),
+                *("install", "--locked", "--version", layout.EVCXR_VERSION, "evcxr_jupyter"),
                 *("--root", str(build / "root"), "--target-dir", str(build / "target")),
                 cwd=layout.cache_directory(),
                 RUSTFLAGS="",
