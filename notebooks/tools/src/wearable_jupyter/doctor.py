@@ -12,7 +12,7 @@ from pathlib import Path
 from .kernel import directories
 from .setup import layout, store
 from .setup.layout import Problem
-from .setup.prepare import compiled_parts, prerequisites, starts
+from .setup.prepare import compiled_parts, dependencies_in, prerequisites, starts
 
 NEEDED_GB = 6
 # What a kernel leaves is deleted as it ends, but not in the same moment.
@@ -62,10 +62,10 @@ def dependencies() -> str:
 
 
 def template() -> str:
-    stamp = layout.TEMPLATE / ".dependencies"
-    if not stamp.is_file():
+    made_for = dependencies_in(layout.TEMPLATE)
+    if made_for is None:
         raise NotYet("not made yet; ./justw setup makes it, or else the first kernel, in some 10 s")
-    if stamp.read_text() != layout.compiled_dependencies().name:
+    if made_for != layout.compiled_dependencies().name:
         raise NotYet("made for other dependencies; ./justw setup or the next kernel makes it anew")
     return "compiled and ready"
 

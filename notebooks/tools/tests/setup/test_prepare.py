@@ -47,25 +47,36 @@ crate-type = ["rlib", "dylib"]
 dependency = {{ path = "{dependency}" }}
 """
 DEPENDENCY = '[package]\nname = "dependency"\nversion = "1.0.0"\nedition = "2024"\n'
-DEPS = f"{layout.host()}/debug/deps"
+COMPILED = f"{layout.host()}/debug"
+# What cargo will have from 1.100 on, as far as this one has it: no `deps/`, a folder to a package.
+NEW_LAYOUT = "\n[unstable]\nbuild-dir-new-layout = true\n"
 
 
 class Clone:
-    """A clone in miniature: our tools, and a workspace of one library with one dependency."""
+    """A clone in miniature: our tools, and a workspace of one library with one dependency.
 
-    def __init__(self, root: Path, dependency: Path, cache: Path) -> None:
+    With `new_layout`, cargo puts what it compiles elsewhere; so all that is here stays below one
+    folder, for a compiler that is asked so makes other files of everything.
+    """
+
+    def __init__(self, root: Path, dependency: Path, cache: Path, new_layout: bool) -> None:
         self.root, self.cache, self.environment = root, cache, {}
         for source in ("notebooks/tools/src", "crates/kernel_cargo"):
             shutil.copytree(layout.ROOT / source, root / source)
         for file in (".cargo/config.toml", "rust-toolchain.toml"):
             (root / file).parent.mkdir(exist_ok=True)
             shutil.copy(layout.ROOT / file, root / file)
+        if new_layout:
+            self.environment["RUSTC_BOOTSTRAP"] = "1"
+            with (root / ".cargo/config.toml").open("a") as config:
+                config.write(NEW_LAYOUT)
         (root / "Cargo.toml").write_text(MANIFEST)
         library = root / "crates/wearable_demo"
         (library / "src").mkdir(parents=True)
         (library / "Cargo.toml").write_text(LIBRARY.format(dependency=dependency))
         (library / "src/lib.rs").write_text("pub use dependency::answer;\n")
-        subprocess.run(["cargo", "generate-lockfile", "--offline", "--quiet"], cwd=root, check=True)
+        lock = ["cargo", "generate-lockfile", "--offline", "--quiet"]
+        subprocess.run(lock, cwd=root, check=True, env=os.environ | self.environment)
 
     def optimise_less(self) -> None:
         """Another profile of dependencies, and so another key."""
@@ -96,14 +107,23 @@ class Clone:
         assert result.returncode == 0, result.stdout
         return result.stdout
 
+    def compiled(self, pattern: str) -> list[Path]:
+        """What cargo has compiled for this platform, wherever it puts it."""
+        return below(self.root / "target", pattern)
+
     def used(self) -> Path:
         """The folder of the cache that a kernel's cells are compiled with."""
         name = (self.root / "target/kernel-template/.dependencies").read_text()
         return self.cache / name
 
 
-@pytest.fixture
-def clone(tmp_path):
+def below(folder: Path, pattern: str) -> list[Path]:
+    """What is compiled for this platform in a folder like `target/`."""
+    return list((folder / COMPILED).rglob(pattern))
+
+
+@pytest.fixture(params=[False, True], ids=["layout-of-1.95", "layout-of-1.100"])
+def clone(request, tmp_path):
     """Make clones that share a cache, which holds the kernel's binary already."""
     cache = tmp_path / "cache" / "wearable_demo"
     binary = layout.evcxr().parent.parent
@@ -113,7 +133,7 @@ def clone(tmp_path):
     (dependency / "src").mkdir(parents=True)
     (dependency / "Cargo.toml").write_text(DEPENDENCY)
     (dependency / "src/lib.rs").write_text("pub fn answer() -> u32 { 42 }\n")
-    return lambda name: Clone(tmp_path / name, dependency, cache)
+    return lambda name: Clone(tmp_path / name, dependency, cache, request.param)
 
 
 def compiles_dependency(printed: str) -> bool:
@@ -141,8 +161,9 @@ def test_dependencies_are_compiled_once_for_all_clones_and_anew_for_another_key(
     assert "Taking the compiled dependencies from the cache" in printed
     assert not compiles_dependency(printed)
     assert two.used() == first
-    taken = list((first / DEPS).glob("libdependency-*.r*"))
-    assert taken and all(p.samefile(two.root / "target" / DEPS / p.name) for p in taken)
+    taken = below(first, "libdependency-*.r*")
+    here = two.root / "target"
+    assert taken and all(path.samefile(here / path.relative_to(first)) for path in taken)
     # A stale key: compiled anew, with progress; the other clone's stay.
     two.optimise_less()
     printed = two.setup()
@@ -169,17 +190,60 @@ def test_dependencies_alone_leave_nothing_of_the_workspace(clone):
     text = source.read_text()
     source.write_text("")
     assert compiles_dependency(one.setup("--dependencies"))
-    assert list((one.root / "target" / DEPS).glob("libdependency-*.rlib"))
+    assert one.compiled("libdependency-*.rlib")
     assert not list((one.root / "target").rglob("*wearable_demo*"))
     assert kept.is_dir()
     source.write_text(text)
     os.utime(source, (0, 0))
     assert not compiles_dependency(one.setup())
-    library = one.root / "target" / layout.host() / "debug/libwearable_demo.rlib"
-    assert b"answer" in library.read_bytes()
+    assert all(b"answer" in made.read_bytes() for made in one.compiled("libwearable_demo.rlib"))
     # In a clone that is set up, nothing is taken away.
     one.setup("--dependencies")
     assert list((one.root / "target").rglob("libwearable_demo.rlib"))
+
+
+# Makes a kernel's directory, compiles a cell in it by the call that is known, then by cargo.
+CELL = """\
+import json, subprocess
+from wearable_jupyter.kernel import directories, template
+directories.get_ready()
+made = directories.make()
+project = made / "project"
+(project / "src").mkdir(parents=True)
+(project / "src" / "lib.rs").write_text("pub fn cell() -> u32 { wearable_demo::answer() }")
+(project / "Cargo.toml").write_text(template.TEMPLATE.manifest)
+call = (made / "known/template/command").read_text().split("\\0")
+subprocess.run(["env", *call], cwd=project, check=True)
+print("cell", (made / "known/template/cell").read_text())
+directories.link_compiled(made)
+(project / "src" / "lib.rs").touch()
+arguments = template.TEMPLATE.arguments()
+told = template.run_cargo(*arguments, cwd=project, quiet=True, CARGO_TARGET_DIR="target")
+artifacts = [made for made in map(json.loads, told.stdout.splitlines()) if "fresh" in made]
+print("fresh", *sorted(made["target"]["name"] for made in artifacts if made["fresh"]))
+print("compiled", *(made["target"]["name"] for made in artifacts if not made["fresh"]))
+"""
+
+
+def test_a_kernel_starts_from_what_is_compiled(clone):
+    """Without cargo by the call that the template was compiled by, and with it, which finds nothing
+    to do but the cell."""
+    one = clone("one")
+    one.setup()
+    command = one.command()
+    command["args"] = [sys.executable, "-c", CELL]
+    told = subprocess.run(**command, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    said = dict(line.split(" ", 1) for line in told.stdout.splitlines())
+    cell = Path(said["cell"])
+    assert cell.stat().st_size and cell.is_relative_to(one.root / "target/kernels")
+    assert said["fresh"] == "dependency wearable_demo" and said["compiled"] == "ctx"
+    # Its own copy of the library, which an edit does not change.
+    kept = next((one.root / "target/kernels").glob("*/library/libwearable_demo.so"))
+    before = kept.read_bytes()
+    (one.root / "crates/wearable_demo/src/lib.rs").write_text("pub fn other() {}\n")
+    one.setup()
+    assert kept.read_bytes() == before
 
 
 def test_a_setup_that_is_killed_leaves_nothing_that_is_taken_for_whole(clone):
@@ -251,16 +315,15 @@ def first(clone, tmp_path):
 
 def assert_taken(clone, store: Path) -> None:
     """The files that rustc makes are those of the store, and a build script has left the same."""
-    made = [path for path in (store / DEPS).glob("libdependency-*.r*")]
+    made = below(store, "libdependency-*.r*")
     assert len(made) >= 3  # a library, its metadata, and those of cargo check
     for path in made:
-        here = clone.root / "target" / DEPS / path.name
+        here = clone.root / "target" / path.relative_to(store)
         # A link to where the cache was mounted shows where it leads.
         leads_to = Path(os.readlink(here)) if here.is_symlink() else here
         assert leads_to.name == path.name
         assert "shared" in leads_to.parts or leads_to.samefile(path), path
-    answers = (clone.root / "target").glob(f"{layout.host()}/debug/build/*/out/answer")
-    assert [path.read_text() for path in answers] == ["42"]
+    assert [path.read_text() for path in clone.compiled("answer")] == ["42"]
 
 
 def another_user(clone, tmp_path):
@@ -268,7 +331,7 @@ def another_user(clone, tmp_path):
     other = clone("two")
     home = tmp_path / "home" / ".cargo"
     home.mkdir(parents=True)
-    other.environment = {"CARGO_HOME": str(home)}
+    other.environment |= {"CARGO_HOME": str(home)}
     return other
 
 

@@ -17,7 +17,7 @@ from ..setup import layout
 from ..setup.environments import environment
 from ..setup.files import write
 from ..setup.layout import Problem
-from ..setup.prepare import cargo, prerequisites
+from ..setup.prepare import prerequisites, run_cargo
 from .engines import ENGINES, HERE, Running, logs_folder
 from .processes import Processes
 
@@ -83,13 +83,14 @@ def start(engine: str, workers: int) -> None:
 
 def cargo_of_client(*arguments: str) -> str:
     """Run cargo in the client's own workspace; what it printed."""
-    return cargo(
+    told = run_cargo(
         *arguments,
         cwd=CRATE,
         CARGO_TARGET_DIR=str(CLIENT_TARGET),
         RUSTFLAGS="",
         PROTOC=str(environment("cluster-protoc", HERE / "protoc.txt") / "protoc"),
     )
+    return told.stdout
 
 
 def client() -> Path:

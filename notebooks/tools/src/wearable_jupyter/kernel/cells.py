@@ -26,6 +26,12 @@ def call_in(program: Path, library: Path, verbose: str) -> str | None:
     return found.stdout or None
 
 
+def folder_of(call: str) -> Path:
+    """Where a call puts what it compiles."""
+    words = call.split("\0")
+    return Path(words[words.index("--out-dir") + 1])
+
+
 def key(flags: str, arguments: list[str], manifest: str) -> str:
     """What a call depends on: the flags, cargo's arguments, the manifest; as the program has it."""
     return f"{flags}\n{' '.join(arguments)}\n{manifest}".rstrip()

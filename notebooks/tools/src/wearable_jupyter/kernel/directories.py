@@ -5,7 +5,7 @@ Two evcxr kernels that share a directory run each other's code, so each gets one
 
     project/           evcxr's Cargo project, and what it compiles
     config/            its start-up commands, and the workspace's lock file
-    library/           our library, and kernel_cell, as they were when the directory was made
+    library/           our crates, and kernel_cell, as they were when the directory was made
     bin/, known/       its cargo, and what it knows; see cells.py
     events             a pipe, in which cells tell how they end; see events.py
     attended           there when evcxr has started, and somebody takes what cells print
@@ -132,27 +132,31 @@ def fill(directory: Path, warm: bool) -> None:
     dependencies stay where they are; the library is linked, for an edit replaces the template's.
     """
     project, config, library = (directory / name for name in ("project", "config", "library"))
-    for folder in (config, library, deps(project / "target")):
+    for folder in (config, library):
         folder.mkdir(parents=True)
-    for file in own_crates():
+    own = [template.TEMPLATE.target / path for path in template.own_in(layout.TEMPLATE)]
+    for file in own:
         link(file, library / file.name)
-    own = library / template.cell_library().name
-    link(template.cell_library(), own)
+    shutil.copy(layout.TEMPLATE / template.OWN, library)
+    told_by = library / template.cell_library().name
+    link(template.cell_library(), told_by)
     shutil.copy(layout.KERNEL_CARGO / "src" / "cell.rs", library)
-    cells.make_programs(directory, template.program(), own, MODULE)
-    cell = deps(project / "target") / layout.shared_library("ctx")
+    cells.make_programs(directory, template.program(), told_by, MODULE)
     for known, made in (("template", template.TEMPLATE), ("bare", template.BARE)):
         call = (made.folder / "call").read_text()
         for part, replacement in (
-            (f"{layout.CRATE}={deps(layout.TEMPLATE / 'target')}", f"{layout.CRATE}={library}"),
-            (f"dependency={layout.TEMPLATE / 'target'}", f"dependency={compiled()}"),
-            (f"native={layout.TEMPLATE / 'target'}", f"native={compiled()}"),
-            (str(template.cell_library()), str(own)),
+            *((f"={file}", f"={library / file.name}") for file in own),
+            (f"dependency={template.TEMPLATE.target}", f"dependency={compiled()}"),
+            (f"native={template.TEMPLATE.target}", f"native={compiled()}"),
+            (str(template.cell_library()), str(told_by)),
             (str(made.folder), str(project)),
         ):
             call = call.replace(part, replacement)
         call += f"\0-L\0dependency={library}"
         key = cells.key(layout.RUSTFLAGS, made.arguments(), made.manifest)
+        folder = cells.folder_of(call)
+        folder.mkdir(parents=True, exist_ok=True)
+        cell = folder / layout.shared_library("ctx")
         cells.know(directory / "known" / known, key, call, cell)
 
     lock = config / "Cargo.lock"
@@ -172,24 +176,6 @@ def fill(directory: Path, warm: bool) -> None:
     (config / "init.evcxr").write_text(commands)
     write_connection(directory / CONNECTION)
     os.mkfifo(directory / CLAIM, mode=0o600)
-
-
-def deps(target: Path) -> Path:
-    """Where cargo puts what it compiles for this platform."""
-    return target / layout.host() / "debug" / "deps"
-
-
-def own_crates() -> list[Path]:
-    """What is compiled of the workspace's own crates, as far as a cell is linked with them."""
-    others = set(os.listdir(deps(layout.compiled_dependencies())))
-    suffixes = (".rlib", ".rmeta", Path(layout.shared_library("")).suffix)
-    return [
-        Path(entry.path)
-        for entry in os.scandir(deps(layout.TEMPLATE / "target"))
-        if entry.name.endswith(suffixes)
-        and entry.name not in others
-        and not entry.name.startswith("libctx")
-    ]
 
 
 def compiled() -> Path:
@@ -236,15 +222,16 @@ def link_compiled(directory: Path) -> None:
     target = directory / "project" / "target"
     try:
         link_tree(
-            layout.TEMPLATE / "target",
+            template.TEMPLATE.target,
             target,
             copy=is_rewritten,
             skip=lambda path: path.name == "incremental",
         )
         # The library that the kernel runs with, should it have been edited since.
-        for file in (directory / "library").iterdir():
-            (deps(target) / file.name).unlink(missing_ok=True)
-            link(file, deps(target) / file.name)
+        library = directory / "library"
+        for path in template.own_in(library):
+            (target / path).unlink(missing_ok=True)
+            link(library / path.name, target / path)
         (target / ".linked").touch()
     except OSError as error:
         raise not_written(error) from error

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..setup import layout
+from ..setup.prepare import DEPENDENCIES
 from . import directories
 from .directories import Claim
 
@@ -57,7 +58,7 @@ def start(server: int) -> None:
 
 def purpose(server: int) -> dict[str, int | str]:
     """What a kernel made now, here, for this server is good for."""
-    made_from = (layout.TEMPLATE / name for name in (".dependencies", "sources"))
+    made_from = (layout.TEMPLATE / name for name in (DEPENDENCIES, "sources"))
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in made_from))
     return {"server": server, "directory": os.getcwd(), "template": digest.hexdigest()}
 

@@ -1,6 +1,7 @@
 """A kernel's Cargo project with everything compiled, from which kernels start."""
 
 import fcntl
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +11,16 @@ from typing import NamedTuple
 from ..setup import layout
 from ..setup.layout import Problem
 from ..setup.prepare import (
+    COMPILED,
+    DEPENDENCIES,
     cargo,
     compile_all,
+    dependencies_in,
     is_rewritten,
     link_tree,
     only_dependencies,
     prerequisites,
+    run_cargo,
 )
 from . import cells
 
@@ -52,6 +57,32 @@ overflow-checks = true
 """
 
 
+# In a project, and in what a kernel takes of it: paths of own crates' files, from `target/` on.
+OWN = "own"
+
+
+def own_in(folder: Path) -> list[Path]:
+    """What is noted there of own crates' files: their paths from `target/` on."""
+    return [Path(line) for line in (folder / OWN).read_text().splitlines()]
+
+
+def own_crates(messages: str) -> list[Path]:
+    """What is compiled of crates that lie in a folder, as this project's do, by cargo's `messages`.
+
+    Their names have a hash of where that is, so they are compiled here and for nobody else.
+    """
+    found = []
+    for told in map(json.loads, messages.splitlines()):
+        if not told.get("package_id", "").startswith("path+file:"):
+            continue
+        # Beside the one form that is always there. Of a shared library, cargo names another copy.
+        for made in map(Path, told.get("filenames", [])):
+            if made.suffix == ".rlib":
+                beside = made.parent.glob(f"{made.stem}.*")
+                found += sorted(path for path in beside if path.suffix in COMPILED)
+    return found
+
+
 class Project(NamedTuple):
     """A Cargo project as a kernel has it, from whose compilation rustc's call is learnt."""
 
@@ -60,25 +91,33 @@ class Project(NamedTuple):
     # What evcxr says to cargo before `build`.
     options: tuple[str, ...]
 
+    @property
+    def target(self) -> Path:
+        return self.folder / "target"
+
     def make(self, source: str) -> None:
         (self.folder / "src").mkdir(parents=True)
         (self.folder / "src" / "lib.rs").write_text(source)
         (self.folder / "Cargo.toml").write_text(self.manifest)
 
     def compile(self) -> None:
-        """Compile what has changed; if the cell itself was compiled, its call is kept."""
+        """Compile what has changed, and keep what cargo says of it: which files are this project's
+        own crates, and if the cell itself was compiled, by which call."""
         call = self.folder / "call"
         if not call.is_file():
             (self.folder / "src" / "lib.rs").touch()  # so that it is compiled, and seen how
-        verbose = cargo(
+        told = run_cargo(
             *("build", "--offline", "-vv", "--target", layout.host()),
+            "--message-format=json-render-diagnostics",
             cwd=self.folder,
-            stderr=True,
+            quiet=True,
             CARGO_TARGET_DIR="target",
             CARGO_BUILD_BUILD_DIR="target",
         )
-        if (seen := cells.call_in(program(), cell_library(), verbose)) is not None:
+        if (seen := cells.call_in(program(), cell_library(), told.stderr)) is not None:
             call.write_text(seen)
+        own = (path.relative_to(self.target) for path in own_crates(told.stdout))
+        (self.folder / OWN).write_text("".join(f"{path}\n" for path in own))
 
     def arguments(self) -> list[str]:
         """With what evcxr calls cargo."""
@@ -91,9 +130,11 @@ BARE = Project(layout.TEMPLATE / "bare", manifest(2, ""), ())
 
 
 def state() -> str:
-    """What tells an edit: name, time and size of every file of the library and of kernel_cargo."""
+    """What tells an edit: name, time and size of every file of the library and of kernel_cargo, and
+    of this one, which says what is kept of them."""
     folders = (layout.LIBRARY, layout.KERNEL_CARGO)
     files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
+    files.append(Path(__file__))
     return "\n".join(f"{f} {f.stat().st_mtime_ns} {f.stat().st_size}" for f in files)
 
 
@@ -133,8 +174,7 @@ def locked() -> Iterator[None]:
 def seed() -> None:
     """Have the dependencies in the template; its lock must be held."""
     template, compiled = layout.TEMPLATE, layout.compiled_dependencies()
-    stamp = template / ".dependencies"
-    if stamp.is_file() and stamp.read_text() == compiled.name:
+    if dependencies_in(template) == compiled.name:
         return
     if not compiled.is_dir():
         raise Problem("The kernel's dependencies are not compiled. Run: ./justw setup")
@@ -143,7 +183,7 @@ def seed() -> None:
     BARE.make("")
     shutil.copy(layout.ROOT / "Cargo.lock", template)
     link_tree(compiled, template / "target", copy=is_rewritten)
-    stamp.write_text(compiled.name)
+    (template / DEPENDENCIES).write_text(compiled.name)
 
 
 def build() -> None:

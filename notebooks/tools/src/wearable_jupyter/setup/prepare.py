@@ -90,18 +90,13 @@ def rustup(*arguments: str) -> None:
         raise Problem(f"`{command}` failed, see above; without a network nothing can be fetched")
 
 
-def cargo(
-    *arguments: str,
-    cwd: Path = layout.ROOT,
-    quiet: bool = False,
-    stderr: bool = False,
-    **environment: str,
-) -> str:
-    """Run cargo and return its stdout; its progress goes to the terminal unless `quiet`.
+def run_cargo(
+    *arguments: str, cwd: Path = layout.ROOT, quiet: bool = False, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run cargo and return what it printed: stderr only if `quiet`, or that goes to the terminal.
 
-    With `stderr`, that is returned instead. Raises `Problem` when cargo fails.
+    Raises `Problem` when cargo fails.
     """
-    quiet = quiet or stderr
     result = subprocess.run(
         ["cargo", *arguments],
         cwd=cwd,
@@ -113,7 +108,12 @@ def cargo(
     if result.returncode != 0:
         reason = f":\n{result.stderr.strip()}" if quiet else ", see above"
         raise Problem(f"`cargo {' '.join(arguments)}` failed{reason}")
-    return result.stderr if stderr else result.stdout
+    return result
+
+
+def cargo(*arguments: str, quiet: bool = False, **environment: str) -> str:
+    """Run cargo in the workspace and return its stdout, as `run_cargo` does."""
+    return run_cargo(*arguments, quiet=quiet, **environment).stdout
 
 
 @contextmanager
@@ -266,6 +266,8 @@ def is_own(path: Path, own: set[str]) -> bool:
     return re.sub("-[0-9a-f]{16}$", "", stem) in own
 
 
+# In a folder that has the dependencies compiled: their name in the cache.
+DEPENDENCIES = ".dependencies"
 # What has all dependencies compiled, those of tests too. The tests themselves take longer to
 # compile than all else of the workspace, and are compiled when they are run.
 ALL_DEPENDENCIES = ("--workspace", "--lib", "--bins", "--examples", "--locked")
@@ -297,7 +299,7 @@ def only_dependencies() -> None:
         seed()
         for part in compiled_parts():
             shutil.rmtree(layout.TARGET / part)
-        seeded_with().unlink()
+        (layout.TARGET / DEPENDENCIES).unlink()
         seed()
 
 
@@ -306,15 +308,15 @@ def compiled_parts() -> tuple[str, str]:
     return "debug", f"{layout.host()}/debug"
 
 
-def seeded_with() -> Path:
-    """Where the name of the dependencies stands that `target/` has."""
-    return layout.TARGET / ".dependencies"
+def dependencies_in(folder: Path) -> str | None:
+    """The name of the compiled dependencies that a folder was given, which it keeps in a file."""
+    stamp = folder / DEPENDENCIES
+    return stamp.read_text() if stamp.is_file() else None
 
 
 def is_seeded() -> bool:
     """Whether `target/` has the dependencies of this key."""
-    stamp = seeded_with()
-    return stamp.is_file() and stamp.read_text() == layout.compiled_dependencies().name
+    return dependencies_in(layout.TARGET) == layout.compiled_dependencies().name
 
 
 def seed() -> None:
@@ -330,7 +332,7 @@ def seed() -> None:
         layout.TARGET.mkdir(exist_ok=True)
         link_tree(compiled, layout.TARGET, copy=is_rewritten)
     os.utime(compiled)
-    seeded_with().write_text(compiled.name)
+    (layout.TARGET / DEPENDENCIES).write_text(compiled.name)
     collect(compiled)
 
 

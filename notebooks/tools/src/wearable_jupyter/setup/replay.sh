@@ -3,11 +3,14 @@
 set -eu
 run=${OUT_DIR%/out}
 from=$WEARABLE_STORE/${run#"$WEARABLE_TARGET"/}
-if [ ! -f "$from/output" ]; then
+# Where cargo keeps what a script printed: from 1.100 on, and before.
+said=$from/run/stdout
+[ -f "$said" ] || said=$from/output
+if [ ! -f "$said" ]; then
     echo "the store has nothing of $run" >&2
     exit 1
 fi
 if [ -d "$from/out" ]; then
     cp -pR "$from/out/." "$OUT_DIR/"
 fi
-sed -f "$WEARABLE_PATHS" "$from/output"
+sed -f "$WEARABLE_PATHS" "$said"

@@ -79,13 +79,14 @@ def text(path: str) -> str:
 
 
 def keep_times(store: Path) -> None:
-    """Give what build scripts left the times that it has in the store.
+    """Give what is here the times that it has in the store.
 
-    They ran just now, and cargo would find what was compiled after them too old.
+    What build scripts left is of just now, and cargo would find what it took from the store too
+    old for it.
     """
-    for part in ("debug", f"{layout.host()}/debug"):
-        for file in (store / part / "build").rglob("*"):
-            here = layout.TARGET / file.relative_to(store)
-            if file.is_file() and here.is_file():
-                status = file.stat()
-                os.utime(here, ns=(status.st_atime_ns, status.st_mtime_ns))
+    for file in store.rglob("*"):
+        here = layout.TARGET / file.relative_to(store)
+        # A link has its time already, and may be another user's.
+        if file.is_file() and here.is_file() and not (here.is_symlink() or here.samefile(file)):
+            status = file.stat()
+            os.utime(here, ns=(status.st_atime_ns, status.st_mtime_ns))
