@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from wearable_jupyter.setup import bundle, layout
+from wearable_jupyter.setup import bundle, environment, layout
 from wearable_jupyter.setup.layout import Problem
 
 pytestmark = pytest.mark.skipif(
@@ -29,7 +29,7 @@ def there(tmp_path, monkeypatch):
         "dependencies-0123-4567/debug/deps/liba.rlib": b"compiled" * 1000,
         "evcxr_jupyter-0.22.0/bin/evcxr_jupyter": b"a program",
         "registry/cache/index/a-1.0.0.crate": b"a source",
-        "wheels-0123-3.11/a.whl": b"a wheel",
+        "wheels-0123/a.whl": b"a wheel",
     }
     return write(made, tmp_path, monkeypatch)
 
@@ -48,7 +48,7 @@ def write(made: dict[str, bytes], tmp_path, monkeypatch) -> Path:
     files[second] = tmp_path / "from/second"
     os.link(files[program], files[second])
     packed = tmp_path / "packed.tar.zst"
-    bundle.pack(files, "2.2", packed)
+    bundle.pack(files, "2.2", ["3.11", "3.12"], packed)
     monkeypatch.setenv("WEARABLE_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("CARGO_HOME", str(tmp_path / "cargo"))
     return packed
@@ -69,7 +69,7 @@ def test_a_whole_bundle_comes_into_its_places(there, tmp_path):
     assert cache.pop("dependencies-0123-4567/debug/deps/liba.rlib") == b"compiled" * 1000
     assert cache.pop("evcxr_jupyter-0.22.0/bin/evcxr_jupyter") == b"a program"
     assert cache.pop("evcxr_jupyter-0.22.0/bin/second") == b"a program"
-    assert cache.pop("wheels-0123-3.11/a.whl") == b"a wheel"
+    assert cache.pop("wheels-0123/a.whl") == b"a wheel"
     assert not cache
     bundle.use(there)  # once more changes nothing
     assert len(everything(tmp_path / "cache")) == 4
@@ -110,10 +110,31 @@ def test_a_foreign_bundle_changes_nothing(there, tmp_path, manifest, says):
 
 
 def test_for_another_python_its_packages_come_from_the_network(there, tmp_path, capsys):
-    changed({"python": "2.7"}, there)
+    changed({"python": ["2.6", "2.7"]}, there)
     bundle.use(there)
-    assert "are for Python 2.7" in capsys.readouterr().out
+    assert "are for Python 2.6, 2.7" in capsys.readouterr().out
     assert len(everything(tmp_path / "cache")) == 4
+
+
+def test_each_python_gets_the_packages_it_needs():
+    """As the lock has them for it, whichever Python asks."""
+    older, newer = bundle.requirements("3.11"), bundle.requirements("3.14")
+    assert "\noverrides==" in older and "\noverrides==" not in newer
+    for needed in (older, newer):
+        assert needed.count("\nsoupsieve==") == 1
+        assert "pywinpty" not in needed and ";" not in needed
+        assert needed.count("--hash=") > 100 and needed.count("==") < needed.count("--hash=")
+
+
+def test_packages_are_taken_from_a_bundle_only_if_they_are_for_this_python(tmp_path, monkeypatch):
+    monkeypatch.setenv("WEARABLE_CACHE_DIR", str(tmp_path))
+    assert environment.from_wheels() == ()
+    wheels = environment.wheels()
+    wheels.mkdir()
+    (wheels / environment.PYTHONS).write_text("2.7\n13.1")
+    assert environment.from_wheels() == ()
+    (wheels / environment.PYTHONS).write_text(f"2.7\n{environment.python_version()}")
+    assert environment.from_wheels() == ("--no-index", "--find-links", wheels)
 
 
 @pytest.fixture

@@ -16,16 +16,19 @@ import sys
 import tarfile
 import tempfile
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 from . import layout
-from .environment import REQUIREMENTS, wheels
+from .environment import PYTHONS, REQUIREMENTS, python_version, wheels
 from .layout import Problem
 from .prepare import compile_all, locked, prerequisites, staging
 
 # Of what a bundle is made, in the first file of the archive.
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
+# Versions of Python that the locked packages have wheels for. Most wheels are for all of them.
+SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
 # Names in the archive.
 REGISTRY = "registry"
 TOOLCHAINS = "toolchains"
@@ -54,7 +57,7 @@ def make(toolchain: bool) -> None:
     bundle = layout.OUTPUTS / name()
     with tempfile.TemporaryDirectory(prefix="bundle-", dir=layout.TARGET) as folder:
         downloaded = Path(folder) / wheels().name
-        download_wheels(downloaded)
+        pythons = download_wheels(downloaded)
         files = {
             **tree(layout.evcxr().parent.parent),
             **tree(layout.compiled_dependencies()),
@@ -65,13 +68,13 @@ def make(toolchain: bool) -> None:
         report(files)
         print("Compressing", flush=True)
         oldest = needed_glibc(files)
-        pack(files, oldest, bundle)
+        pack(files, oldest, pythons, bundle)
     size = bundle.stat().st_size / 1e6
     print(f"\n{layout.shown(bundle)}: {size:.0f} MB, for {layout.host()},")
-    print(f"glibc {oldest} or newer, Python {python_version()}")
+    print(f"glibc {oldest} or newer, Python {', '.join(pythons)}")
 
 
-def pack(files: dict[str, Path], oldest_glibc: str, bundle: Path) -> None:
+def pack(files: dict[str, Path], oldest_glibc: str, pythons: Sequence[str], bundle: Path) -> None:
     """Write `files` into a bundle, and before them what they are for and their checksums."""
     manifest = {
         "format": FORMAT,
@@ -79,7 +82,7 @@ def pack(files: dict[str, Path], oldest_glibc: str, bundle: Path) -> None:
         "platform": layout.host(),
         "rustc": layout.rustc_version(),
         "glibc": oldest_glibc,
-        "python": python_version(),
+        "python": list(pythons),
         "files": {name_: digest(path) for name_, path in files.items()},
     }
     part = bundle.with_name(f".{bundle.name}.part")
@@ -135,16 +138,57 @@ def rust() -> dict[str, Path]:
     }
 
 
-def download_wheels(folder: Path) -> None:
-    """Get the locked Python packages as wheels for this Python."""
-    print("Getting the Python packages", flush=True)
-    pip = (sys.executable, "-m", "pip")
-    if subprocess.run([*pip, "--version"], capture_output=True).returncode != 0:
-        pip = (str(Path(sys.base_prefix) / "bin" / "python3"), "-m", "pip")
-    run(
-        *(*pip, "download", "--quiet", "--disable-pip-version-check", "--no-deps"),
-        *("--only-binary=:all:", "--require-hashes", "-d", folder, "-r", REQUIREMENTS),
-    )
+def download_wheels(folder: Path) -> list[str]:
+    """Get the locked Python packages as wheels; the versions of Python that they are for.
+
+    Raises `Problem` if there are none for this one.
+    """
+    folder.mkdir()
+    pythons = []
+    for python in dict.fromkeys((python_version(), *SUPPORTED)):
+        print(f"Getting the Python packages for Python {python}", flush=True)
+        wanted = folder / "requirements.txt"
+        wanted.write_text(requirements(python))
+        # Without its last digits it would be taken for the first of its releases.
+        version_ = ("--python-version", f"{python}.99")
+        try:
+            run(
+                *(*pip(), "download", "--quiet", "--disable-pip-version-check", "--no-deps"),
+                *("--only-binary=:all:", "--require-hashes", "-d", folder, "-r", wanted, *version_),
+            )
+            pythons.append(python)
+        except Problem:
+            if python == python_version():
+                raise
+            print(f"Those for Python {python} are left out", flush=True)
+        wanted.unlink()
+    (folder / PYTHONS).write_text("\n".join(pythons))
+    return pythons
+
+
+def pip() -> tuple[str, ...]:
+    """pip, which is not in this environment."""
+    here = (sys.executable, "-m", "pip")
+    if subprocess.run([*here, "--version"], capture_output=True).returncode == 0:
+        return here
+    return (str(Path(sys.base_prefix) / "bin" / "python3"), "-m", "pip")
+
+
+def requirements(python: str) -> str:
+    """Of the locked packages with their hashes, those that a version of Python needs.
+
+    pip would decide that by the version that it runs with.
+    """
+    from packaging.requirements import Requirement  # not where a bundle is about to be used
+
+    environment = {"python_version": python, "python_full_version": f"{python}.99"}
+    needed = []
+    for entry in re.split(r"^(?=[a-z])", REQUIREMENTS.read_text(), flags=re.MULTILINE)[1:]:
+        name_, backslash, hashes = entry.partition("\\\n")
+        requirement = Requirement(name_)
+        if requirement.marker is None or requirement.marker.evaluate(environment):
+            needed.append(f"{requirement.name}{requirement.specifier} {backslash}{hashes}")
+    return "".join(needed)
 
 
 def use(bundle: Path) -> None:
@@ -225,9 +269,9 @@ def refuse(bundle: Path, manifest: dict) -> None:
             )
     if version(glibc()) < version(manifest["glibc"]):
         raise Problem(f"{bundle.name} needs glibc {manifest['glibc']}, and here is {glibc()}")
-    if manifest["python"] != python_version():
+    if python_version() not in manifest["python"]:
         print(
-            f"Its Python packages are for Python {manifest['python']}, and here is "
+            f"Its Python packages are for Python {', '.join(manifest['python'])}, and here is "
             f"{python_version()}: those come from the network",
             flush=True,
         )
@@ -278,11 +322,6 @@ def needed_glibc(files: dict[str, Path]) -> str:
 def glibc() -> str:
     """The C library here."""
     return (os.confstr("CS_GNU_LIBC_VERSION") or "").removeprefix("glibc ")
-
-
-def python_version() -> str:
-    """What wheels are for."""
-    return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def version(text: str) -> tuple[int, ...]:

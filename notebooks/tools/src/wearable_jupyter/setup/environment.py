@@ -24,6 +24,8 @@ REQUIREMENTS = TOOLS / "requirements.txt"
 # A bundle to set up from, and the name of one that lies in the clone; see bundle.py.
 BUNDLE_VARIABLE = "WEARABLE_BUNDLE"
 BUNDLES = "wearable-environment-*.tar.zst"
+# Among a bundle's Python packages: the versions of Python that they are for.
+PYTHONS = "pythons"
 # Files that are copied into .venv; see shared-data in pyproject.toml.
 SHARED = (TOOLS / "kernelspec" / "kernel.json", TOOLS / "settings" / "overrides.json")
 BOOTSTRAP = ("uv", "rust-just")
@@ -61,15 +63,21 @@ def stamp(*files: Path) -> str:
 
 
 def wheels() -> Path:
-    """Where a bundle puts the Python packages, for these requirements and this Python."""
+    """Where a bundle puts the Python packages, for these requirements."""
     digest = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:16]
-    major, minor = sys.version_info[:2]
-    return cache_directory() / f"wheels-{digest}-{major}.{minor}"
+    return cache_directory() / f"wheels-{digest}"
+
+
+def python_version() -> str:
+    """What wheels are for."""
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def from_wheels() -> tuple[str | Path, ...]:
-    """What has pip and uv take the packages from there alone, if they are there."""
-    return ("--no-index", "--find-links", wheels()) if wheels().is_dir() else ()
+    """What has pip and uv take the packages from there alone, if they are for this Python."""
+    listed = wheels() / PYTHONS
+    here = listed.is_file() and python_version() in listed.read_text().split()
+    return ("--no-index", "--find-links", wheels()) if here else ()
 
 
 def take_bundle() -> None:
