@@ -5,12 +5,18 @@ use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use arrow::array::AsArray;
 use arrow::record_batch::RecordBatch;
-use spark_connect::SparkSession;
 use spark_connect_core::error::SparkError;
+use spark_connect_core::{ChannelBuilder, SparkConnectClient, block_on};
+use spark_connect_proto::analyze_plan_request::{self, Analyze};
+use spark_connect_proto::execute_plan_response::ExecutionProgress;
+use spark_connect_proto::{
+    AnalyzePlanRequest, AnalyzePlanResponse, Plan, UserContext, analyze_plan_response,
+};
 
 use crate::error::{Error, Result};
-use crate::{QUERY, Status, TABLES, address};
+use crate::{QUERY, Status, TABLES, address, answer};
 
 /// How long a server may take for a word on itself.
 const FIRST_WORD: Duration = Duration::from_secs(30);
@@ -18,14 +24,12 @@ const FIRST_WORD: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(500);
 /// The server is gone when it was not there so many looks in a row.
 const ABSENT: usize = 4;
-/// After which Spark ends a stream of responses, to be asked for the rest.
-const STREAM: Duration = Duration::from_secs(120);
 /// How long the cluster may be told that a query is cancelled.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-/// A session on a server.
+/// A session on a server that speaks Spark Connect.
 pub struct Cluster {
-    session: SparkSession,
+    client: Arc<SparkConnectClient>,
     address: String,
     data: Mutex<String>,
 }
@@ -41,6 +45,21 @@ pub struct Progress {
     pub done: i64,
     /// Bytes it has read from files.
     pub bytes_read: i64,
+}
+
+impl Progress {
+    /// Of every stage that the server tells of.
+    fn of(told: &ExecutionProgress) -> Vec<Self> {
+        let stages = told.stages.iter();
+        stages
+            .map(|stage| Self {
+                stage: stage.stage_id,
+                tasks: stage.num_tasks,
+                done: stage.num_completed_tasks,
+                bytes_read: stage.input_bytes_read,
+            })
+            .collect()
+    }
 }
 
 /// What ends a query before it is done.
@@ -68,16 +87,16 @@ impl Cluster {
             address::speaks_http2(&address)?;
         }
         let wrong = |reason: String| Error::WrongProtocol { address: address.clone(), reason };
-        let session = SparkSession::builder()
-            .remote(remote)
-            .get_or_create()
+        let client = ChannelBuilder::parse(remote)
+            .and_then(|channel| block_on(SparkConnectClient::connect(&channel)))
             .map_err(|error| wrong(error.message()))?;
-        let cluster = Self { session, address: address.clone(), data: Mutex::default() };
-        match within(FIRST_WORD, {
-            let session = cluster.session.clone();
-            move || session.sql("SELECT 1").and_then(|frame| frame.schema())
-        }) {
-            Some(Ok(_)) => Ok(cluster),
+        let client = Arc::new(client);
+        // Of which columns that has, no worker need be asked.
+        let plan = Some(Plan { op_type: Some(answer::sql("SELECT 1")) });
+        let columns = Analyze::Schema(analyze_plan_request::Schema { plan });
+        let asked = Arc::clone(&client);
+        match within(FIRST_WORD, move || analyze(&asked, columns)) {
+            Some(Ok(_)) => Ok(Self { client, address, data: Mutex::default() }),
             Some(Err(error)) => Err(wrong(error.message())),
             None => Err(wrong(format!("no answer within {} s", FIRST_WORD.as_secs()))),
         }
@@ -86,7 +105,10 @@ impl Cluster {
     /// The release of Spark that the server is; some that are not Spark do not tell.
     #[must_use]
     pub fn version(&self) -> Option<String> {
-        self.session.version().ok()
+        match analyze(&self.client, Analyze::SparkVersion(Default::default())).ok()?.result? {
+            analyze_plan_response::Result::SparkVersion(told) => Some(told.version),
+            _ => None,
+        }
     }
 
     /// Give the tables of a dataset their names, for this session.
@@ -101,9 +123,7 @@ impl Cluster {
         data.clone_into(&mut self.data());
         for table in TABLES {
             let path = format!("{}/{}", data.trim_end_matches('/'), table.place);
-            let files = self.session.read().schema(table.columns.to_owned()).parquet(&path);
-            files
-                .create_or_replace_temp_view(table.name)
+            answer::to(&self.client, answer::view(&table, &path), |_| {})
                 .map_err(self.failed("read the tables"))?;
         }
         Ok(())
@@ -115,16 +135,11 @@ impl Cluster {
     ///
     /// [`Error::NoFiles`], [`Error::Query`].
     pub fn plan(&self) -> Result<String> {
-        let explain = self
-            .session
-            .sql(&format!("EXPLAIN {QUERY}"))
-            .and_then(|frame| frame.collect())
-            .map_err(self.failed("plan the query"))?;
-        let lines = explain.iter().filter_map(|row| match row.values().last() {
-            Some(spark_connect::row::Value::String(text)) => Some(text.clone()),
-            _ => None,
-        });
-        Ok(lines.collect::<Vec<_>>().join("\n"))
+        let explain = answer::sql(&format!("EXPLAIN {QUERY}"));
+        let told =
+            answer::to(&self.client, explain, |_| {}).map_err(self.failed("plan the query"))?;
+        let texts = told.iter().filter_map(|batch| batch.columns().last()?.as_string_opt::<i32>());
+        Ok(texts.flat_map(|texts| texts.iter().flatten()).collect::<Vec<_>>().join("\n"))
     }
 
     /// Run [`QUERY`]; `progress` hears how far its stages are.
@@ -132,54 +147,33 @@ impl Cluster {
     /// # Errors
     ///
     /// [`Error::Cancelled`], [`Error::WorkerLost`], [`Error::NoWorkers`], [`Error::ServerLost`],
-    /// [`Error::Cut`], [`Error::NoFiles`], [`Error::Query`].
+    /// [`Error::NoFiles`], [`Error::Query`].
     pub fn run(
         &self,
         watch: &Watch,
-        progress: impl Fn(&[Progress]) + Send + Sync + 'static,
+        progress: impl Fn(&[Progress]) + Send + 'static,
     ) -> Result<Vec<RecordBatch>> {
-        let handler = self.session.register_progress_handler(move |all| {
-            let stages: Vec<Progress> = all
-                .stages
-                .iter()
-                .map(|stage| Progress {
-                    stage: stage.stage_id,
-                    tasks: stage.num_tasks,
-                    done: stage.num_completed_tasks,
-                    bytes_read: stage.input_bytes_read,
-                })
-                .collect();
-            progress(&stages);
-        });
         let (send, receive) = mpsc::channel();
-        let session = self.session.clone();
+        let client = Arc::clone(&self.client);
         thread::spawn(move || {
-            let ran = session.sql(QUERY).and_then(|frame| frame.collect_record_batches());
+            let asked = answer::sql(QUERY);
+            let ran = answer::to(&client, asked, |told| progress(&Progress::of(told)));
             // Nobody listens any more once the query was given up.
             let _ = send.send(ran);
         });
-        let started = Instant::now();
-        let ran = self.look_after(&receive, watch);
-        self.session.remove_progress_handler(handler);
-        let batches = ran?;
+        let batches = self.look_after(&receive, watch)?;
         if batches.iter().any(|batch| batch.num_rows() > 0) {
             return Ok(batches);
         }
-        // The client takes a stream that the server ends for the end of the result.
-        Err(if started.elapsed() >= STREAM {
-            Error::Cut { seconds: started.elapsed().as_secs() }
-        } else {
-            Error::NoFiles {
-                path: self.data().clone(),
-                reason: "the result has no rows".to_owned(),
-            }
-        })
+        // Of Sail, which takes no file for a table without rows.
+        let reason = "the result has no rows".to_owned();
+        Err(Error::NoFiles { path: self.data().clone(), reason })
     }
 
     /// Wait for the result, and look in between whether there is still somebody to give one.
     fn look_after(
         &self,
-        receive: &mpsc::Receiver<spark_connect::Result<Vec<RecordBatch>>>,
+        receive: &mpsc::Receiver<Result<Vec<RecordBatch>, SparkError>>,
         watch: &Watch,
     ) -> Result<Vec<RecordBatch>> {
         let (mut absent, mut idle) = (0, None::<Instant>);
@@ -212,8 +206,8 @@ impl Cluster {
 
     /// Have the cluster end what this session runs, if it answers.
     fn cancel(&self) {
-        let session = self.session.clone();
-        within(GOODBYE, move || session.interrupt_all());
+        let client = Arc::clone(&self.client);
+        within(GOODBYE, move || block_on(client.interrupt_all()));
     }
 
     /// Where the workers were told to look.
@@ -232,6 +226,16 @@ impl Cluster {
             Err(_) => self.server_lost(),
         }
     }
+}
+
+/// What a server says of something without doing it.
+fn analyze(client: &SparkConnectClient, asked: Analyze) -> Result<AnalyzePlanResponse, SparkError> {
+    block_on(client.analyze_plan(AnalyzePlanRequest {
+        session_id: client.session_id().to_owned(),
+        user_context: Some(UserContext::default()),
+        analyze: Some(asked),
+        ..Default::default()
+    }))
 }
 
 /// What `work` returns, if it does in time; the client tries again for minutes.

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use spark_connect::SparkError;
+use spark_connect_core::SparkError;
 
 /// What this crate's functions return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -78,16 +78,6 @@ pub enum Error {
     ServerLost {
         /// `HOST:PORT`.
         address: String,
-    },
-    /// The server ended its answer before the result, as Spark does after two minutes; a client is to ask
-    /// for the rest, and apache-spark-connect 4.2.0 takes it for the end.
-    #[error(
-        "The server ended its answer after {seconds} s, before there was a result. Start it with \
-         --conf spark.connect.execute.reattachable.senderMaxStreamDuration=24h, as ./justw cluster does"
-    )]
-    Cut {
-        /// From the query's start.
-        seconds: u64,
     },
     /// Ctrl-C; the server was told, too.
     #[error("cancelled, here and on the cluster")]

@@ -20,6 +20,7 @@
 #![allow(clippy::result_large_err)]
 
 mod address;
+mod answer;
 mod cluster;
 mod error;
 mod record;

@@ -12,8 +12,13 @@ import pytest
 from wearable_jupyter.cluster import commands, engines
 from wearable_jupyter.setup import prepare
 
-# Small parts, so that there are tasks to be lost: some sixty for a million rows.
-SETTINGS = {"spark.sql.files.maxPartitionBytes": "512k", "spark.sql.files.openCostInBytes": "1"}
+SETTINGS = {
+    # Small parts, so that there are tasks to be lost: some sixty for a million rows.
+    "spark.sql.files.maxPartitionBytes": "512k",
+    "spark.sql.files.openCostInBytes": "1",
+    # Answers in several streams, as after two minutes: the server ends each after so long.
+    "spark.connect.execute.reattachable.senderMaxStreamDuration": "500ms",
+}
 # The same result, up to the order in which floats are added: |a - b| <= 1e-9 * max(1, |b|).
 TOLERANCE = 1e-9
 

@@ -83,8 +83,6 @@ def spark(processes: Processes, workers: int, settings: dict[str, str]) -> Runni
         "spark.ui.port": str(ui),
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": "8",
-        # Or a query of more than two minutes has no result: see `Error::Cut` of the client.
-        "spark.connect.execute.reattachable.senderMaxStreamDuration": "24h",
         "spark.local.dir": str(processes.logs / "local"),
         "spark.sql.warehouse.dir": str(processes.logs / "warehouse"),
         **settings,
