@@ -140,16 +140,20 @@ impl Error {
         {
             return Self::NoFiles { path: data.to_owned(), reason };
         }
-        if says(&[
-            "ExecutorLost",
-            "executor lost",
-            "worker lost",
-            "heartbeat",
-            "Heartbeat",
-            "lost worker",
-            "MetadataFetchFailed",
-            "FetchFailed",
-        ]) {
+        // Sail passes on how its connection to a worker ended; to a store it would say which.
+        let broken = [
+            "h2 protocol error",
+            "transport error",
+            "broken pipe",
+            "connection closed",
+            "connection error",
+            "connection refused",
+            "connection reset",
+        ];
+        let spoken = reason.to_lowercase();
+        let gone = broken.iter().any(|word| spoken.contains(word)) && !spoken.contains("://");
+        let lost = ["ExecutorLost", "executor lost", "worker lost", "lost worker", "eartbeat"];
+        if gone || says(&lost) || says(&["MetadataFetchFailed", "FetchFailed"]) {
             return Self::WorkerLost { reason };
         }
         Self::Query { task, reason }

@@ -35,19 +35,15 @@ def client() -> Path:
     return commands.client()
 
 
-@pytest.fixture(scope="session")
-def data(tmp_path_factory) -> Path:
-    """The small dataset."""
+def generated(folder: Path, size: str) -> Path:
+    """A dataset of this run's own."""
     prepare.build_workspace()
-    folder = tmp_path_factory.mktemp("data")
-    prepare.run_binary(
-        *("generate_demo_data", "--size", "small", "--quiet", "--output-dir", str(folder))
-    )
+    options = ("--size", size, "--quiet", "--output-dir", str(folder))
+    prepare.run_binary("generate_demo_data", *options)
     return folder
 
 
-@pytest.fixture(scope="session")
-def expected(data) -> pl.DataFrame:
+def by_polars(data: Path) -> pl.DataFrame:
     """The query's rows by polars on one machine, from the same text."""
     context = pl.SQLContext(
         sensor_hrv=pl.scan_parquet(data / "sensor_hrv" / "*.parquet"),
@@ -56,6 +52,18 @@ def expected(data) -> pl.DataFrame:
     )
     text = (commands.CRATE / "src" / "summary.sql").read_text()
     return context.execute(text, eager=True)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    """The small dataset."""
+    return generated(tmp_path_factory.mktemp("data"), "small")
+
+
+@pytest.fixture(scope="session")
+def expected(data) -> pl.DataFrame:
+    """The query's rows of that."""
+    return by_polars(data)
 
 
 @dataclass

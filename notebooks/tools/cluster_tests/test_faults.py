@@ -13,15 +13,20 @@ from contextlib import suppress
 
 import psutil
 import pytest
-from conftest import SETTINGS, needs_java
+from conftest import SETTINGS, Asker, by_polars, generated, needs_java
+from kubernetes import Kubernetes
 from test_engines import next_stage, wait_for_work
 
 from wearable_jupyter.cluster import commands, engines
+from wearable_jupyter.cluster.processes import Processes
+from wearable_jupyter.setup.environments import environment
 
 # How often a worker is killed: one time each at three moments; `WEARABLE_KILLS=20` for more.
 KILLS = int(os.environ.get("WEARABLE_KILLS", "3"))
 A_MINUTE = 60
 EXECUTOR = "CoarseGrainedExecutorBackend"
+# Of the bytes that a worker of Sail's reads for the query of the large dataset; before it, 60 kB.
+A_TENTH = 2_000_000
 MOMENTS = ("after its first tasks", "before its first task", "in the shuffle")
 
 
@@ -127,6 +132,39 @@ def test_a_server_that_is_killed_is_said(spark, asker):
     answer = asker.finish(running, seconds=A_MINUTE)
     assert answer.code == 1 and "went away during the query" in answer.said
     assert not answer.folder.exists()
+
+
+def bytes_read(process: subprocess.Popen) -> int:
+    """How much it has asked the system for; nothing of one that has just ended."""
+    try:
+        return psutil.Process(process.pid).io_counters().read_chars
+    except psutil.Error:
+        return 0
+
+
+def test_sail_fails_a_query_whose_worker_is_lost_and_does_the_next(client, tmp_path):
+    """Its workers are processes only as pods; each session has its own."""
+    # So that a worker is seen to read, and has more to read then.
+    data = generated(tmp_path / "data", "large")
+    asker, expected = Asker(client, data, tmp_path / "answer"), by_polars(data)
+    program = environment("cluster-sail", engines.HERE / "sail.txt") / "sail"
+    with Processes(tmp_path) as pods:
+        settings = Kubernetes(program, pods).settings()
+        with commands.running("sail", 2, **settings) as (cluster, _):
+            for kills in range(1, KILLS + 1):
+                before = set(pods.running)
+                running, lost = asker.start(cluster.remote, "--quiet"), None
+                while running.poll() is None and lost is None:
+                    new = [pods.running[name] for name in set(pods.running) - before]
+                    lost = next((worker for worker in new if bytes_read(worker) > A_TENTH), None)
+                assert lost is not None, "the query was over before a worker was seen to read"
+                lost.kill()
+                print(f"kill {kills}")
+                answer = asker.finish(running)
+                assert answer.code == 1
+                assert "A worker was lost, and the query with it" in answer.said
+                assert "Run it again" in answer.said and not answer.folder.exists()
+                asker.ask(cluster.remote, "--quiet").assert_is(expected)
 
 
 @pytest.mark.parametrize("engine", ["sail", pytest.param("spark", marks=pytest.mark.long)])
