@@ -118,7 +118,7 @@ def test_for_another_python_its_packages_come_from_the_network(there, tmp_path, 
 
 def test_each_python_gets_the_packages_it_needs():
     """As the lock has them for it, whichever Python asks."""
-    older, newer = bundle.requirements("3.11"), bundle.requirements("3.14")
+    older, newer = (bundle.needed(environment.REQUIREMENTS, python) for python in ("3.11", "3.14"))
     assert "\noverrides==" in older and "\noverrides==" not in newer
     for needed in (older, newer):
         assert needed.count("\nsoupsieve==") == 1
@@ -131,10 +131,13 @@ def test_packages_are_taken_from_a_bundle_only_if_they_are_for_this_python(tmp_p
     assert environment.from_wheels() == ()
     wheels = environment.wheels()
     wheels.mkdir()
-    (wheels / environment.PYTHONS).write_text("2.7\n13.1")
+    lock, other = environment.REQUIREMENTS, bundle.FOR_TESTS[0]
+    this = environment.python_version()
+    (wheels / environment.LISTED).write_text(f"{bundle.digest(lock)} 2.7\nother {this}\n")
     assert environment.from_wheels() == ()
-    (wheels / environment.PYTHONS).write_text(f"2.7\n{environment.python_version()}")
+    (wheels / environment.LISTED).write_text(f"old {this}\n{bundle.digest(lock)} {this}\n")
     assert environment.from_wheels() == ("--no-index", "--find-links", wheels)
+    assert environment.from_wheels(other) == ()
 
 
 @pytest.fixture

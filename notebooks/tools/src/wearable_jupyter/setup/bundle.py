@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import layout
-from .environment import PYTHONS, REQUIREMENTS, python_version, wheels
+from .environment import LISTED, REQUIREMENTS, TOOLS, python_version, wheels
 from .layout import Problem
 from .prepare import compile_all, locked, prerequisites, staging
 
@@ -29,6 +29,8 @@ MANIFEST = "manifest.json"
 FORMAT = 2
 # Versions of Python that the locked packages have wheels for. Most wheels are for all of them.
 SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
+# What tests need besides; for this Python alone, for pyarrow is large and another for each.
+FOR_TESTS = tuple(TOOLS / "tests" / name for name in ("kernel/clients.txt", "results/readers.txt"))
 # Names in the archive.
 REGISTRY = "registry"
 TOOLCHAINS = "toolchains"
@@ -139,31 +141,35 @@ def rust() -> dict[str, Path]:
 
 
 def download_wheels(folder: Path) -> list[str]:
-    """Get the locked Python packages as wheels; the versions of Python that they are for.
+    """Get the locked Python packages as wheels; the versions of Python that those are for.
 
     Raises `Problem` if there are none for this one.
     """
     folder.mkdir()
-    pythons = []
-    for python in dict.fromkeys((python_version(), *SUPPORTED)):
-        print(f"Getting the Python packages for Python {python}", flush=True)
-        wanted = folder / "requirements.txt"
-        wanted.write_text(requirements(python))
-        # Without its last digits it would be taken for the first of its releases.
-        version_ = ("--python-version", f"{python}.99")
-        try:
-            run(
-                *(*pip(), "download", "--quiet", "--disable-pip-version-check", "--no-deps"),
-                *("--only-binary=:all:", "--require-hashes", "-d", folder, "-r", wanted, *version_),
-            )
-            pythons.append(python)
-        except Problem:
-            if python == python_version():
-                raise
-            print(f"Those for Python {python} are left out", flush=True)
-        wanted.unlink()
-    (folder / PYTHONS).write_text("\n".join(pythons))
-    return pythons
+    here = python_version()
+    locks = [(lock, here) for lock in FOR_TESTS]
+    locks += [(REQUIREMENTS, python) for python in dict.fromkeys((here, *SUPPORTED))]
+    listed = []
+    for lock, python in locks:
+        print(f"Getting the Python packages of {lock.name} for Python {python}", flush=True)
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as wanted:
+            wanted.write(needed(lock, python))
+            wanted.flush()
+            try:
+                run(
+                    *(*pip(), "download", "--quiet", "--disable-pip-version-check", "--no-deps"),
+                    *("--only-binary=:all:", "--require-hashes", "-d", folder, "-r", wanted.name),
+                    # Without its last digits it would be taken for the first of its releases.
+                    *("--python-version", f"{python}.99"),
+                )
+                listed.append((lock, python))
+            except Problem:
+                if python == here:
+                    raise
+                print(f"Those for Python {python} are left out", flush=True)
+    lines = (f"{digest(lock)} {python}\n" for lock, python in listed)
+    (folder / LISTED).write_text("".join(lines))
+    return [python for lock, python in listed if lock == REQUIREMENTS]
 
 
 def pip() -> tuple[str, ...]:
@@ -174,7 +180,7 @@ def pip() -> tuple[str, ...]:
     return (str(Path(sys.base_prefix) / "bin" / "python3"), "-m", "pip")
 
 
-def requirements(python: str) -> str:
+def needed(lock: Path, python: str) -> str:
     """Of the locked packages with their hashes, those that a version of Python needs.
 
     pip would decide that by the version that it runs with.
@@ -182,13 +188,13 @@ def requirements(python: str) -> str:
     from packaging.requirements import Requirement  # not where a bundle is about to be used
 
     environment = {"python_version": python, "python_full_version": f"{python}.99"}
-    needed = []
-    for entry in re.split(r"^(?=[a-z])", REQUIREMENTS.read_text(), flags=re.MULTILINE)[1:]:
+    found = []
+    for entry in re.split(r"^(?=[a-z])", lock.read_text(), flags=re.MULTILINE)[1:]:
         name_, backslash, hashes = entry.partition("\\\n")
         requirement = Requirement(name_)
         if requirement.marker is None or requirement.marker.evaluate(environment):
-            needed.append(f"{requirement.name}{requirement.specifier} {backslash}{hashes}")
-    return "".join(needed)
+            found.append(f"{requirement.name}{requirement.specifier} {backslash}{hashes}")
+    return "".join(found)
 
 
 def use(bundle: Path) -> None:

@@ -24,8 +24,8 @@ REQUIREMENTS = TOOLS / "requirements.txt"
 # A bundle to set up from, and the name of one that lies in the clone; see bundle.py.
 BUNDLE_VARIABLE = "WEARABLE_BUNDLE"
 BUNDLES = "wearable-environment-*.tar.zst"
-# Among a bundle's Python packages: the versions of Python that they are for.
-PYTHONS = "pythons"
+# Among a bundle's Python packages, in lines: for which lock file (its SHA-256) and Python they are.
+LISTED = "listed"
 # Files that are copied into .venv; see shared-data in pyproject.toml.
 SHARED = (TOOLS / "kernelspec" / "kernel.json", TOOLS / "settings" / "overrides.json")
 BOOTSTRAP = ("uv", "rust-just")
@@ -73,10 +73,11 @@ def python_version() -> str:
     return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def from_wheels() -> tuple[str | Path, ...]:
-    """What has pip and uv take the packages from there alone, if they are for this Python."""
-    listed = wheels() / PYTHONS
-    here = listed.is_file() and python_version() in listed.read_text().split()
+def from_wheels(lock: Path = REQUIREMENTS) -> tuple[str | Path, ...]:
+    """What has pip and uv take packages from there alone, if all of `lock` for this Python are."""
+    listed = wheels() / LISTED
+    entry = f"{hashlib.sha256(lock.read_bytes()).hexdigest()} {python_version()}"
+    here = listed.is_file() and entry in listed.read_text().splitlines()
     return ("--no-index", "--find-links", wheels()) if here else ()
 
 

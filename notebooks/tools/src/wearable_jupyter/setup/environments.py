@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 from . import layout
-from .environment import PYTHON
+from .environment import PYTHON, from_wheels
 
 
 def environment(name: str, lock: Path) -> Path:
@@ -14,10 +14,11 @@ def environment(name: str, lock: Path) -> Path:
     stamp = folder / "installed"
     if not stamp.is_file() or stamp.read_text() != lock.read_text():
         uv = PYTHON.with_name("uv")
+        locked = ("--require-hashes", lock, *from_wheels(lock))
         cache = os.environ | {"UV_CACHE_DIR": str(layout.cache_directory() / "uv")}
         for command in (
             ("venv", "--clear", "--quiet", folder),
-            ("pip", "sync", "--quiet", "--python", folder, "--require-hashes", lock),
+            ("pip", "sync", "--quiet", "--python", folder, *locked),
         ):
             if subprocess.run([uv, *command], env=cache).returncode != 0:
                 raise layout.Problem(f"{lock.name} could not be installed (see above)")
