@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use arrow::array::AsArray;
 use arrow::record_batch::RecordBatch;
 use spark_connect_core::error::SparkError;
 use spark_connect_core::{ChannelBuilder, SparkConnectClient, block_on};
+use spark_connect_proto::analyze_plan_request::explain::ExplainMode;
 use spark_connect_proto::analyze_plan_request::{self, Analyze};
 use spark_connect_proto::execute_plan_response::ExecutionProgress;
 use spark_connect_proto::{
@@ -78,7 +78,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`Error::Address`], [`Error::NoServer`], [`Error::WrongProtocol`].
+    /// [`Error::Address`], [`Error::NoServer`], [`Error::WrongProtocol`], [`Error::Refused`].
     pub fn connect(remote: &str) -> Result<Self> {
         let (address, tls) = address::parse(remote)?;
         if tls {
@@ -86,10 +86,9 @@ impl Cluster {
         } else {
             address::speaks_http2(&address)?;
         }
-        let wrong = |reason: String| Error::WrongProtocol { address: address.clone(), reason };
         let client = ChannelBuilder::parse(remote)
             .and_then(|channel| block_on(SparkConnectClient::connect(&channel)))
-            .map_err(|error| wrong(error.message()))?;
+            .map_err(|error| Error::at_first(&address, &error))?;
         let client = Arc::new(client);
         // Of which columns that has, no worker need be asked.
         let plan = Some(Plan { op_type: Some(answer::sql("SELECT 1")) });
@@ -97,8 +96,11 @@ impl Cluster {
         let asked = Arc::clone(&client);
         match within(FIRST_WORD, move || analyze(&asked, columns)) {
             Some(Ok(_)) => Ok(Self { client, address, data: Mutex::default() }),
-            Some(Err(error)) => Err(wrong(error.message())),
-            None => Err(wrong(format!("no answer within {} s", FIRST_WORD.as_secs()))),
+            Some(Err(error)) => Err(Error::at_first(&address, &error)),
+            None => {
+                let reason = format!("no answer within {} s", FIRST_WORD.as_secs());
+                Err(Error::WrongProtocol { address, reason })
+            }
         }
     }
 
@@ -118,7 +120,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`Error::NoFiles`], [`Error::Query`].
+    /// [`Error::NoFiles`], [`Error::Refused`], [`Error::Query`].
     pub fn read_tables(&self, data: &str) -> Result<()> {
         data.clone_into(&mut self.data());
         for table in TABLES {
@@ -135,11 +137,16 @@ impl Cluster {
     ///
     /// [`Error::NoFiles`], [`Error::Query`].
     pub fn plan(&self) -> Result<String> {
-        let explain = answer::sql(&format!("EXPLAIN {QUERY}"));
-        let told =
-            answer::to(&self.client, explain, |_| {}).map_err(self.failed("plan the query"))?;
-        let texts = told.iter().filter_map(|batch| batch.columns().last()?.as_string_opt::<i32>());
-        Ok(texts.flat_map(|texts| texts.iter().flatten()).collect::<Vec<_>>().join("\n"))
+        // The worker need do nothing for it, as it would for an EXPLAIN.
+        let plan = Some(Plan { op_type: Some(answer::sql(QUERY)) });
+        let explain =
+            analyze_plan_request::Explain { plan, explain_mode: ExplainMode::Simple.into() };
+        let told = analyze(&self.client, Analyze::Explain(explain))
+            .map_err(self.failed("plan the query"))?;
+        Ok(match told.result {
+            Some(analyze_plan_response::Result::Explain(plan)) => plan.explain_string,
+            _ => String::new(),
+        })
     }
 
     /// Run [`QUERY`]; `progress` hears how far its stages are.

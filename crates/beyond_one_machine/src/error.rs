@@ -44,6 +44,16 @@ pub enum Error {
         /// What it answered.
         reason: String,
     },
+    /// A server wants a token, or a store wants keys, that are not given or are others.
+    #[error("{place} does not let in who asks: {reason}. {mend}")]
+    Refused {
+        /// The server's `HOST:PORT`, or the dataset as the workers were told.
+        place: String,
+        /// What it says.
+        reason: String,
+        /// Where the token or the keys are to be set.
+        mend: &'static str,
+    },
     /// The workers find no files.
     #[error(
         "The workers find no Parquet files at {path}: {reason}. They look on their own disks, or in \
@@ -120,6 +130,22 @@ impl Error {
         move |error| Self::Write { path: path.to_owned(), reason: error.to_string() }
     }
 
+    /// What a server's error means that answers in its protocol, or in none, before anything was asked
+    /// of it.
+    pub(crate) fn at_first(address: &str, error: &SparkError) -> Self {
+        let reason = first_lines(&error.message());
+        if ["token", "UNAUTHENTICATED", "Unauthenticated"].iter().any(|word| reason.contains(word))
+        {
+            return Self::Refused {
+                place: address.to_owned(),
+                reason,
+                mend: "Set SPARK_CONNECT_AUTHENTICATE_TOKEN to the token that it was started with; \
+                       ./justw cluster query knows that of its own",
+            };
+        }
+        Self::WrongProtocol { address: address.to_owned(), reason }
+    }
+
     /// What an engine's error means; engines say it in words of their own.
     ///
     /// `data` is where the workers were told to look.
@@ -136,9 +162,18 @@ impl Error {
                 "no files found",
                 "No such file",
                 "UNABLE_TO_INFER_SCHEMA",
+                "NoSuchBucket",
             ])
         {
             return Self::NoFiles { path: data.to_owned(), reason };
+        }
+        if says(&["SignatureDoesNotMatch", "AccessDenied", "InvalidAccessKeyId", "403 Forbidden"]) {
+            return Self::Refused {
+                place: data.to_owned(),
+                reason,
+                mend: "The keys are those of the cluster's processes: AWS_ACCESS_KEY_ID and \
+                       AWS_SECRET_ACCESS_KEY where they are started",
+            };
         }
         // Sail passes on how its connection to a worker ended; to a store it would say which.
         let broken = [

@@ -43,7 +43,8 @@ pub const QUERY: &str = include_str!("summary.sql");
 pub struct Table {
     /// What the query calls it.
     pub name: &'static str,
-    /// Its folder or file below the dataset.
+    /// Its folder or file below the dataset; a folder ends with a slash, for an object store has none and
+    /// is asked for what begins so.
     pub place: &'static str,
     /// The columns that the query asks for, with the types that Spark calls them by. Not all there
     /// are: Sail refuses a time of day in nanoseconds.
@@ -54,7 +55,7 @@ pub struct Table {
 pub const TABLES: [Table; 3] = [
     Table {
         name: "sensor_hrv",
-        place: "sensor_hrv",
+        place: "sensor_hrv/",
         columns: "device_id STRING, ts_start TIMESTAMP_NTZ, heart_rate BIGINT, hrv_sdnn DOUBLE, \
                   hrv_rmssd DOUBLE, steps BIGINT, missingness_score DOUBLE",
     },

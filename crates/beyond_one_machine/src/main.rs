@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 use beyond_one_machine::{Cluster, Progress, Record, Result, Stage, Status, Watch};
 use clap::Parser;
 
+/// Where PySpark looks for it, too.
+const TOKEN: &str = "SPARK_CONNECT_AUTHENTICATE_TOKEN";
+
 /// Run the walkthrough's query on a cluster that speaks Spark Connect, such as Spark or Sail.
 ///
 /// Prints the plan and the stages, and writes the result as Parquet. Ctrl-C cancels the query here and
@@ -17,9 +20,10 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(version, args_override_self = true)]
 struct Arguments {
-    /// The Connect server, as in sc://127.0.0.1:15002; for TLS sc://HOST:443/;use_ssl=true
+    /// The Connect server, as in sc://127.0.0.1:15002; for TLS sc://HOST:443/;use_ssl=true. Its token, if it
+    /// wants one, is taken from SPARK_CONNECT_AUTHENTICATE_TOKEN
     remote: String,
-    /// The dataset as the workers see it: a folder on their disks, or a URL as in s3a://bucket/data
+    /// The dataset as the workers see it: a folder on their disks, or a URL as in s3://bucket/data
     #[arg(long, default_value = "data")]
     data: String,
     /// A folder for the result (summary.parquet, a row per occupation and gender), the plan (plan.txt),
@@ -48,7 +52,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let cluster = Cluster::connect(&arguments.remote)?;
+    let cluster = Cluster::connect(&with_token(&arguments.remote, std::env::var(TOKEN).ok()))?;
     let status = arguments.status.as_deref().map(Status::at).transpose()?;
     let watch = Watch {
         status: status.clone(),
@@ -96,6 +100,15 @@ fn run(arguments: &Arguments) -> Result<()> {
     let rows: usize = batches.iter().map(|batch| batch.num_rows()).sum();
     say(&format!("{rows} rows in {seconds:.1} s: {}", result.display()));
     Ok(())
+}
+
+/// An address with a server's token, which must not stand in a command that others can list.
+fn with_token(remote: &str, token: Option<String>) -> String {
+    match token {
+        Some(token) if remote.contains("/;") => format!("{remote};token={token}"),
+        Some(token) => format!("{}/;token={token}", remote.trim_end_matches('/')),
+        None => remote.to_owned(),
+    }
 }
 
 /// A folder of here by its whole path, for workers run in folders of their own; a URL as it is.

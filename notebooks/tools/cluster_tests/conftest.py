@@ -1,5 +1,6 @@
 """Clusters for the tests, each started once, on data of this run's own."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import polars as pl
 import pytest
 
 from wearable_jupyter.cluster import commands, engines
+from wearable_jupyter.cluster.engines import Running
 from wearable_jupyter.setup import prepare
 
 SETTINGS = {
@@ -90,26 +92,22 @@ class Answer:
 
 
 class Asker:
-    """Runs the client on one cluster."""
+    """Runs the client on a cluster, or on whatever listens at an address."""
 
-    def __init__(self, client: Path, data: Path, folder: Path) -> None:
+    def __init__(self, client: Path, data: str | Path, folder: Path) -> None:
         self.client, self.data, self.folder = client, data, folder
 
-    def command(self, remote: str, *options: str) -> list[str]:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        given = ("--data", str(self.data), "--output", str(self.folder), *options)
-        return [str(self.client), remote, *given]
+    def ask(self, whom: Running | str, *options: str, seconds: int = 120) -> Answer:
+        return self.finish(self.start(whom, *options), seconds)
 
-    def ask(self, remote: str, *options: str, seconds: int = 120) -> Answer:
-        result = subprocess.run(
-            self.command(remote, *options), capture_output=True, text=True, timeout=seconds
-        )
-        return self.answer(result.returncode, result.stdout + result.stderr)
-
-    def start(self, remote: str, *options: str) -> subprocess.Popen:
+    def start(self, whom: Running | str, *options: str) -> subprocess.Popen:
         """Begin to ask."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        place = [whom] if isinstance(whom, str) else commands.address(whom)
+        given = ("--data", str(self.data), "--output", str(self.folder), *options)
         return subprocess.Popen(
-            self.command(remote, *options),
+            [str(self.client), *place, *given],
+            env=os.environ | ({} if isinstance(whom, str) else whom.variables()),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -117,11 +115,8 @@ class Asker:
 
     def finish(self, running: subprocess.Popen, seconds: int = 120) -> Answer:
         said, _ = running.communicate(timeout=seconds)
-        return self.answer(running.returncode, said)
-
-    def answer(self, code: int, said: str) -> Answer:
         sys.stdout.write(said)
-        return Answer(code, said, self.folder)
+        return Answer(running.returncode, said, self.folder)
 
 
 @pytest.fixture

@@ -30,14 +30,14 @@ def next_stage(page: str) -> int:
 
 def test_sail_gives_the_same_rows(sail, asker, expected):
     cluster, _ = sail
-    answer = asker.ask(cluster.remote)
+    answer = asker.ask(cluster)
     answer.assert_is(expected)
     assert "Exec" in answer.said and (answer.folder / "plan.txt").read_text().strip()
 
 
 def test_spark_gives_the_same_rows_and_tells_its_stages(spark, asker, expected):
     cluster, _ = spark
-    answer = asker.ask(cluster.remote, "--status", cluster.page)
+    answer = asker.ask(cluster)
     answer.assert_is(expected)
     assert "Exchange" in answer.said  # of the plan
     stages = (answer.folder / "stages.csv").read_text().splitlines()
@@ -50,7 +50,7 @@ def test_spark_gives_the_same_rows_and_tells_its_stages(spark, asker, expected):
 @pytest.mark.parametrize("engine", ["sail", "spark"])
 def test_no_files_is_said(engine, request, asker, tmp_path):
     cluster, _ = request.getfixturevalue(engine)
-    answer = asker.ask(cluster.remote, "--data", str(tmp_path / "nowhere"))
+    answer = asker.ask(cluster, "--data", str(tmp_path / "nowhere"))
     assert answer.code == 1 and "The workers find no Parquet files at" in answer.said
     assert "./justw data small" in answer.said and not answer.folder.exists()
 
@@ -58,7 +58,7 @@ def test_no_files_is_said(engine, request, asker, tmp_path):
 def test_ctrl_c_cancels_the_query_there_too(spark, asker, expected):
     cluster, _ = spark
     before = next_stage(cluster.page)
-    running = asker.start(cluster.remote, "--status", cluster.page)
+    running = asker.start(cluster)
     wait_for_work(cluster.page, before)
     running.send_signal(signal.SIGINT)
     answer = asker.finish(running, seconds=20)
@@ -68,7 +68,7 @@ def test_ctrl_c_cancels_the_query_there_too(spark, asker, expected):
     while any(s["status"] == "ACTIVE" for s in engines.rest(cluster.page, "stages")):
         assert time.monotonic() < deadline, "the cluster still works at it"
         time.sleep(0.2)
-    asker.ask(cluster.remote).assert_is(expected)
+    asker.ask(cluster).assert_is(expected)
 
 
 def test_no_server_is_said_at_once(asker):
@@ -101,6 +101,18 @@ def test_another_protocol_is_said(asker):
 def test_a_wrong_address_is_said(asker, address):
     answer = asker.ask(address)
     assert answer.code == 1 and "It is sc://HOST:PORT" in answer.said
+
+
+def test_who_does_not_know_the_token_is_not_let_in(spark, asker):
+    """Another user of this machine, whom loopback does not keep out."""
+    cluster, processes = spark
+    for remote in (cluster.remote, f"{cluster.remote}/;token=another"):
+        answer = asker.ask(remote)
+        assert answer.code == 1 and "does not let in who asks" in answer.said
+        assert "SPARK_CONNECT_AUTHENTICATE_TOKEN" in answer.said
+    commands_ = [" ".join(p.args) for p in processes.running.values()]
+    assert not any(cluster.token in command for command in commands_)
+    assert processes.logs.stat().st_mode & 0o077 == 0
 
 
 def test_everything_listens_on_loopback_alone(spark, sail):

@@ -71,6 +71,22 @@ def of(page: str, executor: str) -> dict:
     return next(one for one in everyone if one["id"] == executor)
 
 
+def tasks(page: str, before: int) -> list[dict]:
+    """Every task of a new query's stages, and again those that were done again."""
+    found = []
+    for stage in engines.rest(page, "stages"):
+        if stage["stageId"] >= before and stage["status"] != "SKIPPED":
+            place = f"stages/{stage['stageId']}/{stage['attemptId']}/taskList?length=1000"
+            found += [task | {"of": stage["numTasks"]} for task in engines.rest(page, place)]
+    return found
+
+
+def has_left_something(page: str, executor: str, before: int) -> bool:
+    """Whether it is done with a task of the many that read the sensor's files."""
+    done = (t for t in tasks(page, before) if t["of"] >= 10 and t["status"] == "SUCCESS")
+    return any(task["executorId"] == executor for task in done)
+
+
 def shuffles(page: str, before: int) -> bool:
     """Whether a stage of a new query has left all that the next one takes."""
     stages = [stage for stage in engines.rest(page, "stages") if stage["stageId"] >= before]
@@ -86,33 +102,38 @@ def wait_until(what: str, happened) -> None:
 
 def test_a_worker_that_is_killed_costs_time_and_no_rows(spark, asker, expected):
     cluster, processes = spark
-    asker.ask(cluster.remote).assert_is(expected)
+    page = cluster.page
+    asker.ask(cluster).assert_is(expected)
+    calm = len(tasks(page, 0))
     for kills in range(1, KILLS + 1):
         moment = MOMENTS[kills % 3]
         victim = psutil.Process(processes.running[f"worker-{kills}"].pid)
         name = id_of(executor_of(victim))
-        before, done = next_stage(cluster.page), of(cluster.page, name)["completedTasks"]
+        before = next_stage(page)
         if moment == "before its first task":
             kill(victim)
-        running = asker.start(cluster.remote, "--status", cluster.page)
+        running = asker.start(cluster)
         if moment == "after its first tasks":
-            wait_until("a task", lambda n=name, d=done: of(cluster.page, n)["completedTasks"] > d)
+            wait_until("a task", lambda n=name, b=before: has_left_something(page, n, b))
             kill(victim)
         elif moment == "in the shuffle":
-            wait_until("a shuffle", lambda before=before: shuffles(cluster.page, before))
+            wait_until("a shuffle", lambda b=before: shuffles(page, b))
             kill(victim)
-        print(f"kill {kills}, {moment}")
         asker.finish(running).assert_is(expected)
-        wait_until("the loss", lambda n=name: not of(cluster.page, n)["isActive"])
-        assert of(cluster.page, name)["removeReason"]
+        again = len(tasks(page, before)) - calm
+        print(f"kill {kills}, {moment}: {again} of {calm} tasks were done again")
+        # What it had left for others is lost with it.
+        assert again >= (0 if moment == "before its first task" else 1)
+        wait_until("the loss", lambda n=name: not of(page, n)["isActive"])
+        assert of(page, name)["removeReason"]
         engines.add_worker(processes, cluster.master, kills + 2)
-        wait_until("another worker", lambda: len(engines.executors(cluster.page)) == 2)
+        wait_until("another worker", lambda: len(engines.executors(page)) == 2)
 
 
 def test_without_any_worker_there_is_an_error_within_a_minute(spark, asker):
     cluster, processes = spark
     before = next_stage(cluster.page)
-    running = asker.start(cluster.remote, "--status", cluster.page, "--without-workers", "15")
+    running = asker.start(cluster, "--without-workers", "15")
     wait_for_work(cluster.page, before)
     for name in ("worker-1", "worker-2"):
         kill(psutil.Process(processes.running[name].pid))
@@ -126,7 +147,7 @@ def test_without_any_worker_there_is_an_error_within_a_minute(spark, asker):
 def test_a_server_that_is_killed_is_said(spark, asker):
     cluster, processes = spark
     before = next_stage(cluster.page)
-    running = asker.start(cluster.remote)
+    running = asker.start(cluster)
     wait_for_work(cluster.page, before)
     processes.running["connect"].kill()
     answer = asker.finish(running, seconds=A_MINUTE)
@@ -153,7 +174,7 @@ def test_sail_fails_a_query_whose_worker_is_lost_and_does_the_next(client, tmp_p
         with commands.running("sail", 2, **settings) as (cluster, _):
             for kills in range(1, KILLS + 1):
                 before = set(pods.running)
-                running, lost = asker.start(cluster.remote, "--quiet"), None
+                running, lost = asker.start(cluster, "--quiet"), None
                 while running.poll() is None and lost is None:
                     new = [pods.running[name] for name in set(pods.running) - before]
                     lost = next((worker for worker in new if bytes_read(worker) > A_TENTH), None)
@@ -164,7 +185,7 @@ def test_sail_fails_a_query_whose_worker_is_lost_and_does_the_next(client, tmp_p
                 assert answer.code == 1
                 assert "A worker was lost, and the query with it" in answer.said
                 assert "Run it again" in answer.said and not answer.folder.exists()
-                asker.ask(cluster.remote, "--quiet").assert_is(expected)
+                asker.ask(cluster, "--quiet").assert_is(expected)
 
 
 @pytest.mark.parametrize("engine", ["sail", pytest.param("spark", marks=pytest.mark.long)])

@@ -38,7 +38,8 @@ def running(engine: str, workers: int, **settings: str) -> Iterator[tuple[Runnin
     if (known := found(engine)) is not None:
         raise Problem(f"{engine} runs already, at {known.remote}. End it first, by Ctrl-C there")
     shutil.rmtree(logs, ignore_errors=True)
-    logs.mkdir(parents=True)
+    # With a token in it; who may talk to a cluster may run anything as its user.
+    logs.mkdir(parents=True, mode=0o700)
     with Processes(logs) as processes:
         started = ENGINES[engine](processes, workers, settings)
         state = {"process": os.getpid(), **asdict(started)}
@@ -107,6 +108,7 @@ def query(options: Sequence[str]) -> int:
     """Run the query on the cluster that runs; `--engine` says which, the rest is the client's."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--engine", choices=sorted(ENGINES))
+    parser.add_argument("--data", default=str(layout.data_directory()))
     given, others = parser.parse_known_args(options)
     if others == ["--help"]:
         return subprocess.run([client(), "--help"]).returncode
@@ -116,18 +118,19 @@ def query(options: Sequence[str]) -> int:
         raise Problem("no cluster of this clone runs. In another terminal: ./justw cluster")
     if len(clusters) > 1:
         raise Problem("both engines run. Say which: ./justw cluster query --engine spark")
-    if not any((layout.data_directory() / "sensor_hrv").rglob("*.parquet")):
-        raise Problem("There are no data to query. Run: ./justw data small")
-    command = [client(), *address(clusters[0]), *others]
-    return subprocess.run([str(part) for part in command], cwd=layout.ROOT).returncode
+    folder = Path(given.data, "sensor_hrv")
+    if "://" not in given.data and not any(folder.rglob("*.parquet")):
+        raise Problem(f"There are no data in {given.data} to query. Run: ./justw data small")
+    cluster = clusters[0]
+    output = layout.OUTPUTS / "cluster" / cluster.engine
+    places = ("--data", given.data, "--output", output)
+    command = map(str, (client(), *address(cluster), *places, *others))
+    return subprocess.run(command, env=os.environ | cluster.variables()).returncode
 
 
 def address(cluster: Running) -> list[str]:
-    """What the client is told of a cluster, of the data and of where its results go."""
-    status = ["--status", cluster.page] if cluster.page else []
-    output = layout.OUTPUTS / "cluster" / cluster.engine
-    places = ["--data", str(layout.data_directory()), "--output", str(output)]
-    return [cluster.remote, *status, *places]
+    """What the client is told of a cluster."""
+    return [cluster.remote, *(("--status", cluster.page) if cluster.page else ())]
 
 
 def test(options: Sequence[str]) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import secrets
 import shutil
 import subprocess
 import urllib.request
@@ -35,10 +36,15 @@ class Running:
     remote: str
     # Its web page with its REST interface, if it has one.
     page: str | None = None
-    # Of Spark, whom workers report to.
+    # Of Spark, what the server wants to hear from a client, and whom workers report to.
+    token: str | None = None
     master: str | None = None
     # Web pages to look at, by what they show.
     pages: tuple[tuple[str, str], ...] = ()
+
+    def variables(self) -> dict[str, str]:
+        """An environment in which clients are let in."""
+        return {"SPARK_CONNECT_AUTHENTICATE_TOKEN": self.token} if self.token else {}
 
 
 def java() -> str:
@@ -61,6 +67,8 @@ def spark(processes: Processes, workers: int, settings: dict[str, str]) -> Runni
     `settings` are more of Spark's own, for the server.
     """
     java()
+    token = secrets.token_hex(16)
+    keep_out_others(processes, token)
     master, page, connect, ui = map(free_port, (7077, 8080, 15002, 4040))
     variables = spark_variables(processes)
     program = Path(variables["SPARK_HOME"], "bin")
@@ -104,9 +112,27 @@ def spark(processes: Processes, workers: int, settings: dict[str, str]) -> Runni
         workers=workers,
         remote=f"sc://{LOOPBACK}:{connect}",
         page=status,
+        token=token,
         master=f"spark://{LOOPBACK}:{master}",
         pages=(("workers", f"http://{LOOPBACK}:{page}"), ("queries and stages", status)),
     )
+
+
+def keep_out_others(processes: Processes, token: str) -> None:
+    """Have Spark's processes talk to each other, and to clients that know the token, alone.
+
+    Other users of this machine can reach loopback, too. In a file, for they can list commands.
+    """
+    settings = {
+        "spark.authenticate": "true",
+        "spark.authenticate.secret": secrets.token_hex(16),
+        "spark.connect.authenticate.token": token,
+        # By its web page, which everybody may look at.
+        "spark.ui.killEnabled": "false",
+    }
+    file = processes.logs / "spark-defaults.conf"
+    file.touch(mode=0o600)
+    file.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
 
 
 def spark_variables(processes: Processes) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import os
 import statistics
 import subprocess
 import sys
@@ -70,11 +71,13 @@ def runs(
     for engine in chosen:
         for workers in WORKERS:
             with commands.running(engine, workers) as (cluster, _):
-                command = [client, cluster.remote, "--quiet", "--data", data, "--output", output]
-                command += ["--status", cluster.page] if cluster.page else []
+                command = [client, *commands.address(cluster)]
+                command += ["--quiet", "--data", data, "--output", output]
                 seconds = []
                 for _ in range(rounds + 1):
-                    result = subprocess.run([str(part) for part in command])
+                    result = subprocess.run(
+                        [str(part) for part in command], env=os.environ | cluster.variables()
+                    )
                     if result.returncode != 0:
                         raise Problem(f"{engine} with {workers} workers failed, see above")
                     seconds.append(float(table(output / "run.csv")[0]["seconds"]))

@@ -1,0 +1,74 @@
+"""The dataset in an object store: a server on loopback that speaks S3."""
+
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+from conftest import Asker
+
+from wearable_jupyter.cluster import commands
+from wearable_jupyter.cluster.processes import LOOPBACK, Processes, free_port, listens
+from wearable_jupyter.setup import layout
+from wearable_jupyter.setup.prepare import run_cargo
+
+SERVER, VERSION = "s3s-fs", "0.14.1"
+KEY, SECRET = "reader", "a-secret-of-this-test"
+
+
+@pytest.fixture(scope="module")
+def server() -> Path:
+    """The server's program, which keeps objects as files; compiled once, in a minute."""
+    root = layout.TARGET / f"cluster-{SERVER}-{VERSION}"
+    program = root / "bin" / SERVER
+    if not program.is_file():
+        run_cargo(
+            *("install", "--locked", "--quiet", "--version", VERSION, SERVER, "--features=binary"),
+            *("--profile=dev", "--root", str(root), "--target-dir", str(root / "target")),
+            cwd=commands.CRATE,
+            RUSTFLAGS="",
+        )
+    return program
+
+
+@pytest.fixture(scope="module")
+def store(server, data, tmp_path_factory):
+    """A store with the small dataset in the bucket `wearable`: what finds it, and lets in."""
+    folder = tmp_path_factory.mktemp("store")
+    shutil.copytree(data, folder / "wearable")
+    port = free_port(9000)
+    with Processes(tmp_path_factory.mktemp("logs")) as processes:
+        processes.start(
+            *("s3", server, "--host", LOOPBACK, "--port", str(port)),
+            *("--access-key", KEY, "--secret-key", SECRET, folder),
+        )
+        processes.wait_for("the store", lambda: listens(port), 20)
+        yield {
+            "AWS_ENDPOINT": f"http://{LOOPBACK}:{port}",
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+        }
+
+
+def test_sail_reads_a_bucket(store, client, expected, tmp_path):
+    asker = Asker(client, "s3://wearable", tmp_path / "answer")
+    with commands.running("sail", 2, **store) as (cluster, _):
+        asker.ask(cluster).assert_is(expected)
+        answer = asker.ask(cluster, "--data", "s3://nowhere")
+        assert answer.code == 1 and "find no Parquet files at s3://nowhere" in answer.said
+    with commands.running("sail", 2, **store | {"AWS_SECRET_ACCESS_KEY": "x"}) as (cluster, _):
+        answer = asker.ask(cluster)
+        assert answer.code == 1 and "s3://wearable does not let in who asks" in answer.said
+        assert "AWS_SECRET_ACCESS_KEY where they are started" in answer.said
+
+
+def test_polars_reads_the_same_bucket(store, expected):
+    """So the store is one that others can use as well."""
+    named = {name.lower(): value for name, value in store.items()}
+    sensor = pl.scan_parquet("s3://wearable/sensor_hrv/*.parquet", storage_options=named)
+    users = pl.scan_parquet("s3://wearable/user_profile.parquet", storage_options=named)
+    assert sensor.select(pl.len()).collect().item() == 1_000_000
+    occupations = users.select("occupation").unique().collect()["occupation"]
+    assert set(occupations) == set(expected["occupation"])
