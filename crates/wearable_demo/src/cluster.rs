@@ -56,8 +56,9 @@ pub fn read_cluster_run(outputs: &Path, engine: &str) -> Result<Option<ClusterRu
 
 /// What `./justw cluster measure` left: a row per engine, number of workers and rows, with `engine`,
 /// `workers`, `rows`, `megabytes` (of files), `first_seconds`, `seconds` (median of the later rounds),
-/// and of Spark `stages`, `tasks`, `task_seconds`, `shuffled_megabytes` and `skew` (the longest task of
-/// the longest stage, in medians). `None` where nothing was measured.
+/// and of Spark `stages`, `tasks`, `task_seconds`, `shuffled_megabytes`, `skew` (the longest task of the
+/// longest stage, in medians) and `overhead_per_stage` (seconds of the query beyond its tasks' work, were
+/// that spread evenly over the workers). `None` where nothing was measured.
 ///
 /// # Errors
 ///
@@ -80,15 +81,6 @@ fn read_csv(path: &Path) -> Result<DataFrame> {
         .try_into_reader_with_file_path(Some(path.to_owned()))
         .and_then(CsvReader::finish)
         .map_err(Error::polars(format!("read {}", path.display())))
-}
-
-/// The exchanges of a plan, each a line: where rows go from every worker to every other
-/// (`Exchange hashpartitioning`, `RepartitionExec`), or to all of them (`BroadcastExchange`).
-pub fn exchanges(plan: &str) -> Vec<&str> {
-    plan.lines()
-        .map(|line| line.trim_start_matches([' ', '+', '-', ':', '|']))
-        .filter(|line| line.contains("Exchange") || line.starts_with("RepartitionExec"))
-        .collect()
 }
 
 /// What one query over `rows` rows asks of a cluster, by figures of one machine.
@@ -133,17 +125,6 @@ pub fn plan_scale(rows: &[f64], figures: &Figures) -> Result<DataFrame> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn exchanges_are_found_in_both_engines_plans() {
-        let spark = "Sort [a]\n+- Exchange hashpartitioning(a#1, 8)\n   :- BroadcastExchange Hashed\n      +- Scan";
-        assert_eq!(
-            exchanges(spark),
-            ["Exchange hashpartitioning(a#1, 8)", "BroadcastExchange Hashed"]
-        );
-        let sail = "SortExec\n  RepartitionExec: partitioning=Hash\n    DataSourceExec";
-        assert_eq!(exchanges(sail), ["RepartitionExec: partitioning=Hash"]);
-    }
 
     #[test]
     fn a_run_is_read_as_it_was_left_and_none_is_none() {

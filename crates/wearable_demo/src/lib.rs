@@ -14,7 +14,7 @@
 //! 8. [`notebook`] shows all that in a cell, a plan as a [`picture`], a frame as
 //!    a [`chart`], and [`interrupt`] lets a reader stop it.
 //!
-//! Beside that, [`cluster`] reads what the same query left on a cluster.
+//! Beside that, [`cluster`] reads what the same query left on a cluster, whose plan has [`stages`].
 //!
 //! A notebook needs `use wearable_demo::prelude::*;` and nothing else:
 //!
@@ -50,6 +50,7 @@ pub mod picture;
 pub mod plan;
 pub mod query;
 pub mod scan;
+pub mod stages;
 pub mod tables;
 mod text;
 
@@ -63,9 +64,7 @@ pub use polars;
 /// What a notebook's cells need, and no more.
 pub mod prelude {
     pub use crate::chart::Chart;
-    pub use crate::cluster::{
-        Figures, exchanges, plan_scale, quickest, read_cluster_run, read_scale,
-    };
+    pub use crate::cluster::{Figures, plan_scale, quickest, read_cluster_run, read_scale};
     pub use crate::compare::{alike, same};
     pub use crate::generate::{
         GenerateOptions, Layout, Size, generate_dataset_with_progress, print_progress,
@@ -86,6 +85,7 @@ pub mod prelude {
         check_dataset, has_sensor_data, scan_layout, scan_sensor_hrv, scan_sensor_hrv_times,
         scan_sleep_diary, scan_user_profile, verify_dataset,
     };
+    pub use crate::stages::{RECORDED_PLAN, stage_graph};
     pub use crate::{chrono, plotly, query, tables};
     pub use polars::prelude::*;
 }

@@ -1,5 +1,6 @@
 """The same query on each engine gives the same rows as here; what cannot be is said in a line."""
 
+import re
 import signal
 import socket
 import subprocess
@@ -45,6 +46,16 @@ def test_spark_gives_the_same_rows_and_tells_its_stages(spark, asker, expected):
     rows = [dict(zip(names, line.split(","), strict=True)) for line in stages[1:]]
     assert sum(int(row["shuffle_write_bytes"]) for row in rows) > 0
     assert max(int(row["num_tasks"]) for row in rows) >= 10
+
+
+def test_the_plan_that_the_notebook_draws_is_sparks(spark, asker):
+    cluster, _ = spark
+    answer = asker.ask(cluster, "--quiet")
+    plan = (answer.folder / "plan.txt").read_text()
+    # But for the numbers of columns and exchanges, and where the dataset lies.
+    for what, with_ in ((r"#\d+L?", ""), (r"plan_id=\d+", "plan_id"), (r"file:[^\]]*/", "file:")):
+        plan = re.sub(what, with_, plan)
+    assert plan.strip() == (commands.CRATE / "src" / "summary.plan.txt").read_text().strip()
 
 
 @pytest.mark.parametrize("engine", ["sail", "spark"])

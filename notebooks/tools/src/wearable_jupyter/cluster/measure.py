@@ -30,6 +30,7 @@ COLUMNS = (
     "task_seconds",
     "shuffled_megabytes",
     "skew",
+    "overhead_per_stage",
 )
 
 
@@ -82,20 +83,27 @@ def runs(
                         raise Problem(f"{engine} with {workers} workers failed, see above")
                     seconds.append(float(table(output / "run.csv")[0]["seconds"]))
                 made = {"engine": engine, "workers": workers, "first_seconds": seconds[0]}
-                yield made | {"seconds": middle(seconds[1:])} | work(output, cluster.page)
+                last = work(output, cluster.page, workers, seconds[-1])
+                yield made | {"seconds": middle(seconds[1:])} | last
 
 
-def work(output: Path, page: str | None) -> dict:
-    """What the last query's stages did."""
+def work(output: Path, page: str | None, workers: int, seconds: float) -> dict:
+    """What the stages of the last query did, which took `seconds` with `workers` of one core."""
     stages = [stage for stage in table(output / "stages.csv") if stage["status"] == "COMPLETE"]
     if not stages or page is None:
         return {}
+    # Were all tasks of a stage alike, and started and ended in no time.
+    at_best = sum(
+        int(stage["executor_run_time"]) / 1e3 / min(workers, int(stage["num_tasks"]))
+        for stage in stages
+    )
     return {
         "stages": len(stages),
         "tasks": sum(int(stage["num_tasks"]) for stage in stages),
         "task_seconds": sum(int(stage["executor_run_time"]) for stage in stages) / 1e3,
         "shuffled_megabytes": sum(int(stage["shuffle_write_bytes"]) for stage in stages) / 1e6,
         "skew": skew(page, max(stages, key=lambda stage: int(stage["executor_run_time"]))),
+        "overhead_per_stage": (seconds - at_best) / len(stages),
     }
 
 
