@@ -93,33 +93,50 @@ async fn responses(
     execution: &Execution,
     mut heard: impl FnMut(ResponseType) -> Result<()>,
 ) -> Result<()> {
-    let policy = RetryPolicy::default();
-    let mut attempts = RetryPolicyState::new(policy.clone());
     let mut stream = client.execute_plan(execution.request().clone()).await?;
     while !execution.is_completed().await {
-        match stream.message().await {
+        let mut failed = match stream.message().await {
             Ok(Some(response)) => {
                 execution.set_last_response_id(&response).await;
-                attempts = RetryPolicyState::new(policy.clone());
                 if let Some(response) = response.response_type {
                     heard(response)?;
                 }
                 continue;
             }
-            Ok(None) => tokio::time::sleep(PAUSE).await,
-            Err(status) => match attempts.next_attempt(None) {
-                Some(wait) if policy.can_retry(&status) => {
-                    tokio::time::sleep(Duration::from_millis(wait)).await;
+            Ok(None) => None,
+            Err(status) => Some(SparkError::from_grpc_status(status)),
+        };
+        let mut attempts = RetryPolicyState::new(RetryPolicy::default());
+        stream = loop {
+            let wait = match failed {
+                None => PAUSE,
+                Some(error) if passes(&error) => {
+                    Duration::from_millis(attempts.next_attempt(None).ok_or(error)?)
                 }
-                _ => return Err(SparkError::from_grpc_status(status)),
-            },
-        }
-        stream = client.reattach_execute(execution.create_reattach_request().await).await?;
+                Some(error) => return Err(error),
+            };
+            tokio::time::sleep(wait).await;
+            match client.reattach_execute(execution.create_reattach_request().await).await {
+                Ok(rest) => break rest,
+                Err(error) => failed = Some(error),
+            }
+        };
     }
     // The server keeps what it has sent until it is told; it does so for a while only, so that it
     // does not matter should this fail.
     let _ = client.release_execute(execution.create_release_request(true).await).await;
     Ok(())
+}
+
+/// Whether it may help to ask again: the connection broke, or another has the stream (as PySpark's
+/// `DefaultPolicy` has it).
+fn passes(error: &SparkError) -> bool {
+    const UNAVAILABLE: i32 = 14;
+    let message = error.message();
+    error.grpc_code == Some(UNAVAILABLE)
+        || ["INVALID_CURSOR.DISCONNECTED", "h2 protocol error", "transport error"]
+            .iter()
+            .any(|word| message.contains(word))
 }
 
 /// The batches of an Arrow IPC stream.

@@ -6,10 +6,13 @@ while.
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -18,7 +21,7 @@ from kubernetes import Kubernetes
 from test_engines import next_stage, wait_for_work
 
 from wearable_jupyter.cluster import commands, engines
-from wearable_jupyter.cluster.processes import Processes
+from wearable_jupyter.cluster.processes import LOOPBACK, Processes
 from wearable_jupyter.setup.environments import environment
 
 # How often a worker is killed: one time each at three moments; `WEARABLE_KILLS=20` for more.
@@ -128,6 +131,54 @@ def test_a_worker_that_is_killed_costs_time_and_no_rows(spark, asker, expected):
         assert of(page, name)["removeReason"]
         engines.add_worker(processes, cluster.master, kills + 2)
         wait_until("another worker", lambda: len(engines.executors(page)) == 2)
+
+
+class Cable:
+    """A way to a port of loopback that can break, and be whole again for who connects anew."""
+
+    def __init__(self, port: int) -> None:
+        self.port, self.ends, self.connections = port, [], 0
+        self.listening = socket.create_server((LOOPBACK, 0))
+        self.remote = f"sc://{LOOPBACK}:{self.listening.getsockname()[1]}"
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                here, _ = self.listening.accept()
+                there = socket.create_connection((LOOPBACK, self.port))
+                self.ends += [here, there]
+                for one, other in ((here, there), (there, here)):
+                    threading.Thread(target=self.carry, args=(one, other), daemon=True).start()
+
+    def carry(self, one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            first = True
+            while data := one.recv(1 << 16):
+                # The client also looks whether somebody listens, and says nothing then.
+                self.connections += first and data.startswith(b"PRI ")
+                first = False
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
+
+    def cut(self) -> None:
+        for end in self.ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_connection_that_breaks_costs_no_rows(spark, asker, expected):
+    cluster, _ = spark
+    cable = Cable(int(cluster.remote.rsplit(":", 1)[1]))
+    for _ in range(KILLS):
+        before = next_stage(cluster.page)
+        running = asker.start(replace(cluster, remote=cable.remote))
+        wait_for_work(cluster.page, before)
+        connections = cable.connections
+        cable.cut()
+        asker.finish(running).assert_is(expected)
+        assert cable.connections > connections  # it has come again
+    cable.listening.close()
 
 
 def test_without_any_worker_there_is_an_error_within_a_minute(spark, asker):
