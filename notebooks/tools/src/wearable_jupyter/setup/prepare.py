@@ -106,6 +106,8 @@ def run_cargo(
         text=True,
     )
     if result.returncode != 0:
+        if not quiet:
+            print(result.stdout, end="", flush=True)  # of a test, it says what failed
         reason = f":\n{result.stderr.strip()}" if quiet else ", see above"
         raise Problem(f"`cargo {' '.join(arguments)}` failed{reason}")
     return result
