@@ -133,10 +133,11 @@ async fn responses(
 fn passes(error: &SparkError) -> bool {
     const UNAVAILABLE: i32 = 14;
     let message = error.message();
+    // Sail passes on in these words how its own connection to a worker broke, with details.
+    let broke = ["h2 protocol error", "transport error"].iter().any(|w| message.contains(w));
     error.grpc_code == Some(UNAVAILABLE)
-        || ["INVALID_CURSOR.DISCONNECTED", "h2 protocol error", "transport error"]
-            .iter()
-            .any(|word| message.contains(word))
+        || message.contains("INVALID_CURSOR.DISCONNECTED")
+        || (broke && error.grpc_details.is_none())
 }
 
 /// The batches of an Arrow IPC stream.

@@ -93,7 +93,10 @@ pub enum Error {
     #[error("cancelled, here and on the cluster")]
     Cancelled,
     /// The engine refuses the query or fails at it.
-    #[error("The cluster could not {task}: {reason}")]
+    #[error(
+        "The cluster could not {task}: {reason}. Its log says more; on this machine it is in \
+         target/cluster"
+    )]
     Query {
         /// What it was asked to do.
         task: &'static str,
