@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from wearable_jupyter.kernel import template
 from wearable_jupyter.setup import prepare, progress
 
 INDEX = "registry+https://github.com/rust-lang/crates.io-index"
@@ -15,6 +16,18 @@ def artifact(package: str, kind: str = "lib", fresh: bool = False) -> str:
     target = {"kind": [kind], "name": "any"}
     message = {"reason": "compiler-artifact", "package_id": package, "target": target}
     return json.dumps(message | {"fresh": fresh})
+
+
+def test_own_crates_are_found_among_what_build_scripts_print(tmp_path):
+    """With -vv, cargo passes that on beside its messages."""
+    library = tmp_path / "libours.rlib"
+    for made in (library, tmp_path / "libours.so", tmp_path / "libours.d"):
+        made.touch()
+    ours = {"package_id": f"path+file://{tmp_path}#ours@0.1.0", "filenames": [str(library)]}
+    theirs = {"package_id": f"{INDEX}#serde@1.0.228", "filenames": [str(library)]}
+    told = ["[serde 1.0.228] cargo:rustc-cfg=x", json.dumps(theirs), json.dumps(ours)]
+    found = template.own_crates("\n".join(told))
+    assert found == [library, tmp_path / "libours.so"]
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """A kernel's Cargo project with everything compiled, from which kernels start."""
 
 import fcntl
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from ..setup.prepare import (
     prerequisites,
     run_cargo,
 )
+from ..setup.progress import message_in
 from . import cells
 
 # What evcxr starts with, and with our library after a kernel's start-up commands.
@@ -72,7 +72,7 @@ def own_crates(messages: str) -> list[Path]:
     Their names have a hash of where that is, so they are compiled here and for nobody else.
     """
     found = []
-    for told in map(json.loads, messages.splitlines()):
+    for told in map(message_in, messages.splitlines()):
         if not told.get("package_id", "").startswith("path+file:"):
             continue
         # Beside the one form that is always there. Of a shared library, cargo names another copy.

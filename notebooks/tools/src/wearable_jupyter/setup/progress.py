@@ -22,6 +22,11 @@ ENOUGH = 0.03
 SECONDS = tomllib.loads(Path(__file__).with_name("compile_seconds.toml").read_text())
 
 
+def message_in(line: str) -> dict:
+    """A message of cargo's in JSON; nothing of what build scripts print among them."""
+    return json.loads(line) if line.startswith("{") else {}
+
+
 class Task:
     """One cargo that compiles `total` packages, which take `work` seconds of one core or so."""
 
@@ -34,7 +39,7 @@ class Task:
 
     def hear(self, line: str) -> None:
         """Take a line of `cargo --message-format=json`."""
-        message = json.loads(line) if line.startswith("{") else {}
+        message = message_in(line)
         # A package's build script is a message of its own, and its library comes after it.
         if message.get("reason") != "compiler-artifact" or is_script(message["target"]):
             return
