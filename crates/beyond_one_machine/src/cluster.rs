@@ -135,7 +135,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`Error::NoFiles`], [`Error::Query`].
+    /// [`Error::NoFiles`], [`Error::Refused`], [`Error::Query`].
     pub fn plan(&self) -> Result<String> {
         // The worker need do nothing for it, as it would for an EXPLAIN.
         let plan = Some(Plan { op_type: Some(answer::sql(QUERY)) });
@@ -154,7 +154,7 @@ impl Cluster {
     /// # Errors
     ///
     /// [`Error::Cancelled`], [`Error::WorkerLost`], [`Error::NoWorkers`], [`Error::ServerLost`],
-    /// [`Error::NoFiles`], [`Error::Query`].
+    /// [`Error::NoFiles`], [`Error::Refused`], [`Error::Query`].
     pub fn run(
         &self,
         watch: &Watch,

@@ -11,8 +11,6 @@ import pytest
 
 from wearable_jupyter.cluster import commands, engines
 
-TEXT = (commands.CRATE / "src" / "summary.sql").read_text()
-
 
 def wait_for_work(page: str, before: int) -> None:
     """Until a task of a new query is done."""
