@@ -1,0 +1,42 @@
+"""This project's kernelspec, read by its path.
+
+A kernelspec's name decides nothing here: another kernel named `rust`, on `JUPYTER_PATH` or in the
+user's folder, is never found. Clients that select kernels by name, such as papermill, are not
+affected.
+"""
+
+from typing import Any
+
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
+
+from ..setup import layout
+
+NAME = "rust"
+FOLDER = layout.NOTEBOOKS / "tools" / "kernelspec"
+
+
+def project_kernelspec() -> KernelSpec:
+    """The kernelspec in `notebooks/tools/kernelspec/`."""
+    spec = KernelSpec.from_resource_dir(str(FOLDER))
+    # Jupyter would otherwise read the provisioner's name from JUPYTER_DEFAULT_PROVISIONER_NAME.
+    spec.metadata = spec.metadata | {"kernel_provisioner": {"provisioner_name": "local-provisioner"}}
+    return spec
+
+
+class ProjectKernelSpecManager(KernelSpecManager):
+    """Finds exactly one kernel: this project's.
+
+    For JupyterLab: `--ServerApp.kernel_spec_manager_class=` and this class's full name.
+    """
+
+    def find_kernel_specs(self) -> dict[str, str]:
+        return {NAME: str(FOLDER)}
+
+    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+        if kernel_name != NAME:
+            raise NoSuchKernel(kernel_name)
+        return project_kernelspec()
+
+    def get_all_specs(self) -> dict[str, Any]:
+        spec = project_kernelspec()
+        return {NAME: {"resource_dir": spec.resource_dir, "spec": spec.to_dict()}}
