@@ -2,12 +2,13 @@ set quiet
 # As words, and not as one text: an option's value may have spaces.
 set positional-arguments
 
-tools := ".venv/bin/python -m wearable_jupyter"
+# PYTHON* variables and the locale change nothing.
+tools := ".venv/bin/python -I -X utf8 -m wearable_jupyter"
 
 # List the recipes
 [private]
 default:
-    @just --list --unsorted --justfile {{ quote(justfile()) }}
+    @{{ quote(just_executable()) }} --list --unsorted --justfile {{ quote(justfile()) }}
 
 # Run notebooks, all if none is named, with the small dataset if there is none; HTML goes to outputs/
 [no-exit-message]
@@ -81,11 +82,12 @@ lint: _environment
 
 # Remove what runs leave in outputs/ and data/; compiled code stays
 clean:
-    git clean -fdXq outputs data notebooks
+    find outputs data -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
+    find notebooks -depth \( -name __pycache__ -o -name '.*_cache' -o -name .ipynb_checkpoints \) -exec rm -rf {} +
 
 # clean, and remove compiled code and the Python environment; the shared cache folder stays
 distclean: clean
     rm -rf target .venv .venv.lock
 
 _environment:
-    @python3 notebooks/tools/src/wearable_jupyter/setup/environment.py
+    @./justw --environment

@@ -130,7 +130,7 @@ fn cargo(directory: &Path, settings: &Settings, arguments: &[OsString]) -> io::R
 
     // evcxr tells where it expects the path of the compiled cell.
     let told = env::var_os("EVCXR_EXECUTION_SO_PATH").map(PathBuf::from);
-    let told = told.filter(|_| has("build") && env::var_os("RUSTC_WRAPPER").is_none());
+    let told = told.filter(|_| has("build") && env::var_os("RUSTC_WRAPPER").is_none_or(|wrapper| wrapper.is_empty()));
     let key = key(&words, &manifest);
     let known = directory.join("known");
     if let Some(told) = &told {

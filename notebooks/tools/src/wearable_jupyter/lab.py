@@ -5,34 +5,35 @@ The options are JupyterLab's. A module of its own, so that it loads no more than
 
 import os
 import sys
-from pathlib import Path
 
-from .kernel import spare
+from .kernel import spare, spec
 from .kernel.template import prepare
 from .setup import layout
+from .setup.process_environment import user_environment
 
 
 def main(options: list[str]) -> None:
     """Become JupyterLab's server, with a spare kernel under way."""
     prepare()
-    command = [Path(sys.executable).parent / "jupyter-lab"]
+    # Not by its script, in whose first line is a path that may have spaces and quotes.
+    command = [*layout.PYTHON_MODULE, "jupyterlab"]
     # Root may only start Jupyter with this said; in a container there often is no other user.
     command += ["--allow-root"] if os.geteuid() == 0 else []
     # As the default page, so that the address in the terminal leads there too.
     command += [
         f"--ServerApp.root_dir={layout.ROOT}",
-        # Who clicks before the notebook has its kernel is asked which one, and Python, whose kernel
-        # is here for the tools' sake, would be the first.
-        "--KernelSpecManager.allowed_kernelspecs=rust",
+        # Our kernel by its path, whatever JUPYTER_PATH has by that name, and no other: before the
+        # notebook has its kernel, a click opens a list of kernels to choose from.
+        f"--ServerApp.kernel_spec_manager_class={spec.__name__}.ProjectKernelSpecManager",
         "--MultiKernelManager.default_kernel_name=rust",
         "--LabApp.default_url=/lab/tree/notebooks/02a_lazy_join.ipynb",
     ]
     os.chdir(layout.ROOT)
-    command += options  # last, so that they have the last word
+    command += options  # last, so that they take precedence
     server = os.getpid()  # from the last line on
     if spare.want(server):
         spare.start(server)
-    os.execv(command[0], [str(part) for part in command])
+    os.execve(command[0], [str(part) for part in command], user_environment())
 
 
 if __name__ == "__main__":

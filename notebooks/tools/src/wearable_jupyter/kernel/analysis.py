@@ -38,7 +38,9 @@ def make_home(home: Path, library: str, cargo: Path, real_home: Path) -> None:
     if not registry.is_symlink():
         registry.symlink_to(real_home / "registry", target_is_directory=True)
     real = shlex.quote(str(cargo))
-    filtering = " ".join(map(shlex.quote, (sys.executable, "-S", __file__, library)))
+    filtering = " ".join(
+        map(shlex.quote, (sys.executable, "-I", "-S", "-X", "utf8", __file__, library))
+    )
     script = (
         "#!/bin/sh\n"
         f"export CARGO_HOME={shlex.quote(str(real_home))}\n"

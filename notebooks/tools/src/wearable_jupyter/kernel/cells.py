@@ -6,7 +6,6 @@ asking cargo again. Here it is told the first call, that by which the template w
 """
 
 import subprocess
-import sys
 from pathlib import Path
 
 from ..setup import layout
@@ -55,7 +54,7 @@ def make_programs(directory: Path, program: Path, library: Path, module: str) ->
         ("told_by", library),
         ("source", library.with_name("cell.rs")),
         ("cell", layout.shared_library("ctx")),
-        *(("link", word) for word in (sys.executable, "-m", module, "--link", directory)),
+        *(("link", word) for word in (*layout.PYTHON_MODULE, module, "--link", directory)),
     ]
     (directory / "settings").write_text("".join(f"{name}={value}\n" for name, value in settings))
 

@@ -40,7 +40,7 @@ def start(directory: Path, claim: Claim) -> int:
     try:
         directories.hand_over(directory, claim)
         return subprocess.Popen(
-            [sys.executable, "-m", __name__, directory],
+            [*layout.PYTHON_MODULE, __name__, directory],
             start_new_session=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -67,7 +67,7 @@ def wait_for_end(pid: int) -> None:
 
 def start_evcxr(directory: Path, events: Events) -> subprocess.Popen:
     """Start evcxr in a process group of its own, in this working directory."""
-    environment = layout.cargo_environment() | {
+    environment = layout.kernel_environment() | {
         **layout.with_standard_library(),
         **events.environment,
         "EVCXR_TMPDIR": str(directory / "project"),

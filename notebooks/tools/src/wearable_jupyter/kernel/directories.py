@@ -17,6 +17,7 @@ Two evcxr kernels that share a directory run each other's code, so each gets one
 """
 
 import errno
+import hashlib
 import json
 import os
 import secrets
@@ -24,6 +25,7 @@ import shlex
 import shutil
 import signal
 import socket
+import stat
 import sys
 import time
 from contextlib import ExitStack, suppress
@@ -42,7 +44,7 @@ PORTS = tuple(f"{channel}_port" for channel in ("shell", "control", "stdin", "hb
 # variable stays and nothing is imported; only the crate can be named without a `:dep`. If this does
 # not compile, evcxr ends.
 WARM_UP = """\
-:dep {crate} = {{ path = "{library}" }}
+:dep {crate} = {{ path = {library} }}
 let spare = {{
     use {crate}::prelude::*;
     df!["x" => [1i64]]?.lazy().select([col("x").sum()])
@@ -62,6 +64,43 @@ def alive(pid: int) -> bool:
     with suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     return True
+
+
+def folder() -> Path:
+    """`target/kernels`, by a path without spaces.
+
+    evcxr passes the path of a compiled cell to the process that runs it in a line of words. A clone
+    whose path has a space gets a symbolic link in a directory that only this user can change.
+    Raises `Problem` if there is no place for it.
+    """
+    layout.KERNELS.mkdir(parents=True, exist_ok=True)
+    if " " not in str(layout.KERNELS):
+        return layout.KERNELS
+    name = hashlib.sha256(str(layout.KERNELS).encode()).hexdigest()[:16]
+    runtime, user = os.environ.get("XDG_RUNTIME_DIR"), f"wearable_demo-{os.getuid()}"
+    places = [layout.cache_directory() / "kernels", *([Path(runtime) / user] if runtime else [])]
+    for place in (*places, Path("/tmp") / user):
+        link = place / name
+        if " " not in str(place) and is_private(place):
+            if not link.is_symlink() or os.readlink(link) != str(layout.KERNELS):
+                part = place / f"{name}.{os.getpid()}"
+                part.symlink_to(layout.KERNELS)
+                part.replace(link)
+            return link
+    raise Problem(
+        f"The path of this clone, {layout.ROOT}, contains a space, and there is no writable "
+        "directory without one for a link to it. Set WEARABLE_CACHE_DIR to such a directory"
+    )
+
+
+def is_private(place: Path) -> bool:
+    """Whether a directory is there, or could be made, that no other user can change."""
+    with suppress(OSError):
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = place.lstat()
+        mine = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+        return mine and not status.st_mode & 0o022 and os.access(place, os.W_OK)
+    return False
 
 
 def of(pid: int) -> list[Path]:
@@ -85,7 +124,7 @@ def evcxr(directory: Path) -> int | None:
     with suppress(OSError, ValueError):
         pid = int((directory / EVCXR).read_text())
         # After its end, the number may become another process's.
-        if str(directory) in Path(f"/proc/{pid}/cmdline").read_text():
+        if directory.name in Path(f"/proc/{pid}/cmdline").read_text():
             return pid
     return None
 
@@ -116,7 +155,7 @@ def make(warm: bool = False) -> Path:
 
     Raises `Problem` when the disk is full; then there is none.
     """
-    directory = layout.KERNELS / f"{os.getpid()}-{time.time_ns():x}"
+    directory = folder() / f"{os.getpid()}-{time.time_ns():x}"
     try:
         fill(directory, warm)
     except OSError as error:
@@ -172,7 +211,7 @@ def fill(directory: Path, warm: bool) -> None:
         f"!cp {shlex.quote(str(lock))} {shlex.quote(str(project))}\n"
     )
     if warm:
-        commands += WARM_UP.format(crate=layout.CRATE, library=layout.LIBRARY)
+        commands += WARM_UP.format(crate=layout.CRATE, library=layout.toml_string(layout.LIBRARY))
     (config / "init.evcxr").write_text(commands)
     write_connection(directory / CONNECTION)
     os.mkfifo(directory / CLAIM, mode=0o600)

@@ -5,7 +5,6 @@ on. Another Jupyter's would not have this package. So this one names whole paths
 """
 
 import json
-import sys
 import tempfile
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from .template import prepare
 
 NAME = "rust-wearable"
 SPEC = {
-    "argv": [sys.executable, "-m", f"{__package__}.launcher", "{connection_file}"],
+    "argv": [*layout.PYTHON_MODULE, f"{__package__}.launcher", "{connection_file}"],
     "display_name": "Rust (wearable_demo)",
     "language": "rust",
     "interrupt_mode": "message",

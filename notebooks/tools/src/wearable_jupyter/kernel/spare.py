@@ -12,7 +12,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -44,7 +43,7 @@ def wanted(jupyter: int) -> bool:
 
 def start(server: int) -> None:
     """Have a spare kernel made for a server, by a process that is not this one's child."""
-    command = (sys.executable, "-m", MAKER, str(server))
+    command = (*layout.PYTHON_MODULE, MAKER, str(server))
     subprocess.run(
         ["sh", "-c", '"$@" &', "sh", *command],
         cwd=layout.NOTEBOOKS,

@@ -19,7 +19,9 @@ def project_kernelspec() -> KernelSpec:
     """The kernelspec in `notebooks/tools/kernelspec/`."""
     spec = KernelSpec.from_resource_dir(str(FOLDER))
     # Jupyter would otherwise read the provisioner's name from JUPYTER_DEFAULT_PROVISIONER_NAME.
-    spec.metadata = spec.metadata | {"kernel_provisioner": {"provisioner_name": "local-provisioner"}}
+    spec.metadata = spec.metadata | {
+        "kernel_provisioner": {"provisioner_name": "local-provisioner"}
+    }
     return spec
 
 

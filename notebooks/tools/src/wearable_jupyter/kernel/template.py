@@ -25,7 +25,7 @@ from ..setup.progress import message_in
 from . import cells
 
 # What evcxr starts with, and with our library after a kernel's start-up commands.
-LOADED = f'{layout.CRATE} = {{ path = "{layout.LIBRARY}" }}\n'
+LOADED = f"{layout.CRATE} = {{ path = {layout.toml_string(layout.LIBRARY)} }}\n"
 
 
 def manifest(opt_level: int, dependencies: str) -> str:
@@ -112,7 +112,6 @@ class Project(NamedTuple):
             cwd=self.folder,
             quiet=True,
             CARGO_TARGET_DIR="target",
-            CARGO_BUILD_BUILD_DIR="target",
         )
         if (seen := cells.call_in(program(), cell_library(), told.stderr)) is not None:
             call.write_text(seen)

@@ -1,20 +1,25 @@
 #!/usr/bin/env python3
 """Make the project's Python environment, `.venv`, from the locked requirements.
 
-    python3 notebooks/tools/src/wearable_jupyter/setup/environment.py          everything
-    python3 notebooks/tools/environment.py --just   the installers only: uv and just
+    python3 -I notebooks/tools/src/wearable_jupyter/setup/environment.py          everything
+    python3 -I notebooks/tools/…/environment.py --just   the installers only: uv and just
 
-Runs before anything is installed, so it needs Python's standard library and pip, no more. A
-second call finds its stamp and returns at once.
+Runs before anything is installed, so it needs only Python's standard library. A second call finds
+its stamp and returns at once. An environment that works is kept, whichever Python calls this.
 """
+
+from __future__ import annotations
 
 import fcntl
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 TOOLS = Path(__file__).resolve().parents[3]
 ROOT = TOOLS.parent.parent
@@ -29,6 +34,13 @@ LISTED = "listed"
 # Files that are copied into .venv; see shared-data in pyproject.toml.
 SHARED = (TOOLS / "kernelspec" / "kernel.json", TOOLS / "settings" / "overrides.json")
 BOOTSTRAP = ("uv", "rust-just")
+OLDEST = (3, 11)
+# The first release of pip that installs into another environment.
+OLDEST_PIP = (22, 3)
+
+if not __package__:
+    sys.path.insert(0, str(TOOLS / "src"))
+from wearable_jupyter.setup.process_environment import tool_environment  # noqa: E402
 
 
 def cache_directory() -> Path:
@@ -36,11 +48,12 @@ def cache_directory() -> Path:
 
     It is $WEARABLE_CACHE_DIR, if this user may write there. If not, that is only read.
     """
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     chosen = os.environ.get("WEARABLE_CACHE_DIR")
-    if chosen and may_write(Path(chosen)):
-        return Path(chosen)
-    return Path(base) / "wearable_demo"
+    if chosen and may_write(ROOT / chosen):
+        return ROOT / chosen
+    # As its specification says, a relative one counts as unset.
+    return (base if base.is_absolute() else Path.home() / ".cache") / "wearable_demo"
 
 
 def may_write(folder: Path) -> bool:
@@ -50,13 +63,13 @@ def may_write(folder: Path) -> bool:
     return folder.is_dir() and os.access(folder, os.W_OK)
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
     sys.exit(f"error: {message}")
 
 
 def stamp(*files: Path) -> str:
     """What the environment's content depends on, as one string."""
-    digest = hashlib.sha256(f"{sys.version}{VENV}".encode())
+    digest = hashlib.sha256(f"{python_version()}{VENV}".encode())
     for file in files:
         digest.update(file.read_bytes())
     return digest.hexdigest()
@@ -69,8 +82,38 @@ def wheels() -> Path:
 
 
 def python_version() -> str:
-    """What wheels are for."""
-    return f"{sys.version_info.major}.{sys.version_info.minor}"
+    """The version of the Python in .venv, or of this one; wheels depend on it."""
+    return venv_version() or f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def venv_version() -> str | None:
+    """The version of the Python in .venv, such as 3.11; None if it does not work, or was moved."""
+    if not (VENV / "bin").is_dir():
+        return None
+    code = "import sys; print('%d.%d' % sys.version_info[:2], sys.prefix)"
+    version, _, prefix = output(PYTHON, "-I", "-X", "utf8", "-c", code).partition(" ")
+    try:
+        made = (VENV / "pyvenv.cfg").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+    # Its packages are in a folder named after the version, and its scripts contain its path.
+    works = prefix == str(VENV) and f"version = {version}." in made and f" {VENV}\n" in made
+    return version if works else None
+
+
+def output(*command: str | Path) -> str:
+    """What a command prints, empty if it fails."""
+    try:
+        result = subprocess.run(
+            [str(part) for part in command],
+            env=tool_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+    except OSError:
+        return ""
+    return result.stdout.decode("utf-8", "replace").strip() if result.returncode == 0 else ""
 
 
 def from_wheels(lock: Path = REQUIREMENTS) -> tuple[str | Path, ...]:
@@ -101,7 +144,9 @@ def take_bundle() -> None:
 
 
 def run(*command: str | Path, **environment: str) -> None:
-    result = subprocess.run([str(part) for part in command], env=os.environ | environment)
+    result = subprocess.run(
+        [str(part) for part in command], cwd=TOOLS, env={**tool_environment(), **environment}
+    )
     if result.returncode != 0:
         fail(
             f"`{' '.join(str(part) for part in command)}` failed (see above). "
@@ -119,25 +164,81 @@ def locked(name: str) -> str:
 
 def bootstrap() -> None:
     """Create .venv with uv and just in it."""
-    marker, wanted = VENV / ".bootstrapped", stamp()
-    if marker.is_file() and marker.read_text() == wanted:
+    marker = VENV / ".bootstrapped"
+    if marker.is_file() and venv_version() is not None:
         return
-    try:
-        import pip  # noqa: F401
-    except ImportError:
-        fail(f"{sys.executable} has no pip. Debian and Ubuntu: sudo apt install python3-pip")
     print("Creating the Python environment in .venv", flush=True)
-    # Without its own pip, so that Debian's python3 needs no python3-venv package.
-    run(sys.executable, "-m", "venv", "--clear", "--without-pip", VENV)
+    # Debian's python3 has no ensurepip without python3-venv, so .venv gets no pip of its own.
+    run(sys.executable, "-I", "-m", "venv", "--clear", "--without-pip", VENV)
     subset = VENV / "bootstrap.txt"
     subset.write_text("\n".join(locked(name) for name in BOOTSTRAP) + "\n")
     run(
-        *(sys.executable, "-m", "pip", "--python", PYTHON, "install", "--quiet"),
-        *("--no-deps", "--require-hashes", "--disable-pip-version-check", "-r", subset),
+        *installer(),
+        *("--quiet", "--no-deps", "--require-hashes", "-r", subset),
         *from_wheels(),
         PIP_CACHE_DIR=str(cache_directory() / "pip"),
+        UV_CACHE_DIR=str(cache_directory() / "uv"),
     )
-    marker.write_text(wanted)
+    marker.write_text(str(VENV))
+
+
+def installer() -> tuple[str | Path, ...]:
+    """A command that installs packages into .venv: some pip, or else uv.
+
+    The first Python on the PATH may be that of a uv environment, which has neither pip nor
+    ensurepip; the one that the environment was made from, or another one, has.
+    """
+    for python in pythons():
+        version = re.match(r"pip (\d+)\.(\d+)", output(python, "-E", "-m", "pip", "--version"))
+        if version and tuple(map(int, version.groups())) >= OLDEST_PIP:
+            return (python, "-E", "-m", "pip", "--python", PYTHON, "install")
+    if output(PYTHON, "-I", "-m", "ensurepip"):
+        return (PYTHON, "-I", "-m", "pip", "install")
+    if uv := shutil.which("uv"):
+        return (uv, "pip", "install", "--python", PYTHON)
+    fail(
+        f"{sys.executable} has no pip {'.'.join(map(str, OLDEST_PIP))} or newer, and neither has "
+        "another Python on the PATH. Debian and Ubuntu: sudo apt install python3-pip"
+    )
+
+
+def pythons() -> Iterator[str]:
+    """Interpreters: this one, the one that its environment was made from, those on the PATH."""
+    found = [sys.executable, getattr(sys, "_base_executable", sys.executable)]
+    names = ["python3", *(f"python3.{minor}" for minor in range(20, OLDEST[1] - 1, -1)), "python"]
+    for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
+        for name in names:
+            program = Path(folder or ".", name)
+            if program.is_file() and os.access(program, os.X_OK):
+                found.append(str(program))
+    yield from dict.fromkeys(found)
+
+
+def use_another_python() -> NoReturn:
+    """Run this with a Python that is new enough."""
+    wanted = f"import sys, venv; print(sys.version_info >= {OLDEST})"
+    for python in pythons():
+        if output(python, "-I", "-c", wanted) == "True":
+            os.execv(python, [python, "-I", "-X", "utf8", __file__, *sys.argv[1:]])
+    fail(
+        f"Python 3.11 or newer is needed, {sys.executable} is {sys.version.split()[0]}, and there "
+        "is no other one on the PATH. Debian and Ubuntu: sudo apt install python3"
+    )
+
+
+def refuse_path() -> None:
+    """Stop where cargo or Python cannot work, before anything is installed or compiled."""
+    try:
+        str(ROOT).encode()
+    except UnicodeEncodeError:
+        fail(f"the path of this clone, {str(ROOT)!a}, is not UTF-8. Move the clone")
+    for character, name in ((os.pathsep, "a colon"), ("\n", "a line break")):
+        for what, path in (("this clone", ROOT), ("the cache", cache_directory())):
+            if character in str(path):
+                fail(
+                    f"the path of {what}, {str(path)!r}, contains {name}. PATH and other lists of "
+                    "paths cannot contain it. Move the clone, or set WEARABLE_CACHE_DIR"
+                )
 
 
 def install() -> None:
@@ -156,13 +257,12 @@ def install() -> None:
 
 
 def main() -> None:
-    if sys.version_info < (3, 11):
-        fail(
-            f"Python 3.11 or newer is needed, {sys.executable} is {sys.version.split()[0]}. "
-            "Debian and Ubuntu: sudo apt install python3"
-        )
-    lock = ROOT / ".venv.lock"
-    with lock.open("w") as handle:
+    # What is installed and compiled must not be writable by a group.
+    os.umask(os.umask(0o022) | 0o022)
+    refuse_path()
+    if sys.version_info < OLDEST:
+        use_another_python()
+    with (ROOT / ".venv.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         take_bundle()
         bootstrap()
@@ -171,4 +271,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except OSError as error:
+        fail(f"{error.strerror or error}: {error.filename or ROOT}")

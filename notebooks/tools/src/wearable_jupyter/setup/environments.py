@@ -1,11 +1,11 @@
 """Python environments beside `.venv`, with what must not be in it: other polars, other Jupyters."""
 
-import os
 import subprocess
 from pathlib import Path
 
 from . import layout
-from .environment import PYTHON, from_wheels
+from .environment import PYTHON, TOOLS, from_wheels
+from .process_environment import tool_environment
 
 
 def environment(name: str, lock: Path) -> Path:
@@ -15,12 +15,12 @@ def environment(name: str, lock: Path) -> Path:
     if not stamp.is_file() or stamp.read_text() != lock.read_text():
         uv = PYTHON.with_name("uv")
         locked = ("--require-hashes", lock, *from_wheels(lock))
-        cache = os.environ | {"UV_CACHE_DIR": str(layout.cache_directory() / "uv")}
+        cache = tool_environment() | {"UV_CACHE_DIR": str(layout.cache_directory() / "uv")}
         for command in (
-            ("venv", "--clear", "--quiet", folder),
+            ("venv", "--clear", "--quiet", "--python", PYTHON, folder),
             ("pip", "sync", "--quiet", "--python", folder, *locked),
         ):
-            if subprocess.run([uv, *command], env=cache).returncode != 0:
+            if subprocess.run([uv, *command], cwd=TOOLS, env=cache).returncode != 0:
                 raise layout.Problem(f"{lock.name} could not be installed (see above)")
         stamp.write_text(lock.read_text())
     return folder / "bin"

@@ -4,6 +4,7 @@ Nothing is written outside the repository and one folder in the user's cache dir
 """
 
 import hashlib
+import json
 import os
 import platform
 import shutil
@@ -15,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from . import cargo_configuration, process_environment
 from .environment import cache_directory
 
 ROOT = Path(__file__).resolve().parents[5]
@@ -35,6 +37,11 @@ ANALYSIS_HOME = TARGET / "kernel-cargo-home"
 EVCXR_VERSION = "0.22.0"
 # What evcxr gives rustc; .cargo/config.toml has the same for a plain `cargo test`.
 RUSTFLAGS = "-Cprefer-dynamic"
+
+
+# How our Python modules are started: PYTHON* variables, the working directory and the user's
+# packages change nothing, and files are UTF-8 in every locale.
+PYTHON_MODULE = (sys.executable, "-I", "-X", "utf8", "-m")
 
 
 class Problem(Exception):
@@ -61,6 +68,11 @@ def data_directory() -> Path:
 def shown(path: Path) -> Path:
     """A path as people are told of it: from the repository's root, if it is in there."""
     return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+
+
+def toml_string(path: Path) -> str:
+    """A path as a TOML string: JSON's quoting is valid there, and it is evcxr's."""
+    return json.dumps(str(path), ensure_ascii=False)
 
 
 # Where an administrator may put a cache for everybody on a machine.
@@ -100,25 +112,32 @@ def pinned() -> dict[str, Any]:
 def toolchain() -> Path:
     """Where rustup has, or would have, the pinned toolchain; a bundle puts it there, too."""
     home = Path(os.environ.get("RUSTUP_HOME") or Path.home() / ".rustup")
-    return home / "toolchains" / f"{pinned()['channel']}-{platform.machine()}-unknown-linux-gnu"
+    processor, system = platform.machine(), "unknown-linux-gnu"
+    if sys.platform == "darwin":
+        processor, system = processor.replace("arm64", "aarch64"), "apple-darwin"
+    return home / "toolchains" / f"{pinned()['channel']}-{processor}-{system}"
 
 
 def find_rust() -> None:
-    """Put Rust on this process's PATH: for who is started without the user's shell, and for a
-    toolchain without rustup."""
-    for folder in (cargo_home() / "bin", toolchain() / "bin"):
-        if shutil.which("cargo") is None:
-            os.environ["PATH"] = f"{os.environ.get('PATH', '')}{os.pathsep}{folder}"
+    """Put Rust on this process's PATH.
+
+    The pinned toolchain comes first. An editor may have been started without the user's shell,
+    another Rust may be on the PATH, and `rustup override` may name another toolchain.
+    """
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    first, last = str(toolchain() / "bin"), str(cargo_home() / "bin")
+    if (toolchain() / "bin" / "rustc").is_file() and folders[:1] != [first]:
+        folders.insert(0, first)
+    if last not in folders:
+        folders.append(last)
+    os.environ["PATH"] = os.pathsep.join(folders)
 
 
 def has_rust() -> bool:
     """Whether the pinned toolchain is here."""
     find_rust()
     try:
-        # Not while rustup fetches it.
-        rustc_here = ["rustc", "--version"]
-        quiet = os.environ | {"RUSTUP_AUTO_INSTALL": "0"}
-        subprocess.run(rustc_here, cwd=ROOT, env=quiet, check=True, capture_output=True)
+        rustc.__wrapped__("--version")
     except (OSError, subprocess.CalledProcessError):
         return False
     return True
@@ -126,9 +145,15 @@ def has_rust() -> bool:
 
 @cache
 def rustc(*arguments: str) -> str:
-    """What rustc says in the repository, where the pinned toolchain is in force."""
+    """What the pinned toolchain's rustc prints."""
+    pinned_toolchain = {"RUSTUP_TOOLCHAIN": pinned()["channel"]}
     return subprocess.run(
-        ["rustc", *arguments], cwd=ROOT, check=True, capture_output=True, text=True
+        ["rustc", *arguments],
+        cwd=ROOT,
+        env=process_environment.tool_environment() | pinned_toolchain,
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
 
 
@@ -144,10 +169,30 @@ def cargo() -> Path:
 
 
 def cargo_environment() -> dict[str, str]:
-    """The environment for cargo: the caller's, without what would compile polars once more."""
-    overriding = ("CARGO_BUILD_", "CARGO_PROFILE_", "CARGO_TARGET_", "CARGO_ENCODED_RUSTFLAGS")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(overriding)}
-    return environment | {"RUSTFLAGS": RUSTFLAGS, "CARGO_TARGET_DIR": str(TARGET)}
+    """The environment for cargo in the workspace."""
+    rustc = {"RUSTC": str(sysroot() / "bin" / "rustc")}
+    return process_environment.tool_environment() | cargo_settings() | rustc
+
+
+def kernel_environment() -> dict[str, str]:
+    """The environment for evcxr, in which it runs cargo, rustc and cells."""
+    return process_environment.user_environment() | cargo_settings()
+
+
+def cargo_settings() -> dict[str, str]:
+    """Settings that go before the user's cargo configuration."""
+    return process_environment.cargo_settings(
+        flags=RUSTFLAGS,
+        target=TARGET,
+        toolchain=pinned()["channel"],
+        profile=development_profile(),
+    )
+
+
+@cache
+def development_profile() -> dict[str, Any]:
+    """`[profile.dev]` of the workspace."""
+    return tomllib.loads((ROOT / "Cargo.toml").read_text())["profile"]["dev"]
 
 
 def with_standard_library() -> dict[str, str]:
@@ -204,8 +249,9 @@ def is_member(manifest: Path) -> bool:
 
 def compiled_dependencies() -> Path:
     """The folder of the compiled dependencies, shared by all clones with the same key."""
-    # cargo also notes where the sources are.
-    home = hashlib.sha256(str(cargo_home()).encode()).hexdigest()[:8]
+    # cargo also records where the sources are, and the linker that the user has configured.
+    linkers = cargo_configuration.linkers(ROOT, cargo_home())
+    home = hashlib.sha256("\0".join((str(cargo_home()), *linkers)).encode()).hexdigest()[:8]
     return cache_directory() / f"dependencies-{dependencies_key()}-{home}"
 
 

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import layout, progress, store
+from . import cargo_configuration, layout, process_environment, progress, store
 from .layout import Problem, link
 from .progress import Task, told
 
@@ -43,6 +43,9 @@ def prerequisites(*, fetch: bool = True) -> None:
             "then open a new terminal."
         )
     check_toolchain(fetch)
+    conflict = cargo_configuration.conflict(layout.ROOT, layout.cargo_home())
+    if conflict is not None:
+        raise Problem(conflict)
     if shutil.which("cc") is None:
         raise Problem(
             "There is no C compiler; Rust links with it. "
@@ -58,13 +61,20 @@ def check_toolchain(fetch: bool) -> None:
     """
     pinned = layout.pinned()
     try:
-        sysroot = layout.sysroot()
+        fault = wrong_version(layout.rustc("--version"), pinned["channel"])
     except subprocess.CalledProcessError as error:
+        fault = f"rustc does not start ({error.stderr.strip().splitlines()[:1]})"
+    if fault is not None:
         if not fetch:
-            reason = error.stderr.strip().splitlines()
-            raise Problem(f"rustc does not start ({reason[:1]}). Run: ./justw setup") from error
+            raise Problem(f"{fault}. Run: ./justw setup")
+        if shutil.which("rustup") is None:
+            raise Problem(
+                f"{fault}. Get rustup as https://rustup.rs says, then open a new terminal"
+            )
         rustup("toolchain", "install", pinned["channel"], "--profile", pinned["profile"])
-        sysroot = layout.sysroot()
+        layout.find_rust()
+        layout.rustc.cache_clear()
+    sysroot = layout.sysroot()
     parts = {
         "rust-src": "lib/rustlib/src/rust/library/Cargo.toml",
         "clippy": "bin/cargo-clippy",
@@ -77,6 +87,13 @@ def check_toolchain(fetch: bool) -> None:
         rustup("component", "add", "--toolchain", pinned["channel"], *missing)
 
 
+def wrong_version(version: str, channel: str) -> str | None:
+    """What is wrong with `rustc --version` for a pinned channel; channels by name have all."""
+    if not channel[0].isdigit() or version.split()[1:2] == [channel]:
+        return None
+    return f"Rust {channel} is needed, and the one on the PATH is {version.strip()}"
+
+
 def rustup(*arguments: str) -> None:
     """Run rustup; its progress goes to the terminal."""
     command = f"rustup {' '.join(arguments)}"
@@ -86,8 +103,16 @@ def rustup(*arguments: str) -> None:
             "then open a new terminal."
         )
     print(f"Fetching a part of the Rust toolchain: {command}", flush=True)
-    if subprocess.run(["rustup", *arguments]).returncode != 0:
+    environment = process_environment.tool_environment()
+    if subprocess.run(["rustup", *arguments], env=environment).returncode != 0:
         raise Problem(f"`{command}` failed, see above; without a network nothing can be fetched")
+
+
+def cargo_variables(given: dict[str, str]) -> dict[str, str]:
+    """The environment for cargo, with those of a caller. All that is compiled stays together."""
+    if "CARGO_TARGET_DIR" in given:
+        given = {"CARGO_BUILD_BUILD_DIR": given["CARGO_TARGET_DIR"], **given}
+    return layout.cargo_environment() | given
 
 
 def run_cargo(
@@ -100,7 +125,7 @@ def run_cargo(
     result = subprocess.run(
         ["cargo", *arguments],
         cwd=cwd,
-        env=layout.cargo_environment() | environment,
+        env=cargo_variables(environment),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE if quiet else None,
         text=True,
@@ -200,7 +225,7 @@ def follow(task: Task, *arguments: str, cwd: Path = layout.ROOT, **environment: 
     running = subprocess.Popen(
         ["cargo", command, *messages, *rest],
         cwd=cwd,
-        env=layout.cargo_environment() | environment,
+        env=cargo_variables(environment),
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -232,8 +257,10 @@ def install_kernel() -> None:
                 *("--root", str(build / "root"), "--target-dir", str(build / "target")),
                 cwd=layout.cache_directory(),
                 RUSTFLAGS="",
-                # Not the user's default toolchain, which may be too old for it.
-                RUSTUP_TOOLCHAIN=layout.pinned()["channel"],
+                CARGO_TARGET_DIR=str(build / "target"),
+                # Its folder lies outside the repository, where the user's configuration applies.
+                CARGO_BUILD_TARGET=layout.host(),
+                CARGO_PROFILE_RELEASE_PANIC="unwind",
                 # Or cargo advises to put this passing folder on the PATH.
                 PATH=f"{build / 'root' / 'bin'}:{os.environ['PATH']}",
             )
@@ -379,7 +406,7 @@ def run_binary(name: str, *arguments: str, example: bool = False, **environment:
     binary = folder / "examples" / name if example else folder / name
     if not binary.is_file():
         raise Problem(f"{binary} is not there. Run: ./justw setup")
-    given = os.environ | layout.with_standard_library() | environment
+    given = process_environment.user_environment() | layout.with_standard_library() | environment
     result = subprocess.run([binary, *arguments], cwd=layout.ROOT, env=given)
     if result.returncode != 0:
         raise Problem(f"{name} failed, see above")
