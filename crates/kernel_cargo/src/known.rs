@@ -44,6 +44,12 @@ impl Call {
             .exec()
     }
 
+    /// The path of what the call compiles, if it is known.
+    pub fn cell(&self) -> Option<PathBuf> {
+        self.0.join("key").is_file().then_some(())?;
+        fs::read_to_string(self.0.join("cell")).ok().map(PathBuf::from)
+    }
+
     /// Forgets the call, so that a new one is never taken for complete before it is.
     pub fn forget(&self) {
         let _ = fs::remove_file(self.0.join("key"));

@@ -130,7 +130,9 @@ fn cargo(directory: &Path, settings: &Settings, arguments: &[OsString]) -> io::R
 
     // evcxr tells where it expects the path of the compiled cell.
     let told = env::var_os("EVCXR_EXECUTION_SO_PATH").map(PathBuf::from);
-    let told = told.filter(|_| has("build") && env::var_os("RUSTC_WRAPPER").is_none_or(|wrapper| wrapper.is_empty()));
+    let told = told.filter(|_| {
+        has("build") && env::var_os("RUSTC_WRAPPER").is_none_or(|wrapper| wrapper.is_empty())
+    });
     let key = key(&words, &manifest);
     let known = directory.join("known");
     if let Some(told) = &told {
@@ -152,19 +154,50 @@ fn cargo(directory: &Path, settings: &Settings, arguments: &[OsString]) -> io::R
             return Ok(ExitCode::FAILURE);
         }
     }
-    if told.is_none() {
+    let Some(told) = told else {
         return Err(Command::new(real).args(arguments).exec());
-    }
+    };
     let call = Call::at(known.join("last"));
     call.forget();
     let result = Command::new(real).args(arguments).arg("-vv").stdout(Stdio::inherit()).output()?;
     let verbose = String::from_utf8_lossy(&result.stderr);
     io::stderr().write_all(known::without_calls(&verbose).as_bytes())?;
     if result.status.success() {
-        call.learn(&key, &verbose, settings.get("cell")?, settings.get("told_by")?)?;
+        let cell = settings.get("cell")?;
+        call.learn(&key, &verbose, cell, settings.get("told_by")?)?;
+        report_path(directory, &call.cell(), cell, &words, &told)?;
         return Ok(ExitCode::SUCCESS);
     }
     Ok(ExitCode::FAILURE)
+}
+
+/// Writes into `told` the path of the compiled cell, which lies in `learnt`'s folder or, if cargo
+/// had nothing to compile, where cargo leaves it.
+///
+/// cargo's messages have that path without symbolic links. evcxr rejects spaces in it, so a clone
+/// with a space in its path has a link for the kernel's directory, and evcxr gets the path by that.
+fn report_path(
+    directory: &Path,
+    learnt: &Option<PathBuf>,
+    cell: &str,
+    words: &[String],
+    told: &Path,
+) -> io::Result<()> {
+    let platform = words.iter().skip_while(|word| *word != "--target").nth(1);
+    let usual = platform
+        .map(|platform| directory.join("project/target").join(platform).join("debug").join(cell));
+    let compiled = learnt.as_deref().map(|path| below(path, directory)).or(usual);
+    match compiled.filter(|path| path.is_file()) {
+        Some(path) => fs::write(told, path.as_os_str().as_encoded_bytes()),
+        None => Ok(()),
+    }
+}
+
+/// A path below `directory` as that names it, if the path was found by resolving its links.
+fn below(path: &Path, directory: &Path) -> PathBuf {
+    let resolved = fs::canonicalize(directory).ok();
+    let rest = resolved.and_then(|resolved| path.strip_prefix(resolved).ok().map(Path::to_owned));
+    rest.map_or_else(|| path.to_owned(), |rest| directory.join(rest))
 }
 
 /// What a call depends on: the flags, cargo's arguments, the manifest.
@@ -190,5 +223,30 @@ fn have_it_tell(module: Option<&str>, interruptible: Option<&str>) -> io::Result
     match source::telling(&source::with_lines_ended(&source), module, interruptible) {
         Some(told) => fs::write(file, told),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compiled_cell_is_reported_by_the_link_to_its_kernel() {
+        let folder = env::temp_dir().join(format!("kernel-link-{}", process::id()));
+        let real = folder.join("with a space");
+        let file = "project/target/host/debug/libctx.so";
+        fs::create_dir_all(real.join(file).parent().unwrap()).unwrap();
+        fs::write(real.join(file), "").unwrap();
+        let (link, told) = (folder.join("link"), folder.join("told"));
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let real = fs::canonicalize(real).unwrap();
+        let words = ["build", "--target", "host"].map(str::to_owned);
+        for learnt in [Some(real.join(file)), None] {
+            report_path(&link, &learnt, "libctx.so", &words, &told).unwrap();
+            assert_eq!(fs::read_to_string(&told).unwrap(), link.join(file).to_str().unwrap());
+            fs::remove_file(&told).unwrap();
+        }
+        assert_eq!(below(Path::new("/elsewhere"), &link), Path::new("/elsewhere"));
+        fs::remove_dir_all(folder).unwrap();
     }
 }
