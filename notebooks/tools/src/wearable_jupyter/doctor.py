@@ -1,20 +1,22 @@
-"""What is ready and what is not, and what mends it; looks only, and takes seconds."""
+"""What is ready and what is not, and what mends it. Changes nothing, and takes some ten seconds."""
 
-import json
+import importlib.util
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from .kernel import directories
+from .kernel import directories, spec
+from .notebook import smoke
 from .setup import layout, store
 from .setup.layout import Problem
 from .setup.prepare import compiled_parts, dependencies_in, prerequisites, starts
 
+# For compiling everything, and for a kernel afterwards.
 NEEDED_GB = 6
+NEEDED_GB_COMPILED = 1
+JUPYTER = ("ipykernel", "jupyter_client", "jupyterlab", "nbclient", "nbconvert", "zmq")
 # What a kernel leaves is deleted as it ends, but not in the same moment.
 SECONDS_TO_TIDY = 2
 
@@ -71,24 +73,29 @@ def template() -> str:
 
 
 def jupyter() -> str:
-    result = subprocess.run(
-        [Path(sys.executable).parent / "jupyter", "kernelspec", "list", "--json"],
-        capture_output=True,
-        text=True,
-    )
-    specs = json.loads(result.stdout)["kernelspecs"] if result.returncode == 0 else {}
-    found = specs.get("rust", {}).get("spec", {}).get("argv", [])
-    if not any("wearable_jupyter" in part for part in found):
-        raise Problem("JupyterLab does not find our kernel. Run: rm -rf .venv, then ./justw setup")
-    return "JupyterLab finds the kernel"
+    missing = [name for name in JUPYTER if importlib.util.find_spec(name) is None]
+    if missing:
+        raise Problem(
+            f"{', '.join(missing)} missing in .venv. Run: rm -rf .venv, then ./justw setup"
+        )
+    launcher = spec.project_kernelspec().argv
+    return f"installed, with the kernel {launcher[launcher.index('-m') + 1]}"
 
 
 def space() -> str:
     folder = next(p for p in (layout.TARGET, layout.ROOT) if p.is_dir())
     free = shutil.disk_usage(folder).free / 1e9
-    if free < NEEDED_GB:
-        raise Problem(f"{free:.1f} GB free, {NEEDED_GB} GB are needed for compiling. Free some")
+    needed = NEEDED_GB_COMPILED if layout.compiled_dependencies().is_dir() else NEEDED_GB
+    if free < needed:
+        raise Problem(f"{free:.1f} GB free, {needed} GB are needed. Free some")
     return f"{free:.0f} GB free"
+
+
+def running_kernel() -> str:
+    """Last, because it needs all the others."""
+    started = time.monotonic()
+    smoke.check_kernel()
+    return f"a new kernel ran two cells, in {time.monotonic() - started:.0f} s"
 
 
 def leftovers() -> str:
@@ -129,6 +136,7 @@ CHECKS: tuple[tuple[str, Callable[[], str]], ...] = (
     ("disk", space),
     ("kernels", leftovers),
     ("data", data),
+    ("cells", running_kernel),
 )
 
 
