@@ -214,18 +214,6 @@ def pythons() -> Iterator[str]:
     yield from dict.fromkeys(found)
 
 
-def use_another_python() -> NoReturn:
-    """Run this with a Python that is new enough."""
-    wanted = f"import sys, venv; print(sys.version_info >= {OLDEST})"
-    for python in pythons():
-        if output(python, "-I", "-c", wanted) == "True":
-            os.execv(python, [python, "-I", "-X", "utf8", __file__, *sys.argv[1:]])
-    fail(
-        f"Python 3.11 or newer is needed, {sys.executable} is {sys.version.split()[0]}, and there "
-        "is no other one on the PATH. Debian and Ubuntu: sudo apt install python3"
-    )
-
-
 def refuse_path() -> None:
     """Stop where cargo or Python cannot work, before anything is installed or compiled."""
     try:
@@ -261,7 +249,10 @@ def main() -> None:
     os.umask(os.umask(0o022) | 0o022)
     refuse_path()
     if sys.version_info < OLDEST:
-        use_another_python()
+        fail(
+            f"Python 3.11 or newer is needed, {sys.executable} is {sys.version.split()[0]}. "
+            "Debian and Ubuntu: sudo apt install python3"
+        )
     with (ROOT / ".venv.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         take_bundle()
