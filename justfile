@@ -20,6 +20,12 @@ run *notebooks: _environment
 test *options: _environment
     {{ tools }} test "$@"
 
+# Run the tests that take an hour: hostile settings of the environment, and many kernels; options go to pytest
+[no-exit-message]
+test-long *options: _environment
+    {{ tools }} setup
+    cd notebooks/tools && ../../.venv/bin/python -I -X utf8 -m pytest -m long "$@"
+
 # Open JupyterLab on the walkthrough
 [no-exit-message]
 lab *options: _environment

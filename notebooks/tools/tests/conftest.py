@@ -16,6 +16,14 @@ from wearable_jupyter.notebook import normal_form, runner
 from wearable_jupyter.setup import layout, prepare
 
 
+def pytest_collection_modifyitems(config, items):
+    """Leave out the tests marked long, unless `-m` selects tests."""
+    if not config.option.markexpr:
+        long = [item for item in items if item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def prepared():
     """Everything compiled; a second call takes a moment."""

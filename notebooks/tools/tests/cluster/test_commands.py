@@ -18,10 +18,11 @@ def logs(tmp_path, monkeypatch):
     return tmp_path
 
 
-def says_it_runs(logs, engine: str, process: int) -> None:
-    (logs / engine).mkdir()
-    cluster = {"engine": engine, "workers": 2, "remote": "sc://127.0.0.1:1", "process": process}
-    (logs / engine / "running.json").write_text(json.dumps(cluster))
+def says_it_runs(logs, engine: str, process: int, since: float = 0.0) -> None:
+    (logs / engine).mkdir(exist_ok=True)
+    cluster = {"engine": engine, "workers": 2, "remote": "sc://127.0.0.1:1"}
+    state = {"process": process, "since": since, **cluster}
+    (logs / engine / "running.json").write_text(json.dumps(state))
 
 
 def test_without_a_cluster_a_query_says_how_to_start_one(logs):
@@ -34,9 +35,22 @@ def test_without_a_cluster_a_query_says_how_to_start_one(logs):
         commands.query([])
 
 
+@pytest.mark.parametrize("process", [1, os.getpid(), -1, "1", None])
+def test_a_stale_file_with_the_number_of_another_process_is_no_cluster(logs, process):
+    says_it_runs(logs, "sail", process, since=1.5)
+    assert commands.found("sail") is None
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}", '{"process": 1}'])
+def test_a_damaged_file_is_no_cluster(logs, content):
+    (logs / "sail").mkdir()
+    (logs / "sail" / "running.json").write_text(content)
+    assert commands.found("sail") is None
+
+
 def test_which_of_two_is_asked_for_and_one_of_a_kind_is_enough(logs):
     for engine in engines.ENGINES:
-        says_it_runs(logs, engine, os.getpid())
+        says_it_runs(logs, engine, os.getpid(), commands.since(os.getpid()))
         assert commands.found(engine).remote == "sc://127.0.0.1:1"
     with pytest.raises(Problem, match=r"both engines run.*--engine spark"):
         commands.query([])

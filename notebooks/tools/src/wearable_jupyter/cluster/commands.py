@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+import psutil
+
 from ..setup import layout
 from ..setup.environments import environment
 from ..setup.files import write
@@ -42,7 +44,7 @@ def running(engine: str, workers: int, **settings: str) -> Iterator[tuple[Runnin
     logs.mkdir(parents=True, mode=0o700)
     with Processes(logs) as processes:
         started = ENGINES[engine](processes, workers, settings)
-        state = {"process": os.getpid(), **asdict(started)}
+        state = {"process": os.getpid(), "since": since(os.getpid()), **asdict(started)}
         write(state_file(engine), json.dumps(state))
         try:
             yield started, processes
@@ -51,15 +53,23 @@ def running(engine: str, workers: int, **settings: str) -> Iterator[tuple[Runnin
 
 
 def found(engine: str) -> Running | None:
-    """The cluster of an engine, if one runs."""
-    if not state_file(engine).is_file():
-        return None
-    known = json.loads(state_file(engine).read_text())
+    """The cluster of an engine, if one runs.
+
+    The file of a cluster that was killed stays, and its process number may be another process's by
+    now, also after the machine has started again. So the file also has when the process started.
+    """
     try:
-        os.kill(known.pop("process"), 0)
-    except ProcessLookupError:
-        return None  # it was killed, and its processes with it
-    return Running(**known)
+        known = json.loads(state_file(engine).read_text())
+        if since(known.pop("process")) == known.pop("since"):
+            return Running(**known)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, psutil.Error):
+        pass  # it was killed, and its processes with it
+    return None
+
+
+def since(process: int) -> float:
+    """When a process started. Raises `psutil.Error` if there is none."""
+    return psutil.Process(process).create_time()
 
 
 def start(engine: str, workers: int) -> None:
