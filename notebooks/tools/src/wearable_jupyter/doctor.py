@@ -60,7 +60,7 @@ def dependencies() -> str:
     missing = [part for part in compiled_parts() if not (compiled / part).is_dir()]
     if missing:
         raise Problem(f"half of {compiled} is missing. Delete it and run: ./justw setup")
-    return f"compiled, in {compiled}"
+    return f"compiled, in {layout.trusted(compiled)}"
 
 
 def template() -> str:

@@ -181,12 +181,13 @@ def fill(directory: Path, warm: bool) -> None:
     link(template.cell_library(), told_by)
     shutil.copy(layout.KERNEL_CARGO / "src" / "cell.rs", library)
     cells.make_programs(directory, template.program(), told_by, MODULE)
+    dependencies = compiled()
     for known, made in (("template", template.TEMPLATE), ("bare", template.BARE)):
         call = (made.folder / "call").read_text()
         for part, replacement in (
             *((f"={file}", f"={library / file.name}") for file in own),
-            (f"dependency={template.TEMPLATE.target}", f"dependency={compiled()}"),
-            (f"native={template.TEMPLATE.target}", f"native={compiled()}"),
+            (f"dependency={template.TEMPLATE.target}", f"dependency={dependencies}"),
+            (f"native={template.TEMPLATE.target}", f"native={dependencies}"),
             (str(template.cell_library()), str(told_by)),
             (str(made.folder), str(project)),
         ):
@@ -218,8 +219,11 @@ def fill(directory: Path, warm: bool) -> None:
 
 
 def compiled() -> Path:
-    """The compiled dependencies, which no other process changes; marked as in use."""
-    folder = layout.compiled_dependencies()
+    """The compiled dependencies, which no other process changes; marked as in use.
+
+    Raises `Problem` if another user can change them.
+    """
+    folder = layout.trusted(layout.compiled_dependencies())
     with suppress(OSError):
         os.utime(folder)
     return folder

@@ -177,6 +177,7 @@ def seed() -> None:
         return
     if not compiled.is_dir():
         raise Problem("The kernel's dependencies are not compiled. Run: ./justw setup")
+    layout.trusted(compiled)
     shutil.rmtree(template, ignore_errors=True)
     TEMPLATE.make(f"pub use {layout.CRATE};\n")
     BARE.make("")

@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -40,6 +41,7 @@ OLDEST_PIP = (22, 3)
 
 if not __package__:
     sys.path.insert(0, str(TOOLS / "src"))
+from wearable_jupyter.setup import trust  # noqa: E402
 from wearable_jupyter.setup.process_environment import tool_environment  # noqa: E402
 
 
@@ -48,19 +50,48 @@ def cache_directory() -> Path:
 
     It is $WEARABLE_CACHE_DIR, if this user may write there. If not, that is only read.
     """
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    chosen = os.environ.get("WEARABLE_CACHE_DIR")
-    if chosen and may_write(ROOT / chosen):
-        return ROOT / chosen
-    # As its specification says, a relative one counts as unset.
+    chosen = chosen_cache()
+    return chosen if chosen and may_write(chosen) else default_cache()
+
+
+def default_cache() -> Path:
+    """This user's cache, unless another is chosen."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or "")
+    # As its specification has it, a relative path does not count.
     return (base if base.is_absolute() else Path.home() / ".cache") / "wearable_demo"
+
+
+def chosen_cache() -> Path | None:
+    """The folder that $WEARABLE_CACHE_DIR names; a relative one is in the repository."""
+    chosen = os.environ.get("WEARABLE_CACHE_DIR")
+    return ROOT / Path(chosen).expanduser() if chosen else None
+
+
+def is_shared() -> bool:
+    """Whether other users may take from this cache, because it is a folder chosen for that."""
+    return cache_directory() != default_cache()
 
 
 def may_write(folder: Path) -> bool:
     """Whether this user may write into a folder, or make it."""
-    while not folder.exists():
+    while not os.path.exists(folder):
         folder = folder.parent
-    return folder.is_dir() and os.access(folder, os.W_OK)
+    return os.path.isdir(folder) and os.access(folder, os.W_OK)
+
+
+def package_cache(name: str) -> str:
+    """The cache of pip or uv. Ends this process if another user can change it."""
+    return str(trusted(cache_directory() / name))
+
+
+def trusted(folder: Path) -> Path:
+    """A folder of the cache. Ends this process if another user can change it."""
+    if (fault := trust.find_fault(folder)) is not None:
+        fail(
+            f"{fault}. Packages from there would run as you, so they are not used. "
+            f"Delete them if another user may have changed them: rm -rf {shlex.quote(str(folder))}"
+        )
+    return folder
 
 
 def fail(message: str) -> NoReturn:
@@ -121,7 +152,7 @@ def from_wheels(lock: Path = REQUIREMENTS) -> tuple[str | Path, ...]:
     listed = wheels() / LISTED
     entry = f"{hashlib.sha256(lock.read_bytes()).hexdigest()} {python_version()}"
     here = listed.is_file() and entry in listed.read_text().splitlines()
-    return ("--no-index", "--find-links", wheels()) if here else ()
+    return ("--no-index", "--find-links", trusted(wheels())) if here else ()
 
 
 def take_bundle() -> None:
@@ -144,8 +175,12 @@ def take_bundle() -> None:
 
 
 def run(*command: str | Path, **environment: str) -> None:
+    # What is written is in a cache, or linked from there, where no other user may write to it.
     result = subprocess.run(
-        [str(part) for part in command], cwd=TOOLS, env={**tool_environment(), **environment}
+        [str(part) for part in command],
+        cwd=TOOLS,
+        env={**tool_environment(), **environment},
+        umask=0o022,
     )
     if result.returncode != 0:
         fail(
@@ -176,8 +211,8 @@ def bootstrap() -> None:
         *installer(),
         *("--quiet", "--no-deps", "--require-hashes", "-r", subset),
         *from_wheels(),
-        PIP_CACHE_DIR=str(cache_directory() / "pip"),
-        UV_CACHE_DIR=str(cache_directory() / "uv"),
+        PIP_CACHE_DIR=package_cache("pip"),
+        UV_CACHE_DIR=package_cache("uv"),
     )
     marker.write_text(str(VENV))
 
@@ -237,7 +272,7 @@ def install() -> None:
         return
     print("Installing JupyterLab and the other Python packages (about a minute)", flush=True)
     uv = (VENV / "bin" / "uv", "pip")
-    cache = {"UV_CACHE_DIR": str(cache_directory() / "uv"), "UV_LINK_MODE": "hardlink"}
+    cache = {"UV_CACHE_DIR": package_cache("uv"), "UV_LINK_MODE": "hardlink"}
     target = ("--python", PYTHON, "--quiet")
     run(*uv, "sync", *target, "--require-hashes", REQUIREMENTS, *from_wheels(), **cache)
     run(*uv, "install", *target, "--no-deps", "--no-build-isolation", "--editable", TOOLS, **cache)

@@ -15,12 +15,14 @@ def environment(name: str, lock: Path) -> Path:
     if not stamp.is_file() or stamp.read_text() != lock.read_text():
         uv = PYTHON.with_name("uv")
         locked = ("--require-hashes", lock, *from_wheels(lock))
-        cache = tool_environment() | {"UV_CACHE_DIR": str(layout.cache_directory() / "uv")}
+        cache = layout.trusted(layout.make_cache() / "uv")
+        variables = tool_environment() | {"UV_CACHE_DIR": str(cache)}
         for command in (
             ("venv", "--clear", "--quiet", "--python", PYTHON, folder),
             ("pip", "sync", "--quiet", "--python", folder, *locked),
         ):
-            if subprocess.run([uv, *command], cwd=TOOLS, env=cache).returncode != 0:
+            result = subprocess.run([uv, *command], cwd=TOOLS, env=variables, umask=0o022)
+            if result.returncode != 0:
                 raise layout.Problem(f"{lock.name} could not be installed (see above)")
         stamp.write_text(lock.read_text())
     return folder / "bin"

@@ -3,21 +3,23 @@
 Nothing is written outside the repository and one folder in the user's cache directory.
 """
 
+import errno
 import hashlib
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from . import cargo_configuration, process_environment
-from .environment import cache_directory
+from . import cargo_configuration, process_environment, trust
+from .environment import cache_directory, chosen_cache, is_shared
 
 ROOT = Path(__file__).resolve().parents[5]
 NOTEBOOKS = ROOT / "notebooks"
@@ -48,12 +50,38 @@ class Problem(Exception):
     """Something the user can mend; the message says what it is and how."""
 
 
+# What the user can do about an error of the operating system.
+FIXES = {
+    errno.EACCES: "Check the owner with `ls -ld`, or choose another folder",
+    errno.EPERM: "Check the owner with `ls -ld`, or choose another folder",
+    errno.EROFS: "Choose another folder",
+    errno.ENOSPC: "Free some space (./justw clean removes what runs left)",
+    errno.EDQUOT: "Free some space (./justw clean removes what runs left)",
+    errno.ENAMETOOLONG: "Choose a shorter path",
+    errno.ENOTDIR: "Delete or rename the file in the folder's place",
+    errno.EIO: "Check the disk",
+    errno.ESTALE: "Try again: another machine has changed the file",
+    errno.ENOLCK: "Choose a folder on another file system: this one has no locks",
+}
+
+
+def explained(error: OSError) -> str:
+    """An error of the operating system with its file and what to do about it, in a line."""
+    file = f": {error.filename}" if error.filename else ""
+    return f"{error.strerror}{file}. {FIXES[error.errno]}"
+
+
 def exit_code(command: Callable[[], int | None]) -> int:
     """Run a command, and say in a line why it cannot go on; the exit code for the shell."""
     try:
         return command() or 0
     except Problem as problem:
         print(f"error: {problem}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in FIXES:
+            raise
+        print(f"error: {explained(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -81,16 +109,73 @@ SHARED_CACHE = Path("/opt/wearable_demo")
 
 def caches() -> list[Path]:
     """This user's cache, and those that others have filled, which are only read."""
-    chosen = os.environ.get("WEARABLE_CACHE_DIR")
-    shared = (Path(chosen) if chosen else SHARED_CACHE, SHARED_CACHE)
-    return list(dict.fromkeys(cache for cache in (cache_directory(), *shared) if cache.is_dir()))
+    listed = (cache_directory(), chosen_cache() or SHARED_CACHE, SHARED_CACHE)
+    return [cache for cache in dict.fromkeys(listed) if os.path.isdir(cache)]
+
+
+def make_cache() -> Path:
+    """Make this user's cache if it is not there.
+
+    Raises `Problem` if another user can change it, or if this user cannot write to it.
+    """
+    folder = cache_directory()
+    other = "or set WEARABLE_CACHE_DIR to another folder"
+    try:
+        trust.make_directory(folder, readable=is_shared())
+    except OSError as error:
+        raise Problem(
+            f"{error.filename} cannot be made ({error.strerror}). Make room for it there, {other}"
+        ) from error
+    if (fault := trust.find_fault(folder, contents=False)) is not None:
+        raise Problem(f"{fault}, {other}")
+    if not os.access(folder, os.W_OK):
+        owner, user = trust.user_name(folder.stat().st_uid), trust.user_name(os.geteuid())
+        fix = f"sudo chown -hR {user} {shlex.quote(str(folder))}"
+        raise Problem(f"{folder} belongs to {owner}, and {user} cannot write. Fix: {fix}, {other}")
+    if os.statvfs(folder).f_flag & getattr(os, "ST_NOEXEC", 0):
+        raise Problem(f"No program can run in {folder} (noexec). Fix: remount it, {other}")
+    return folder
+
+
+def trusted(path: Path) -> Path:
+    """A file or folder of this user's cache. Raises `Problem` if another user can change it."""
+    if (fault := trust.find_fault(path)) is not None:
+        raise Problem(
+            f"{fault}. Code from there would run as you, so it is not used. "
+            f"Delete it if another user may have changed it: rm -rf {shlex.quote(str(path))}"
+        )
+    return path
+
+
+@cache
+def is_refused(path: Path) -> bool:
+    """Whether another user can change what is in a cache; the reason is printed, once."""
+    if (fault := trust.find_fault(path)) is None:
+        return False
+    print(f"Nothing is taken from {path}: {fault}", file=sys.stderr, flush=True)
+    return True
+
+
+def in_caches(pattern: str) -> Iterator[Path]:
+    """What is called so in the caches, and cannot be changed by another user."""
+    for folder in caches():
+        if not os.access(folder, os.R_OK | os.X_OK):
+            is_refused(folder)
+            continue
+        yield from (path for path in sorted(folder.glob(pattern)) if not is_refused(path))
 
 
 def evcxr() -> Path:
-    """The kernel's binary: where there is one, or where it will be installed."""
+    """The kernel's binary: where there is one, or where it will be installed.
+
+    Raises `Problem` if it is this user's, and another user can change it.
+    """
     own = own_evcxr()
-    name = own.relative_to(cache_directory())
-    return next((cache / name for cache in caches() if (cache / name).is_file()), own)
+    folder, name = own.parent.parent, own.relative_to(own.parent.parent)
+    if os.path.isfile(own):
+        return trusted(folder) / name
+    found = (path / name for path in in_caches(folder.name))
+    return next((binary for binary in found if binary.is_file()), own)
 
 
 def own_evcxr() -> Path:

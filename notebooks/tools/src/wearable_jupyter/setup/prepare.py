@@ -10,16 +10,18 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from . import cargo_configuration, layout, process_environment, progress, store
+from . import cargo_configuration, layout, process_environment, progress, store, trust
+from .environment import is_shared
 from .layout import Problem, link
 from .progress import Task, told
 
@@ -146,14 +148,24 @@ def cargo(*arguments: str, quiet: bool = False, **environment: str) -> str:
 @contextmanager
 def locked(name: str) -> Iterator[None]:
     """Let one process at a time do `name`, among all clones."""
-    layout.cache_directory().mkdir(parents=True, exist_ok=True)
-    with (layout.cache_directory() / f".{name}.lock").open("w") as handle:
+    file = layout.make_cache() / f".{name}.lock"
+    with os.fdopen(open_lock(file)) as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             print(f"Waiting for another process that prepares {name}", flush=True)
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+def open_lock(file: Path) -> int:
+    """Open a file for its lock, also one that root has left in this user's cache."""
+    for flags in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):
+        try:
+            return os.open(file, flags | os.O_NOFOLLOW, 0o644)
+        except PermissionError as error:
+            denied = error
+    raise denied
 
 
 @contextmanager
@@ -163,12 +175,28 @@ def staging(name: str) -> Iterator[Path]:
     One that a killed process left is emptied first, so there is never more than one.
     """
     folder = layout.cache_directory() / f".{name}.staging"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    delete(folder)
+    folder.mkdir(mode=0o700)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def delete(folder: Path) -> None:
+    """Delete what is in the way in the cache. Raises `Problem` if that is another user's."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        owner = trust.user_name(folder.stat().st_uid)
+        fix = f"sudo rm -rf {shlex.quote(str(folder))}"
+        raise Problem(f"{folder} cannot be deleted (it belongs to {owner}). Fix: {fix}")
+
+
+def keep(staged: Path, destination: Path) -> None:
+    """Put what was made into its place in the cache: no other user can change it there, and in a
+    shared cache every user can read it, whatever the umask is."""
+    trust.protect(staged, readable=is_shared())
+    staged.rename(destination)
 
 
 def link_tree(
@@ -267,8 +295,8 @@ def install_kernel() -> None:
             installed = build / "root" / "bin" / binary.name
             if not starts(installed):
                 raise Problem("evcxr_jupyter was compiled and does not start. Run: ./justw doctor")
-            shutil.rmtree(binary.parent.parent, ignore_errors=True)
-            (build / "root").rename(binary.parent.parent)
+            delete(binary.parent.parent)
+            keep(build / "root", binary.parent.parent)
 
 
 def packages() -> list[str]:
@@ -357,10 +385,12 @@ def seed() -> None:
             make_dependencies()
         publish(compiled)
     elif not is_seeded():
+        layout.trusted(compiled)
         print("Taking the compiled dependencies from the cache", flush=True)
         layout.TARGET.mkdir(exist_ok=True)
         link_tree(compiled, layout.TARGET, copy=is_rewritten)
-    os.utime(compiled)
+    with suppress(PermissionError):  # root's, from a call with sudo
+        os.utime(compiled)
     (layout.TARGET / DEPENDENCIES).write_text(compiled.name)
     collect(compiled)
 
@@ -425,7 +455,7 @@ def publish(compiled: Path) -> None:
                 copy=is_rewritten,
             )
         store.note_origin(staged)
-        staged.rename(compiled)
+        keep(staged, compiled)
 
 
 def collect(compiled: Path) -> None:

@@ -31,21 +31,8 @@ def found() -> Path | None:
     """Dependencies that were compiled alike, for another user or at another place."""
     name = layout.compiled_dependencies().name
     alike = re.sub("-[0-9a-f]+$", "-*", name)
-    for cache in layout.caches():
-        for folder in sorted(cache.glob(alike)):
-            if (folder / ORIGIN).is_file() and is_safe(folder):
-                return folder
-    return None
-
-
-def is_safe(folder: Path) -> bool:
-    """Whether nobody but its owner, who is root or this user, can change what is in a folder."""
-    for path in (folder, folder.parent):
-        status = path.stat()
-        if status.st_uid not in (0, os.getuid()) or status.st_mode & 0o022:
-            print(f"{path} can be changed by others, so nothing is taken from there", flush=True)
-            return False
-    return True
+    found = layout.in_caches(alike)
+    return next((folder for folder in found if (folder / ORIGIN).is_file()), None)
 
 
 @contextmanager
