@@ -83,6 +83,17 @@ def test_a_process_that_ends_is_said_and_all_others_are_ended(tmp_path):
     assert long.poll() is not None
 
 
+def test_a_process_whose_parent_is_gone_before_it_asks_for_the_signal_does_not_start(tmp_path):
+    """Its parent is then another one, and no signal would come."""
+    ran = tmp_path / "ran"
+    words = [*processes.end_with_the_parent(), "touch", str(ran)]
+    subprocess.run(words, check=True)
+    ran.unlink()
+    # A shell in between is a parent that this process is not.
+    subprocess.run(["sh", "-c", '"$@"; true', "sh", *words], check=True)
+    assert not ran.exists()
+
+
 def test_processes_end_with_a_parent_that_is_killed(tmp_path):
     code = (
         "import os, pathlib, signal\n"

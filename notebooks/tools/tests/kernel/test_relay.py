@@ -44,9 +44,10 @@ class Ends:
         self.evcxr = {c: self.context.socket(k) for c, k in (("iopub", zmq.PUB),)}
         self.client = {"iopub": self.context.socket(zmq.SUB)}
         self.client["iopub"].set(zmq.SUBSCRIBE, b"")
-        for channel in ("shell", "control"):
+        for channel in ("shell", "control", "stdin"):
             self.evcxr[channel] = self.context.socket(zmq.ROUTER)
             self.client[channel] = self.context.socket(zmq.DEALER)
+            self.client[channel].set(zmq.IDENTITY, b"client")
         for channel, sock in self.evcxr.items():
             sock.bind(wire.address(self.private, channel))
         self.events = Events(directory)
@@ -59,8 +60,8 @@ class Ends:
         self.pass_on()
         self.shown()
         # The relay asks for itself whether evcxr has started.
-        (asked,) = self.asked("shell")
-        assert asked["header"]["msg_type"] == "kernel_info_request"
+        asked = self.asked("shell", own=True)
+        assert {each["header"]["msg_type"] for each in asked} == {"kernel_info_request"}
 
     def publish(self, *messages: list[bytes]) -> None:
         for unsigned in messages:
@@ -72,21 +73,22 @@ class Ends:
             pass
 
     def ask(self, request: str, kind: str = "execute_request", channel="shell", **content) -> None:
-        asking = message(kind, "nobody", code="1", **content)
+        asking = message(kind, "nobody", **{"code": "1"} | content)
         header = {"msg_type": kind, "msg_id": request, "session": "s"}
         asking[2] = json.dumps(header).encode()
         self.client[channel].send_multipart(signed(self.connection, asking))
         self.pass_on()
 
-    def asked(self, channel: str = "shell") -> list[dict[str, Any]]:
-        """What has reached evcxr, and behind whose name."""
+    def asked(self, channel: str = "shell", own: bool = False) -> list[dict[str, Any]]:
+        """What has reached evcxr, and behind whose name; the relay's own requests if asked for."""
         found = []
         while self.evcxr[channel].poll(50):
             frames = self.evcxr[channel].recv_multipart()
             at = frames.index(wire.DELIMITER)
             assert frames[at:] == signed(self.private, frames[at:])
             header, _, _, content = (json.loads(f) for f in frames[at + 2 : at + 6])
-            found.append({"header": header, "content": content, "to": frames[:at]})
+            if own or header["session"] != wire.SESSION["session"]:
+                found.append({"header": header, "content": content, "to": frames[:at]})
         return found
 
     def reply(self, asked: dict[str, Any], status: str = "ok", channel: str = "shell") -> None:
@@ -104,8 +106,9 @@ class Ends:
         while self.client[channel].poll(50):
             frames = self.client[channel].recv_multipart()
             assert frames == signed(self.connection, frames)
-            header, parent, _, content = (json.loads(frame) for frame in frames[2:6])
-            found.append({"kind": header["msg_type"], "of": parent.get("msg_id"), **content})
+            header, parent, metadata, content = (json.loads(frame) for frame in frames[2:6])
+            of_request = {"kind": header["msg_type"], "of": parent.get("msg_id")}
+            found.append({**of_request, "cell": metadata.get("cell"), **content})
         return found
 
     def shown(self) -> list[tuple]:
@@ -130,6 +133,8 @@ def marks(ends: Ends, request: str, *streams: str) -> list[list[bytes]]:
     return [message("stream", request, name=name, text=line) for name in streams]
 
 
+# A cell without Rust code, which has nothing to report.
+COMMAND = ":vars"
 BEGIN = ("begin", NUMBER, 2**22)
 END = ("end", NUMBER, "ok")
 
@@ -180,6 +185,7 @@ def test_who_does_not_want_to_stop_goes_on(ends):
     ends.ask("1", stop_on_error=False)
     ends.ask("2")
     (asked,) = ends.asked()
+    assert asked["content"] == {"code": "1"}, "no more than evcxr reads"
     ends.publish(message("error", "1", ename="Error", evalue="x", traceback=["y"]), idle("1"))
     ends.reply(asked, "error")
     ends.pass_on()
@@ -187,19 +193,58 @@ def test_who_does_not_want_to_stop_goes_on(ends):
     assert [m["header"]["msg_id"] for m in ends.asked()] == ["2"]
 
 
-def test_a_later_evcxrs_own_word_is_passed_on(ends):
-    """Its cells tell nothing here, and it replies as it should."""
-    for status in ("ok", "error"):
-        ends.ask(status)
-        (asked,) = ends.asked()
-        ends.publish(idle(status))
-        ends.reply(asked, status)
-        ends.pass_on()
-        assert [m["status"] for m in ends.received("shell")] == [status]
+REPORTED = pytest.mark.parametrize(
+    ("code", "events", "status", "evidence"),
+    [
+        ("1", (BEGIN, END), "ok", (True, True, "ok")),
+        ("1", (), "error", (True, False, None)),
+        ("1", (("compile", 2**22),), "error", (True, False, None)),
+        ("1", (END,), "error", (True, False, None)),
+        ("1", (BEGIN, ("end", "8", "ok")), "error", (True, True, None)),
+        ("fn f() {}", (), "error", (True, False, None)),
+        ("use std::fmt;", (("compile", 2**22),), "error", (True, False, None)),
+        (":cache 500\n1", (("compile", 2**22),), "error", (True, False, None)),
+        ("1", (("begin",), ("begin", NUMBER, "x"), ("nonsense", "1"), ("end",)), "error", None),
+        (COMMAND, (), "ok", (False, False, None)),
+        (":dep itoa", (("compile", 2**22),), "ok", (False, False, None)),
+        (":dep itoa", (BEGIN, END), "ok", (False, True, "ok")),
+        ("// only a comment", (), "ok", (False, False, None)),
+    ],
+)
+
+
+@REPORTED
+def test_a_cell_passes_only_if_it_reported_that_it_ran(
+    ends, monkeypatch, code, events, status, evidence
+):
+    monkeypatch.setattr(execution, "FLUSH_SECONDS", 0.2)
+    ends.ask("1", code=code)
+    (asked,) = ends.asked()
+    ends.tell(*events)
+    ends.publish(*marks(ends, "1", "stdout", "stderr"), idle("1"))
+    ends.reply(asked)
+    ends.pass_on(0.5)
+    (reply,) = ends.received("shell")
+    assert reply["status"] == status
+    if evidence is not None:
+        assert tuple(reply["cell"][key] for key in ("code", "began", "ended")) == evidence
+    if status == "error" and evidence == (True, False, None):
+        assert reply["ename"] == "NoReport" and "did not report that it ran" in reply["evalue"]
+
+
+def test_what_evcxr_would_leave_out_fails_without_it(ends):
+    for code, said in (("let = 1;", "pattern"), ("} x", "delimiter"), (":env =x", "NAME=VALUE")):
+        ends.ask(code, code=code)
+        assert not ends.asked()
+        (reply,) = ends.received("shell")
+        assert reply["status"] == "error" and said in reply["evalue"]
+        assert [kind for kind, _, _ in ends.shown()] == [
+            *("status", "execute_input", "error", "status")
+        ]
 
 
 def test_a_silent_request_shows_and_counts_nothing(ends):
-    ends.ask("1", silent=True)
+    ends.ask("1", code=COMMAND, silent=True)
     (asked,) = ends.asked()
     ends.publish(
         message("execute_input", "1", code="1", execution_count=2),
@@ -214,7 +259,7 @@ def test_a_silent_request_shows_and_counts_nothing(ends):
 
 
 def test_a_stream_that_is_closed_does_not_hold_a_cell_for_ever(ends, monkeypatch):
-    monkeypatch.setattr(execution, "MARK_SECONDS", 0.5)
+    monkeypatch.setattr(execution, "MARK_SILENCE_SECONDS", 0.5)
     for request in "12":
         ends.ask(request)
         (asked,) = ends.asked()
@@ -253,7 +298,7 @@ def test_an_interrupt_before_the_cell_runs_ends_its_compiler_only(ends):
     (asked,) = ends.asked()
     ends.tell(("compile", compiler.pid))
     ends.ask("2", "interrupt_request", "control")
-    assert compiler.wait(5) == -signal.SIGTERM
+    assert compiler.wait(5) == -signal.SIGKILL
     assert (ends.directory / "interrupted").exists() and not ends.asked("control")
     assert [m["status"] for m in ends.received("control")] == ["ok"]
     ends.publish(message("error", "1", ename="Error", evalue="failed", traceback=["x"]), idle("1"))

@@ -116,6 +116,43 @@ def test_all_processes_of_a_kernel_killed_together_leave_what_the_next_kernel_de
     mine.rmdir()
 
 
+def test_a_directory_is_removed_although_its_makers_number_is_another_processs_by_now(tmp_path):
+    """The number is that of this process, which did not make it: it holds no lock."""
+    script = textwrap.dedent("""
+        import sys, time
+        from pathlib import Path
+        from wearable_jupyter.kernel import directories
+        directory = Path(sys.argv[1])
+        directory.mkdir()
+        directories.hold(directory)
+        print("held", flush=True)
+        time.sleep(600)
+    """)
+    directory = layout.KERNELS / f"{os.getpid()}-2"
+    maker = subprocess.Popen(
+        [sys.executable, "-c", script, directory], stdout=subprocess.PIPE, text=True
+    )
+    assert maker.stdout.readline() == "held\n"
+    assert directories.found()[directory]
+    maker.kill()
+    maker.wait()
+    maker.stdout.close()
+    assert not directories.found()[directory]
+    directories.sweep()
+    assert not directory.exists()
+
+
+def test_a_reason_that_nobody_took_is_removed():
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    directories.leave_reason(dead.pid, "an old reason")
+    directories.leave_reason(os.getpid(), "the disk is full")
+    directories.sweep()
+    assert directories.take_reason(dead.pid) is None
+    assert directories.take_reason(os.getpid()) == "the disk is full"
+    assert directories.take_reason(os.getpid()) is None
+
+
 def test_a_companion_that_is_killed_ends_its_kernel(started):
     """Nobody carries messages any more: Jupyter must notice, and evcxr must not stay."""
     manager, client = started()

@@ -27,8 +27,8 @@ class Processes(ExitStack):
 
     def start(self, name: str, *command: str | Path, **environment: str) -> subprocess.Popen:
         """Start a process that also ends should this one be killed."""
-        # The kernel kills it as its parent dies; without that (not on Linux), Ctrl-C must do.
-        guard = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
+        # Linux kills it when its parent dies; elsewhere, Ctrl-C must do.
+        guard = end_with_the_parent() if shutil.which("setpriv") else ()
         with (self.logs / f"{name}.log").open("w") as log:
             process = subprocess.Popen(
                 [*guard, *map(str, command)],
@@ -58,6 +58,16 @@ class Processes(ExitStack):
         log = self.logs / f"{name}.log"
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
         return f"{lines[-1] if lines else 'it said nothing'} ({log})"
+
+
+def end_with_the_parent() -> tuple[str, ...]:
+    """Words before a command: Linux kills it when this process ends.
+
+    This process may have ended before the request for that signal, so the parent is compared after
+    it.
+    """
+    script = '[ "$PPID" = "$0" ] && exec "$@"'
+    return ("setpriv", "--pdeathsig", "KILL", "sh", "-c", script, str(os.getpid()))
 
 
 def end(process: subprocess.Popen) -> None:

@@ -11,11 +11,14 @@ has started (a compiler, a cell that still runs) and deletes the directory.
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
 import sys
+import threading
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -30,6 +33,10 @@ POLL_SECONDS = 1.0
 QUIET_SECONDS = 10.0
 # A launcher that has taken a spare kernel says so at once, unless it was killed.
 CLAIM_SECONDS = 10.0
+# Clients read the last reply before they learn of the kernel's end.
+LAST_REPLY_SECONDS = 0.5
+# Bytes of evcxr's stderr that are kept: the message of a panic, and the backtrace behind it.
+KEPT = 1 << 16
 
 
 def start(directory: Path, claim: Claim) -> int:
@@ -65,6 +72,35 @@ def wait_for_end(pid: int) -> None:
         poller.poll(1000 * POLL_SECONDS)
 
 
+class ErrorOutput:
+    """evcxr's stderr: passed on, and its last part kept for the reason of a failure."""
+
+    def __init__(self, pipe: int) -> None:
+        self.kept = b""
+        threading.Thread(target=self._pass_on, args=(pipe,), daemon=True).start()
+
+    def _pass_on(self, pipe: int) -> None:
+        while data := os.read(pipe, KEPT):
+            self.kept = (self.kept + data)[-KEPT:]
+            with suppress(OSError):
+                os.write(2, data)
+
+    def reason(self, status: int | None) -> str:
+        """Why evcxr has stopped; `status` is its exit status, None while it is there."""
+        text = self.kept.decode(errors="replace")
+        panics = re.findall(r"panicked at (\S+?):?\n(.+)", text)
+        if panics:
+            place, message = panics[-1]
+            place = re.sub(r"^.*/(?=[^/]+/src/)|^.*/rustlib/src/rust/", "", place)
+            return f"evcxr, the program that compiles cells, panicked: {message.strip()} ({place})."
+        if status is None:
+            return "evcxr, the program that compiles cells, does not answer any more."
+        how = f"signal {-status}" if status < 0 else f"exit status {status}"
+        lines = [line for line in text.splitlines() if line.strip()]
+        last = f": {lines[-1].strip()}" if lines and status else "."
+        return f"evcxr, the program that compiles cells, has ended with {how}{last}"
+
+
 def start_evcxr(directory: Path, events: Events) -> subprocess.Popen:
     """Start evcxr in a process group of its own, in this working directory."""
     environment = layout.kernel_environment() | {
@@ -83,6 +119,7 @@ def start_evcxr(directory: Path, events: Events) -> subprocess.Popen:
         process_group=0,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     )
 
 
@@ -99,28 +136,56 @@ def wait_for_claim(evcxr: subprocess.Popen, directory: Path, waiting_for: int) -
             if time.monotonic() > taken + CLAIM_SECONDS:
                 return None
         if any(ready == pipe for ready, _ in poller.poll(1000 * POLL_SECONDS)):
-            return Claim(*json.loads(os.read(pipe, select.PIPE_BUF)))
-    return None
+            return claim_in(pipe)
+    # evcxr may have ended just as it was claimed: then there is somebody to report it to.
+    return claim_in(pipe) if poller_has(pipe) else None
 
 
-def carry(evcxr: subprocess.Popen, directory: Path, claim: Claim, events: Events) -> None:
-    """Relay messages until the end of evcxr, or of whom it is for."""
+def poller_has(pipe: int) -> bool:
+    return bool(select.select([pipe], [], [], 0)[0])
+
+
+def claim_in(pipe: int) -> Claim:
+    return Claim(*json.loads(os.read(pipe, select.PIPE_BUF)))
+
+
+def carry(
+    evcxr: subprocess.Popen, directory: Path, claim: Claim, events: Events, output: ErrorOutput
+) -> str | None:
+    """Relay messages until the end of evcxr, or of whom it is for.
+
+    Returns the reason if evcxr ended before it ever answered: then no cell could show it.
+    """
     from . import relay  # only now: evcxr is under way, and ZeroMQ takes a moment to load
 
     private = json.loads((directory / directories.CONNECTION).read_text())
     public = json.loads(Path(claim.connection_file).read_text())
-    messages = relay.Relay(public, private, events, directory)
+    messages = relay.Relay(public, private, events, directory, lambda: output.reason(evcxr.poll()))
+    execution = messages.execution
     watch(messages.poller, evcxr.pid, claim.launcher, claim.jupyter)
     to_start_spare = spare.wanted(claim.jupyter)
-    while evcxr.poll() is None and alive(claim.launcher) and alive(claim.jupyter):
-        messages.step(POLL_SECONDS)
+    wanted = lambda: alive(claim.launcher) and alive(claim.jupyter)  # noqa: E731
+    while evcxr.poll() is None and execution.stopped is None and wanted():
+        try:
+            messages.step(POLL_SECONDS)
+        except Exception as error:
+            traceback.print_exc()
+            execution.stop(f"The kernel's proxy failed: {type(error).__name__}: {error}")
         if to_start_spare and messages.quiet_seconds() > QUIET_SECONDS:
             to_start_spare = False
             with suppress(OSError):  # this kernel needs no other
                 spare.start(claim.jupyter)
+    reason = None
+    if execution.stopped is not None or (evcxr.poll() is not None and wanted()):
+        reason = execution.stopped or output.reason(evcxr.poll())
     # A cell may print without end, and there is nobody who would hear it.
     directories.end(evcxr.pid)
-    messages.close()
+    messages.close(reason)
+    if reason is None or messages.shutdown_requested:
+        return None
+    print(f"error: {reason}", file=sys.stderr, flush=True)
+    time.sleep(LAST_REPLY_SECONDS)
+    return None if execution.is_attended else reason
 
 
 def accompany(
@@ -133,10 +198,11 @@ def accompany(
 
     `started` is called when evcxr runs, `claimed` when it is told whom the kernel is for.
     """
-    evcxr = claim = None
+    evcxr = claim = reason = None
     try:
         events = Events(directory)
         evcxr = start_evcxr(directory, events)
+        output = ErrorOutput(evcxr.stderr.fileno())
         (directory / directories.EVCXR).write_text(str(evcxr.pid))
         # What has to be done at the end is done then, too.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit())
@@ -144,9 +210,11 @@ def accompany(
         claim = wait_for_claim(evcxr, directory, waiting_for)
         if claim is not None:
             claimed()
-            carry(evcxr, directory, claim, events)
+            reason = carry(evcxr, directory, claim, events, output)
     finally:
-        if claim is not None:
+        if reason is not None:
+            directories.leave_reason(claim.launcher, reason)
+        elif claim is not None:
             # Jupyter takes the end of its launcher for the kernel's.
             with suppress(ProcessLookupError):
                 os.kill(claim.launcher, signal.SIGTERM)

@@ -7,6 +7,7 @@ Two evcxr kernels that share a directory run each other's code, so each gets one
     config/            its start-up commands, and the workspace's lock file
     library/           our crates, and kernel_cell, as they were when the directory was made
     bin/, known/       its cargo, and what it knows; see cells.py
+    alive              locked by the process that made the directory, until it ends
     events             a pipe, in which cells tell how they end; see events.py
     attended           there when evcxr has started, and somebody takes what cells print
     interrupted        there when the cell that is being compiled is not wanted any more
@@ -17,6 +18,7 @@ Two evcxr kernels that share a directory run each other's code, so each gets one
 """
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -39,6 +41,10 @@ from . import analysis, cells, template
 
 MODULE = __spec__.name if __spec__ else __name__
 CONNECTION, EVCXR, CLAIM, SPARE = "connection.json", "evcxr", "claim", "spare"
+# Held locked by the process that made a directory, as long as it lives.
+ALIVE = "alive"
+# Before the number of a launcher: a file beside the directories, with why its kernel did not start.
+REASON = "reason-"
 PORTS = tuple(f"{channel}_port" for channel in ("shell", "control", "stdin", "hb", "iopub"))
 # What makes evcxr load the library, and rust-analyzer read all that it needs for a first `let`. No
 # variable stays and nothing is imported; only the crate can be named without a `:dep`. If this does
@@ -116,7 +122,20 @@ def maker(directory: Path) -> int:
 def found() -> dict[Path, bool]:
     """Every kernel's directory, and whether the kernel is alive."""
     named = (path for path in layout.KERNELS.glob("*-*") if path.name.split("-")[0].isdigit())
-    return {directory: alive(maker(directory)) for directory in named}
+    return {directory: is_in_use(directory) for directory in named}
+
+
+def is_in_use(directory: Path) -> bool:
+    """Whether the process that made a directory lives; its number may be another's by now."""
+    if not alive(maker(directory)):
+        return False
+    with suppress(OSError), (directory / ALIVE).open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+    return True  # it is just being made
 
 
 def evcxr(directory: Path) -> int | None:
@@ -157,11 +176,20 @@ def make(warm: bool = False) -> Path:
     """
     directory = folder() / f"{os.getpid()}-{time.time_ns():x}"
     try:
+        directory.mkdir(parents=True)
+        hold(directory)
         fill(directory, warm)
     except OSError as error:
         shutil.rmtree(directory, ignore_errors=True)
         raise not_written(error) from error
     return directory
+
+
+def hold(directory: Path) -> None:
+    """Lock a directory's file until this process ends, however it does."""
+    file = os.open(directory / ALIVE, os.O_CREAT | os.O_RDWR, 0o600)
+    with suppress(OSError):  # of a file system without locks
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def fill(directory: Path, warm: bool) -> None:
@@ -307,6 +335,26 @@ def sweep() -> None:
     for directory, running in found().items():
         if not running:
             remove(directory)
+    for file in layout.KERNELS.glob(f"{REASON}*"):
+        pid = file.name.removeprefix(REASON)
+        if not (pid.isdigit() and alive(int(pid))):
+            file.unlink(missing_ok=True)
+
+
+def leave_reason(launcher: int, reason: str) -> None:
+    """Leave for a launcher why its kernel could not start."""
+    with suppress(OSError):
+        (layout.KERNELS / f"{REASON}{launcher}").write_text(reason)
+
+
+def take_reason(launcher: int) -> str | None:
+    """The reason that was left for a launcher, which is then gone."""
+    with suppress(OSError):
+        file = layout.KERNELS / f"{REASON}{launcher}"
+        reason = file.read_text()
+        file.unlink()
+        return reason
+    return None
 
 
 def not_written(error: OSError) -> Problem:

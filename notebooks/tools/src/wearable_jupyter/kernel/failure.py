@@ -89,11 +89,108 @@ def process_ended(evcxrs: str, stopped: bool) -> Failure:
     return failure("ProcessEnded", "\n".join(line for line in lines if line))
 
 
+def refused(fault: str) -> Failure:
+    """A cell that evcxr cannot be given."""
+    return failure("error", fault)
+
+
+def kernel_ended(reason: str) -> Failure:
+    """The end of evcxr, and with it of the kernel."""
+    return failure("KernelEnded", f"{reason}\nThe kernel ends now. {VARIABLES_GONE}")
+
+
+def not_reported(compilations: int) -> Failure:
+    """A cell that did not report that it ran, although evcxr replied that it did."""
+    how = (
+        "It was compiled without the code by which cells report. `:cache`, `:sccache`, "
+        "`:toolchain` and `:allow_static_linking` change how cells are compiled: restart the "
+        "kernel, and leave them out."
+        if compilations
+        else "It was not compiled: evcxr took none of its text for Rust code."
+    )
+    return failure("NoReport", f"The cell did not report that it ran, so it failed. {how}")
+
+
+# What cargo says of a dependency that it would find with a network; and of the network itself.
+OFFLINE = re.compile(r"you're using offline mode|--offline was specified|in offline mode")
+UNREACHABLE = re.compile(
+    r"failed to download from|network failure|download of config\.json failed|"
+    r"[Cc]ould not (?:resolve|connect)|failed to resolve address|[Tt]imed? ?out"
+)
+PACKAGE = re.compile(
+    r"no matching package named `([^`]+)`|for the requirement `([^ `]+) = |"
+    r"failed to (?:download|get) `([^ `]+)|failed to select a version for `([^`]+)`"
+)
+# evcxr passes on only this of what cargo says of an `extern crate`.
+UNKNOWN_CRATE = re.compile(r"error: no matching package named `[^`]+` found\s*")
+
+
+def package_in(text: str) -> str:
+    """The name of the package that cargo's message is about."""
+    found = PACKAGE.search(text)
+    return next(filter(None, found.groups()), "") if found else ""
+
+
+def needs_network(errors: list[dict[str, Any]]) -> str | None:
+    """The package that cargo did not find because it works offline; None if it is not that."""
+    text = "\n".join(error["evalue"] for error in errors)
+    if OFFLINE.search(text) or UNKNOWN_CRATE.fullmatch(text):
+        return package_in(text) or "a package"
+    return None
+
+
+def dependency(errors: list[dict[str, Any]], online: bool, path: str = "") -> Failure | None:
+    """A dependency that cargo does not find: why, and what to do; None if it is not that.
+
+    `path` is the folder that the cell names in its `:dep`, for a message that does not.
+    """
+    text = "\n".join(error["evalue"] for error in errors)
+    package = package_in(text)
+    package_offline = needs_network(errors)
+    if package_offline is not None and not online:
+        return failure(
+            "DependencyNotFound",
+            f"`{package_offline}` is not in the lock file, and this kernel works offline. "
+            "To fetch it from the network, put the line `:offline 0` before its `:dep`.",
+        )
+    if folder := re.search(r"failed to read `(.+)/Cargo\.toml`", text):
+        path = folder[1]
+    elif text.strip() != "No such file or directory (os error 2)":
+        path = ""
+    if path:
+        return failure(
+            "DependencyNotFound",
+            f"There is no crate in {path}: it has no Cargo.toml. Check the path.",
+        )
+    if UNREACHABLE.search(text):
+        cause = text.strip().splitlines()[-1].strip()
+        return failure(
+            "NetworkError",
+            f"`{package}` could not be fetched: {cause}\n"
+            "Check the network; behind a proxy, set HTTPS_PROXY and restart the kernel.",
+        )
+    if "location searched: crates.io" in text or UNKNOWN_CRATE.fullmatch(text):
+        if versions := re.search(r"candidate versions found which didn't match: (.+)", text):
+            wanted = re.search(r"for the requirement `[^`]*?\"(.*?)\"`", text)
+            return failure(
+                "DependencyNotFound",
+                f"`{package}` has no version that matches `{wanted[1] if wanted else ''}`. "
+                f"Its newest versions are {versions[1]}",
+            )
+        if "no matching package named" in text:
+            return failure(
+                "DependencyNotFound", f"crates.io has no package `{package}`. Check its name."
+            )
+    return None
+
+
 def not_compiled(errors: list[dict[str, Any]], count: int) -> Failure:
     """What evcxr says of a cell that did not compile, as one failure: its `error` messages.
 
     evcxr calls the cell's source `command_` and a number of its own; here it is `In[count]`.
     """
+    if not errors:
+        return failure("error", "evcxr reported an error, without a message.")
     lines = [
         re.sub(r"command_\d+", f"In[{count}]", line)
         for error in errors

@@ -26,18 +26,26 @@ def main(connection_file: str) -> None:
         carer = spare.take(claim) or companion.start(directories.make(), claim)
     except Problem as problem:
         print(f"error: {problem}", file=sys.stderr, flush=True)
-        from . import apology  # only now: it loads IPython
-
-        apology.start(connection_file, str(problem))
+        apologize(connection_file, str(problem))
         return
 
     # To be interrupted is evcxr's business; Jupyter tells it by a message.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     companion.wait_for_end(carer)
-    # It ends this process first, unless it was killed itself.
+    # It ends this process first, unless evcxr could not start, or it was killed itself.
+    if (reason := directories.take_reason(os.getpid())) is not None:
+        apologize(connection_file, reason)
+        return
     for directory in (*directories.of(os.getpid()), *directories.of(carer)):
         directories.remove(directory)
     sys.exit("error: the process that cares for this kernel is gone")
+
+
+def apologize(connection_file: str, reason: str) -> None:
+    """Become a kernel that gives the reason in each cell."""
+    from . import apology  # only now: it loads IPython
+
+    apology.start(connection_file, reason)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,16 @@ a spare one. So the relay checks each signature and signs anew. What a request t
 to, `execution.py` decides.
 """
 
+import secrets
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import zmq
 
 from .events import Events
 from .execution import Execution
-from .wire import Message, address
+from .wire import SESSION, Message, address, made
 
 # Requests, each of which has its answer. The other channel is iopub, which everybody hears.
 REQUESTS = ("shell", "control", "stdin", "hb")
@@ -36,8 +38,19 @@ class Relay:
     the kernel's.
     """
 
-    def __init__(self, connection: dict, private: dict, events: Events, directory: Path) -> None:
+    def __init__(
+        self,
+        connection: dict,
+        private: dict,
+        events: Events,
+        directory: Path,
+        why_evcxr_stopped: Callable[[], str] = lambda: "evcxr does not answer.",
+    ) -> None:
         self.connection, self.private, self.events = connection, private, events
+        # evcxr sends its requests for input to the identity that asked it to run the cell.
+        self.identity = secrets.token_hex(8).encode()
+        self.input_request: Message | None = None
+        self.shutdown_requested = False
         self.context = zmq.Context()
         self.busy, self.since = True, time.monotonic()  # until it answers
         self.poller = zmq.Poller()
@@ -53,11 +66,13 @@ class Relay:
                 self.poller.register(front, zmq.POLLIN)
             else:
                 back.set(zmq.SUBSCRIBE, b"")
+            if channel in ("shell", "stdin"):
+                back.set(zmq.IDENTITY, self.identity)
             self.poller.register(back, zmq.POLLIN)
             back.connect(address(private, channel))
             self._bind(front, address(connection, channel))
         self.poller.register(events.pipe, zmq.POLLIN)
-        self.execution = Execution(self, events, directory)
+        self.execution = Execution(self, events, directory, why_evcxr_stopped)
         self.pause: float | None = None
 
     def _socket(self, kind: int) -> zmq.Socket:
@@ -78,8 +93,11 @@ class Relay:
 
     # What `execution.Outlet` wants.
 
-    def to_evcxr(self, message: Message) -> None:
-        self.back["shell"].send_multipart(message.frames(self.private))
+    def to_evcxr(self, message: Message, **changed: str) -> None:
+        self._to_evcxr("shell", message, **changed)
+
+    def _to_evcxr(self, channel: str, message: Message, **changed: str) -> None:
+        self.back[channel].send_multipart(message.for_evcxr(**changed).frames(self.private))
 
     def reply(self, message: Message) -> None:
         self.front["shell"].send_multipart(message.frames(self.connection))
@@ -107,7 +125,7 @@ class Relay:
             self.execution.request(message)
         for message in self._received(self.back["control"], self.private, ready):
             self.front["control"].send_multipart(message.frames(self.connection))
-        self._pass_on("stdin", ready)
+        self._input(ready)
         # A heartbeat is no message: it comes back as it is.
         for source, target in ((self.front, self.back), (self.back, self.front)):
             if source["hb"] in ready:
@@ -128,27 +146,46 @@ class Relay:
 
     def _control(self, message: Message) -> None:
         """An interrupt is answered here, unless it is to end the process; the rest by evcxr."""
+        if message.kind == "interrupt_request":
+            self._end_input()
         if message.kind == "interrupt_request" and not self.execution.interrupt():
             answer = message.answer("interrupt_reply", {"status": "ok"})
             self.front["control"].send_multipart(answer.frames(self.connection))
             return
-        self.back["control"].send_multipart(message.frames(self.private))
+        self.shutdown_requested |= message.kind == "shutdown_request"
+        self._to_evcxr("control", message)
 
-    def _pass_on(self, channel: str, ready: dict) -> None:
-        front, back = self.front[channel], self.back[channel]
-        for message in self._received(front, self.connection, ready):
-            back.send_multipart(message.frames(self.private))
-        for message in self._received(back, self.private, ready):
-            front.send_multipart(message.frames(self.connection))
+    def _input(self, ready: dict) -> None:
+        """Pass on evcxr's request for input, and one reply to it."""
+        for message in self._received(self.back["stdin"], self.private, ready):
+            self.input_request = message
+            self.front["stdin"].send_multipart(message.frames(self.connection))
+        for message in self._received(self.front["stdin"], self.connection, ready):
+            # evcxr would take a second reply for that to its next request.
+            if self.input_request is not None:
+                self.input_request = None
+                self._to_evcxr("stdin", message)
+
+    def _end_input(self) -> None:
+        """End a request for input that an interrupted cell waits for."""
+        if self.input_request is not None:
+            self.input_request = None
+            empty = made("input_reply", {"value": ""}, SESSION, b"{}", [])
+            self._to_evcxr("stdin", empty)
 
     def quiet_seconds(self) -> float:
         """How long nothing has run."""
         return 0.0 if self.busy else time.monotonic() - self.since
 
-    def close(self) -> None:
-        """Pass on evcxr's last words and free the ports, without waiting for who should hear."""
+    def close(self, reason: str | None = None) -> None:
+        """Pass on evcxr's last messages and free the ports.
+
+        With a reason why evcxr has stopped, the cell that runs fails with it.
+        """
         deadline = time.monotonic() + CLOSE_MS / 1000
         while self.step(0.05) and time.monotonic() < deadline:
             pass
+        if reason is not None:
+            self.execution.stop(reason)
         for sock in (*self.front.values(), *self.back.values()):
             sock.close(linger=CLOSE_MS)

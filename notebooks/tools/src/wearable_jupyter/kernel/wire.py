@@ -12,6 +12,9 @@ from typing import Any
 
 DELIMITER = b"<IDS|MSG>"
 Frames = list[bytes]
+# The parts of a request that evcxr reads, and the largest number that it can read exactly.
+READ_BY_EVCXR = ("code", "cursor_pos", "allow_stdin", "restart", "value", "target_name", "comm_id")
+LARGEST = 2**53
 
 
 def address(connection: dict, channel: str) -> str:
@@ -37,8 +40,7 @@ class Message:
         self.identities = frames[:delimiter]
         self.parts = frames[delimiter + 2 : delimiter + 6]
         self.buffers = frames[delimiter + 6 :]
-        self.header: dict[str, Any] = json.loads(self.parts[0])
-        self.parent: dict[str, Any] = json.loads(self.parts[1])
+        self.header, self.parent, self._metadata, self._content = map(json.loads, self.parts)
 
     @classmethod
     def received(cls, frames: Frames, sender: dict) -> "Message | None":
@@ -49,7 +51,18 @@ class Message:
         signed = signature(sender, frames[delimiter + 2 : delimiter + 6])
         if not hmac.compare_digest(frames[delimiter + 1], signed):
             return None
-        return cls(frames, delimiter)
+        try:
+            message = cls(frames, delimiter)
+        except (ValueError, RecursionError):
+            return None
+        return message if message.is_complete() else None
+
+    def is_complete(self) -> bool:
+        """Whether each part is what it must be, and the message has a kind and an id."""
+        parts = (self.header, self.parent, self._metadata, self._content)
+        return all(isinstance(part, dict) for part in parts) and all(
+            isinstance(self.header.get(name), str) for name in ("msg_type", "msg_id")
+        )
 
     @property
     def kind(self) -> str:
@@ -66,19 +79,41 @@ class Message:
 
     @property
     def content(self) -> dict[str, Any]:
-        return json.loads(self.parts[3])
+        """The content; to change it, set it as a whole."""
+        return dict(self._content)
 
     @content.setter
     def content(self, content: dict[str, Any]) -> None:
+        self._content = content
         self.parts[3] = json.dumps(content).encode()
 
     @property
     def metadata(self) -> dict[str, Any]:
-        return json.loads(self.parts[2])
+        return dict(self._metadata)
 
     @metadata.setter
     def metadata(self, metadata: dict[str, Any]) -> None:
+        self._metadata = metadata
         self.parts[2] = json.dumps(metadata).encode()
+
+    def text(self, name: str) -> str:
+        """A text in the content; empty if it is no text."""
+        value = self._content.get(name)
+        return encodable(value) if isinstance(value, str) else ""
+
+    def for_evcxr(self, **changed: Any) -> "Message":
+        """The message with only the parts that evcxr reads, each as evcxr can read it.
+
+        evcxr's loop ends at a message that it cannot read, although Jupyter's protocol allows it:
+        with binary buffers, NaN, half of a surrogate pair, or deep nesting.
+        """
+        content = {name: self._content[name] for name in READ_BY_EVCXR if name in self._content}
+        data = self._content.get("data")
+        if isinstance(data, dict):
+            content["data"] = simple({"code": data.get("code")})
+        parts = (simple(self.header), simple(self.parent), {}, simple(content) | changed)
+        encoded = [json.dumps(part).encode() for part in parts]
+        return Message([*self.identities, DELIMITER, b"", *encoded], len(self.identities))
 
     def frames(self, receiver: dict) -> Frames:
         """The message, signed for its receiver."""
@@ -88,6 +123,24 @@ class Message:
     def answer(self, kind: str, content: dict[str, Any]) -> "Message":
         """A new message that belongs to this request, for whom has sent it."""
         return made(kind, content, self.header, self.parts[0], self.identities)
+
+
+def encodable(text: str) -> str:
+    """A text that can be written as UTF-8: half of a surrogate pair becomes U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def simple(fields: dict[str, Any]) -> dict[str, Any]:
+    """The texts, numbers and truth values among fields, and nested ones that `simple` has made."""
+    kept: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, str):
+            kept[encodable(name)] = encodable(value)
+        elif isinstance(value, dict) and name == "data":
+            kept[name] = value
+        elif isinstance(value, int) and abs(value) < LARGEST:
+            kept[encodable(name)] = value
+    return kept
 
 
 def made(

@@ -1,0 +1,150 @@
+"""The text of a cell as evcxr's parser splits it: commands first, then Rust code.
+
+evcxr reads line by line. A line is a command (`:dep …`), a shell command (`!ls`), a comment or
+blank, until the first other line: there the Rust code begins and takes all that follows. The same
+rules stand here, because a cell without Rust code has nothing to report, and any other cell must
+report that it ran.
+
+Some texts make evcxr itself panic, or reply "ok" without compiling anything. Those are refused
+here, or changed so that evcxr takes them.
+"""
+
+import re
+from typing import NamedTuple
+
+COMMAND = re.compile(r" *(:[^ ]*)(?: +(.*))?", re.DOTALL)
+SHELL = "!"
+# Characters that Rust's `str::trim` removes, and those that rustc skips between tokens.
+TRIMMED = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
+    map(chr, range(0x2000, 0x200B))
+)
+SKIPPED = "\t\n\v\f\r \x85\u200e\u200f\u2028\u2029"
+TOKEN = re.compile(
+    r"""
+    (?:br|cr|r)(?P<hashes>\#*)".*?"(?P=hashes) | [bc]?"(?:\\.|[^"\\])*"   # strings
+    | b?'(?:\\.[^']*|[^\\'])'                                    # a character, not a lifetime
+    | (?:r\#)?\w+                                                # words and numbers
+    | .
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+# evcxr drops a `let` without a pattern, and this without a name, and replies "ok".
+AFTER_A_LET_WITHOUT_PATTERN = ("=", ";", ":", "else", "}", None)
+
+
+class CellCode(NamedTuple):
+    """Commands, each with its arguments, and the place at which the Rust code begins."""
+
+    commands: list[tuple[str, str]]
+    has_rust: bool
+    # Why evcxr cannot be given this text.
+    fault: str | None
+    # The text for evcxr.
+    sent: str
+
+    def setting(self, command: str) -> str | None:
+        """The arguments of the last of these commands; None if there is none."""
+        return next((args for name, args in reversed(self.commands) if name == command), None)
+
+    @property
+    def has_shell(self) -> bool:
+        return any(name == SHELL for name, _ in self.commands)
+
+
+def read(text: str) -> CellCode:
+    """Split the text of a cell."""
+    commands, start = [], 0
+    for line in text.split("\n"):
+        content = line.removesuffix("\r")
+        if content.startswith(SHELL):
+            commands.append((SHELL, content.lstrip(SHELL).strip()))
+        elif found := COMMAND.fullmatch(content):
+            commands.append((found[1], found[2] or ""))
+        elif not content.startswith("//") and content.strip(TRIMMED):
+            break
+        start += len(line) + 1
+    head, rust = text[:start], text[start:]
+    first, open_comment = skip_trivia(rust)
+    fault = next(filter(None, map(faulty_command, commands)), None)
+    if fault is None and open_comment:
+        fault = "unterminated block comment"
+    if fault is None and first < len(rust):
+        fault = faulty_statement(rust[first:])
+    return CellCode(commands, first < len(rust), fault, head + aligned(rust, first))
+
+
+def skip_trivia(rust: str, at: int = 0) -> tuple[int, bool]:
+    """The place behind blanks, comments and `;`; whether the last comment has no end."""
+    while at < len(rust):
+        if rust[at] in SKIPPED or rust[at] == ";":
+            at += 1
+        elif rust.startswith("//", at):
+            end = rust.find("\n", at)
+            at = len(rust) if end < 0 else end
+        elif rust.startswith("/*", at):
+            depth, at = 1, at + 2
+            for mark in re.finditer(r"/\*|\*/", rust[at:]):
+                depth += 1 if mark[0] == "/*" else -1
+                if depth == 0:
+                    at += mark.end()
+                    break
+            else:
+                return len(rust), True
+        else:
+            break
+    return at, False
+
+
+def faulty_command(command: tuple[str, str]) -> str | None:
+    """Why evcxr must not be given a command: it would panic, or fail at every later cell."""
+    name, arguments = command
+    if "\0" in name + arguments:
+        return f"`{name}` has a NUL character in its arguments"
+    if name in (":env", ":build_env") and arguments.startswith("="):
+        return f"`{name}` needs the name of a variable: `{name} NAME=VALUE`"
+    return None
+
+
+def faulty_statement(rust: str) -> str | None:
+    """Why evcxr would leave out a part of the code, and reply "ok"."""
+    if rust.startswith("}"):
+        return "unexpected closing delimiter: `}`"
+    before, depth = None, 0
+    tokens = significant(rust)
+    for token, after, then in zip(
+        tokens, [*tokens[1:], None], [*tokens[2:], None, None], strict=False
+    ):
+        if depth == 0 and before in (None, ";", "}", "]"):
+            if token == "let" and after in AFTER_A_LET_WITHOUT_PATTERN:
+                return "expected a pattern after `let`"
+            if (token, after) == ("extern", "crate") and then in (";", None):
+                return "expected the name of a crate after `extern crate`"
+        depth += (token in "([{") - (token in ")]}") if len(token) == 1 else 0
+        before = token
+    return None
+
+
+def significant(rust: str) -> list[str]:
+    """Tokens, roughly: words, strings and single characters, without blanks and comments."""
+    found, at = [], 0
+    while at < len(rust):
+        if rust[at] in SKIPPED or rust.startswith(("//", "/*"), at):
+            at, _ = skip_trivia(rust, at)
+            continue
+        token = TOKEN.match(rust, at)[0]
+        found.append(token)
+        at += len(token)
+    return found
+
+
+def aligned(rust: str, first: int) -> str:
+    """The code, with its first `let` at the start of a line.
+
+    evcxr counts the place of a variable's name from the `let`, and then looks from the start of
+    the line: within a letter of several bytes, it panics. Lines keep their numbers.
+    """
+    before = rust[:first]
+    starts_with_let = re.match(r"(?:#\s*\[|let\b)", rust[first:])
+    if not before or rust.isascii() or not starts_with_let:
+        return rust
+    return "\n" * before.count("\n") + rust[first:]
