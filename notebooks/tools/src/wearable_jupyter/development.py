@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from . import rust_tests
 from .kernel.template import prepare
 from .notebook import normal_form
 from .notebook.commands import notebooks
@@ -48,7 +49,7 @@ def test(options: list[str]) -> int:
     """Linters, Rust's tests and Python's; `options` go to pytest."""
     prepare()
     lint()
-    print(cargo("test", "--workspace", "--locked"), flush=True)
+    rust_tests.run()
     command = [
         sys.executable,
         "-m",

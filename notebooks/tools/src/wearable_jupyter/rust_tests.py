@@ -1,0 +1,85 @@
+"""Rust's tests, with a time limit for each: a test that hangs is named and ended."""
+
+import os
+import re
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from .setup import layout
+from .setup.layout import Problem
+
+# Seconds. The slowest test takes about one minute.
+LIMIT = 600
+
+SLOW = re.compile(r"^test (\S+) has been running for over \d+ seconds")
+ENDED = re.compile(r"^test (\S+) \.\.\. ")
+
+
+def run() -> None:
+    """Run the tests of the workspace. Raises `Problem` if one fails or takes too long."""
+    run_with_limit(["cargo", "test", "--workspace", "--locked"], LIMIT)
+
+
+def run_with_limit(command: Sequence[str], limit: float) -> None:
+    """Run `cargo test` and pass its output on; end it after `limit` seconds without output.
+
+    Each test that ends prints a line, so after that time at least one test has run for as long.
+    """
+    process = subprocess.Popen(
+        command,
+        cwd=layout.ROOT,
+        env=layout.cargo_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    running: dict[str, None] = {}
+    line = b""
+    try:
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            deadline = time.monotonic() + limit
+            while True:
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    raise Problem(too_long(list(running), limit))
+                output = os.read(process.stdout.fileno(), 1 << 16)
+                if not output:
+                    break
+                sys.stdout.buffer.write(output)
+                sys.stdout.buffer.flush()
+                *lines, line = (line + output).split(b"\n")
+                for text in lines:
+                    note(text.decode(errors="replace"), running)
+                deadline = time.monotonic() + limit
+        if process.wait() != 0:
+            raise Problem(f"`{' '.join(command)}` failed, see above")
+    finally:
+        # Tests and their child processes are in the group of cargo.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.stdout.close()
+        process.wait()
+
+
+def note(line: str, running: dict[str, None]) -> None:
+    """Note which tests are slow and still running, from a line of a test program."""
+    if slow := SLOW.match(line):
+        running[slow[1]] = None
+    elif ended := ENDED.match(line):
+        running.pop(ended[1], None)
+
+
+def too_long(running: Sequence[str], limit: float) -> str:
+    """The message for tests that were ended."""
+    names = ", ".join(running) or "the program in the last line above that begins with Running"
+    return (
+        f"No Rust test has ended for {limit:.0f} s, so all were stopped. Still running: {names}.\n"
+        "Run that test alone: cargo test NAME"
+    )
