@@ -83,6 +83,8 @@ def test_commands_are_those_before_the_code():
         (" ; } fn f() {", "delimiter"),
         ("/* open", "comment"),
         ("// a\n  /* open /* */", "comment"),
+        ("(" * 201 + "1", "nested"),
+        ("{[(" * 100 + ")]}" * 100, "nested"),
         (":env =x", "NAME=VALUE"),
         (":build_env   =x", "NAME=VALUE"),
         (":env a\0b=c", "NUL"),
@@ -97,6 +99,9 @@ def test_what_evcxr_would_leave_out_or_panic_at_is_a_fault(text, fault):
     "text",
     [
         "let x = 1;",
+        "(" * 200 + "1" + ")" * 200,
+        "();" * 1000,
+        '"' + "(" * 1000 + '"',
         "if let Some(x) = y {}",
         "while let Some(x) = y {}",
         "m!(let = 3);",

@@ -1,5 +1,7 @@
 """What a reader is told of a failure, by what cargo and evcxr print."""
 
+import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -7,7 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from wearable_jupyter.kernel import companion, failure, processes
+from wearable_jupyter.kernel import companion, directories, failure, processes
+from wearable_jupyter.setup import layout
 
 OFFLINE = (
     "\nAs a reminder, you're using offline mode (--offline) which can sometimes cause surprising "
@@ -107,6 +110,33 @@ def test_why_evcxr_stopped_is_its_panic(tmp_path):
             time.sleep(0.01)
         assert said in output.reason(status)
         process.stderr.close()
+
+
+def test_a_kernel_whose_evcxr_does_not_start_has_a_reason_and_keeps_its_launcher(
+    tmp_path, monkeypatch
+):
+    """The launcher then becomes a kernel that gives the reason in each cell."""
+    evcxr = tmp_path / "evcxr"
+    evcxr.write_text("#!/bin/sh\nsleep 1\necho 'Error: no space left' >&2\nexit 1\n")
+    evcxr.chmod(0o755)
+    monkeypatch.setattr(layout, "evcxr", lambda: evcxr)
+    directory = layout.KERNELS / f"{os.getpid()}-3"
+    directory.mkdir(parents=True)
+    for file in (directory / directories.CONNECTION, tmp_path / "public"):
+        directories.write_connection(file)
+    os.mkfifo(directory / directories.CLAIM, mode=0o600)
+    launcher = subprocess.Popen(["sleep", "600"])
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        claim = directories.Claim(launcher.pid, os.getpid(), str(tmp_path / "public"))
+        directories.hand_over(directory, claim)
+        companion.accompany(directory, os.getpid())
+        assert "exit status 1: Error: no space left" in directories.take_reason(launcher.pid)
+        assert launcher.poll() is None and not directory.exists()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        launcher.kill()
+        launcher.wait()
 
 
 def test_a_compilation_is_ended_with_all_that_it_started():

@@ -180,6 +180,14 @@ def test_evcxr_is_asked_until_it_is_heard(tmp_path, monkeypatch):
         made.relay.context.destroy(linger=0)
 
 
+def test_a_text_that_would_end_evcxr_is_answered_without_it(ends):
+    ends.ask("1", "complete_request", code="(" * 1000, cursor_pos=1000)
+    assert not ends.asked()
+    (reply,) = ends.received("shell")
+    assert (reply["kind"], reply["status"]) == ("complete_reply", "error")
+    assert [state for _, _, state in ends.shown()] == ["busy", "idle"]
+
+
 def test_output_between_cells_belongs_to_the_last_one(ends):
     evcxr = FakeEvcxr(ends)
     ends.ask("1", code="one")

@@ -28,6 +28,9 @@ TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+# Brackets in brackets: evcxr's parser overflows its stack at some hundreds, and evcxr ends.
+DEEPEST = 200
+TOO_DEEP = f"brackets are nested more than {DEEPEST} deep, which evcxr cannot parse"
 # evcxr drops a `let` without a pattern, and this without a name, and replies "ok".
 AFTER_A_LET_WITHOUT_PATTERN = ("=", ";", ":", "else", "}", None)
 
@@ -106,7 +109,7 @@ def faulty_command(command: tuple[str, str]) -> str | None:
 
 
 def faulty_statement(rust: str) -> str | None:
-    """Why evcxr would leave out a part of the code, and reply "ok"."""
+    """Why evcxr would leave out a part of the code and reply "ok", or would end."""
     if rust.startswith("}"):
         return "unexpected closing delimiter: `}`"
     before, depth = None, 0
@@ -120,6 +123,8 @@ def faulty_statement(rust: str) -> str | None:
             if (token, after) == ("extern", "crate") and then in (";", None):
                 return "expected the name of a crate after `extern crate`"
         depth += (token in "([{") - (token in ")]}") if len(token) == 1 else 0
+        if depth > DEEPEST:
+            return TOO_DEEP
         before = token
     return None
 

@@ -200,6 +200,8 @@ class Execution:
             message = self.waiting.popleft()
             if message.kind == "execute_request":
                 self._start(message)
+            elif cell_code.read(message.text("code")).fault == cell_code.TOO_DEEP:
+                self._answer(message, {"status": "error", "ename": cell_code.TOO_DEEP})
             else:
                 self.outlet.to_evcxr(message)
 
@@ -635,7 +637,12 @@ class Execution:
             if message.kind != "execute_request":
                 kept.append(message)
                 continue
-            self.outlet.publish(message.answer("status", {"execution_state": "busy"}))
-            self.outlet.reply(message.answer("execute_reply", {"status": "aborted"}))
-            self.outlet.publish(message.answer("status", {"execution_state": "idle"}))
+            self._answer(message, {"status": "aborted"})
         self.waiting = kept
+
+    def _answer(self, request: Message, content: dict[str, Any]) -> None:
+        """Answer a request here."""
+        kind = request.kind.replace("_request", "_reply")
+        self.outlet.publish(request.answer("status", {"execution_state": "busy"}))
+        self.outlet.reply(request.answer(kind, {"evalue": "", "traceback": []} | content))
+        self.outlet.publish(request.answer("status", {"execution_state": "idle"}))
