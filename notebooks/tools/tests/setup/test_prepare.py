@@ -16,7 +16,7 @@ from wearable_jupyter.setup import layout
 
 MANIFEST = """\
 [workspace]
-members = ["crates/*"]
+members = ["crates/kernel_cargo", "crates/wearable_demo"]
 exclude = ["target"]
 resolver = "3"
 
@@ -311,6 +311,10 @@ def first(clone, tmp_path):
         '    std::fs::write(out.join("answer"), "42").unwrap();\n'
         "}\n"
     )
+    # So that rustc notes a file below `target/` that the library depends on, and a variable.
+    (tmp_path / "dependency/src/lib.rs").write_text(
+        'pub fn answer() -> u32 { include!(concat!(env!("OUT_DIR"), "/answer")) }\n'
+    )
     first = clone("one")
     first.setup()
     return first
@@ -329,10 +333,10 @@ def assert_taken(clone, store: Path) -> None:
     assert [path.read_text() for path in clone.compiled("answer")] == ["42"]
 
 
-def another_user(clone, tmp_path):
+def another_user(clone, tmp_path, name="two"):
     """A clone of somebody whose sources lie elsewhere."""
-    other = clone("two")
-    home = tmp_path / "home" / ".cargo"
+    other = clone(name)
+    home = other.root.parent / "home" / ".cargo"
     home.mkdir(parents=True)
     other.environment |= {"CARGO_HOME": str(home)}
     return other
@@ -347,6 +351,38 @@ def test_what_was_compiled_for_another_user_is_taken(first, clone, tmp_path):
     # cargo finds everything in order afterwards, and so does the first user.
     for again in (other.setup(), first.setup()):
         assert "Compiling" not in again and "Taking" not in again
+
+
+def test_paths_with_special_characters_compile_nothing_again(first, clone, tmp_path):
+    """Of the clone, of cargo's home and of the cache; and what they leave serves others in turn."""
+    special = tmp_path / 'a space\'s "quotes" [b] #d $HOME & f=g ü \\h'
+    other = another_user(clone, tmp_path, f"{special.name}/two")
+    (special / "home/.cargo/config.toml").write_text('[build]\nbuild-dir = "elsewhere"\n')
+    other.environment |= {
+        "WEARABLE_CACHE_DIR": str(special / "cache"),
+        "XDG_CACHE_HOME": str(first.cache.parent),
+    }
+    # What is taken from: a cache that this user has no other way to.
+    shutil.move(first.cache, tmp_path / "kept")
+    shutil.copytree(tmp_path / "kept", special / "cache", symlinks=True)
+    name = first.used().name
+    printed = other.setup()
+    assert f"Taking the compiled dependencies from {special / 'cache'}" in printed, printed
+    assert_taken(other, special / "cache" / name)
+    again = other.setup()
+    assert "Compiling" not in again and "Taking" not in again
+    assert_taken(other, special / "cache" / name)
+
+    # From there to a plain path: the first user's part is gone.
+    third = another_user(clone, tmp_path, "plain/three")
+    third.cache = special / "cache"
+    third.environment |= {"WEARABLE_CACHE_DIR": str(special / "cache")}
+    shutil.rmtree(special / "cache" / name)
+    printed = third.setup()
+    assert f"Taking the compiled dependencies from {special / 'cache'}" in printed, printed
+    (store,) = folders(special / "cache") - {third.used()}
+    assert "Compiling" not in third.setup()
+    assert_taken(third, store)
 
 
 def test_a_cache_that_is_only_read_serves_everybody(first, clone, tmp_path):

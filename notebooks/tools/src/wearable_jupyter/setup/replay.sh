@@ -13,4 +13,4 @@ fi
 if [ -d "$from/out" ]; then
     cp -pR "$from/out/." "$OUT_DIR/"
 fi
-sed -f "$WEARABLE_PATHS" "$said"
+LC_ALL=C sed -f "$WEARABLE_OUTPUT" "$said"

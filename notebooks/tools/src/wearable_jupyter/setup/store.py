@@ -10,6 +10,7 @@ the place of each build script. Then what cargo notes is of here, and nothing ha
 import json
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,25 +40,62 @@ def found() -> Path | None:
 def taking_from(store: Path) -> Iterator[dict[str, str]]:
     """An environment in which cargo takes from `store` what it would compile."""
     origin = json.loads((store / ORIGIN).read_text())
+    here = {"target": str(layout.TARGET), "cargo_home": str(layout.cargo_home())}
+    paths = [(origin[name], here[name]) for name in here]
     layout.TARGET.mkdir(exist_ok=True)
-    paths = layout.TARGET / ".paths.sed"
-    here = {"target": layout.TARGET, "cargo_home": layout.cargo_home()}
-    lines = (f"s|{pattern(origin[name])}|{text(str(path))}|g\n" for name, path in here.items())
-    paths.write_text("".join(lines))
-    yield {
-        "RUSTC_WRAPPER": str(HERE / "take.sh"),
-        "WEARABLE_REPLAY": str(HERE / "replay.sh"),
-        "WEARABLE_STORE": str(store),
-        "WEARABLE_TARGET": str(layout.TARGET),
-        "WEARABLE_PATHS": str(paths),
-    }
-    paths.unlink()
+    with tempfile.TemporaryDirectory(prefix=".paths-", dir=layout.TARGET) as folder:
+        dep_info, output = Path(folder, "dep-info.sed"), Path(folder, "output.sed")
+        dep_info.write_bytes(os.fsencode(translate_dep_info(paths)))
+        output.write_bytes(os.fsencode(translate(paths)))
+        yield {
+            "RUSTC_WRAPPER": str(HERE / "take.sh"),
+            "WEARABLE_REPLAY": str(HERE / "replay.sh"),
+            "WEARABLE_STORE": str(store),
+            "WEARABLE_TARGET": str(layout.TARGET),
+            "WEARABLE_DEP_INFO": str(dep_info),
+            "WEARABLE_OUTPUT": str(output),
+        }
     keep_times(store)
+
+
+Paths = list[tuple[str, str]]
+
+
+def translate_dep_info(paths: Paths) -> str:
+    """A script for sed that replaces paths in a dep-info file (`.d`), as rustc writes it.
+
+    In a file's name rustc escapes spaces only, and not even those where a line starts with the file
+    that depends on others. In an environment variable's value it escapes backslashes.
+    """
+    in_variables = [tuple(path.replace("\\", "\\\\") for path in pair) for pair in paths]
+    in_names = [tuple(path.replace(" ", "\\ ") for path in pair) for pair in paths]
+    before = [f"/: /s|^{pattern(p)}/|\1-{n}\1/|\n" for n, (p, _) in enumerate(paths)]
+    after = [f"s|\1-{n}\1|{text(p)}|\n" for n, (_, p) in enumerate(paths)]
+    names = "".join([*before, translate(in_names), *after])
+    return f"/^# env-dep:/{{\n{translate(in_variables)}b\n}}\n{names}"
+
+
+def translate(paths: Paths) -> str:
+    """A script for sed that replaces each path with another, as a whole or with more after it.
+
+    A path may be the beginning of another path's name, or part of another path. And one that is put
+    in may contain one that is looked for, so they are put in last.
+    """
+    found, put_in = [], []
+    for number, (before, after) in enumerate(paths):
+        looked_for, place = pattern(before), f"\1{number}\1"
+        for start in ("^[^/]*", "[ =:\"'][^/ =:\"']*"):
+            for end in ("/", "$"):
+                kept = "" if end == "$" else end
+                # Twice, because of two that follow each other the second has no start of its own.
+                found += 2 * [f"s|\\({start}\\){looked_for}{end}|\\1{place}{kept}|g\n"]
+        put_in.append(f"s|{place}|{text(after)}|g\n")
+    return "".join(found + put_in)
 
 
 def pattern(path: str) -> str:
     """A path as sed looks for it."""
-    return re.sub(r"[\\.*^$\[\]|]", r"\\\g<0>", path)
+    return re.sub(r"[\\.*^$\[|]", r"\\\g<0>", path)
 
 
 def text(path: str) -> str:

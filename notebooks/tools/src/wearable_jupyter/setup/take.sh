@@ -26,7 +26,8 @@ if [ "$kind" = bin ]; then
 else
     for made in "$from/lib$name$suffix".*; do
         # Where it may not be linked, for it is another user's, a symbolic link will do.
-        ln -f "$made" "$folder/" 2>/dev/null || ln -sf "$made" "$folder/"
+        ln -f "$made" "$folder/" 2>/dev/null || ln -sf "$made" "$folder/" 2>/dev/null ||
+            cp -p "$made" "$folder/"
     done
 fi
-sed -f "$WEARABLE_PATHS" "$from/$notes" > "$folder/$notes"
+LC_ALL=C sed -f "$WEARABLE_DEP_INFO" "$from/$notes" > "$folder/$notes"
