@@ -117,7 +117,7 @@ def leftovers() -> str:
 
 def data() -> str:
     directory = layout.data_directory()
-    parts = len(list((directory / "sensor_hrv").glob("*.parquet")))
+    parts = len(layout.sensor_files())
     tables = [directory / f"{name}.parquet" for name in ("user_profile", "sleep_diary")]
     there = sum(table.is_file() for table in tables) + (parts > 0)
     if there == 0:

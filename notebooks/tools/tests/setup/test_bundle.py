@@ -4,6 +4,9 @@ That the real one sets up another home without a network takes minutes, and was 
 DESIGN.md.
 """
 
+import errno
+import hashlib
+import io
 import json
 import os
 import shutil
@@ -13,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from wearable_jupyter.setup import bundle, environment, layout
+from wearable_jupyter.setup import bundle, environment, layout, trust
 from wearable_jupyter.setup.layout import Problem
 
 pytestmark = pytest.mark.skipif(
@@ -179,6 +182,186 @@ def test_a_damaged_bundle_changes_nothing(there, tmp_path):
         assert not everything(tmp_path / "cache"), len(damaged)
     with pytest.raises(Problem, match="is not there"):
         bundle.use(tmp_path / "none")
+
+
+def archive(packed: Path, manifest: object, *members: tuple[tarfile.TarInfo, bytes]) -> None:
+    """Write a bundle of any members, after a manifest."""
+    tarred = packed.parent / "made.tar"
+    with tarfile.open(tarred, "w") as tar:
+        text = manifest if isinstance(manifest, bytes) else json.dumps(manifest).encode()
+        for member, content in ((tarfile.TarInfo(bundle.MANIFEST), text), *members):
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    subprocess.run(["zstd", "-q", "-f", "-o", packed, tarred], check=True)
+
+
+def manifest_for(files: dict[str, bytes]) -> dict:
+    return {
+        "format": bundle.FORMAT,
+        "key": layout.dependencies_key(),
+        "platform": layout.host(),
+        "rustc": layout.rustc_version(),
+        "glibc": "2.2",
+        "python": ["3.11"],
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+    }
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, **settings) -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    made.type, made.mtime = kind, 1_000_000_000
+    for setting, value in settings.items():
+        setattr(made, setting, value)
+    return made
+
+
+PROGRAM = "evcxr_jupyter-0.22.0/bin/evcxr_jupyter"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../outside",
+        "dependencies-01-02/../../outside",
+        "/tmp/outside-of-a-bundle",
+        "dependencies-01-02//tmp/outside",
+        "./dependencies-01-02/a",
+        "dependencies-01-02/./a",
+        "outside",
+        "uv/archive-v0/a.py",
+        "pip/http/a",
+        ".dependencies.lock",
+        ".bundle.staging/a",
+        "dependencies-01-02",
+        "manifest.json/a",
+        "dependencies-01-02-03x/a",
+        "",
+    ],
+)
+def test_a_file_that_would_go_elsewhere_is_refused(there, tmp_path, name):
+    archive(there, manifest_for({name: b"evil"}), (member(name), b"evil"))
+    before = {path.name for path in tmp_path.iterdir()}
+    with pytest.raises(Problem, match="cut off or damaged"):
+        bundle.use(there)
+    assert not everything(tmp_path / "cache")
+    assert not Path("/tmp/outside-of-a-bundle").exists()
+    assert {path.name for path in tmp_path.iterdir()} - before <= {"cache"}
+
+
+@pytest.mark.parametrize(
+    "kind, target",
+    [
+        (tarfile.SYMTYPE, "/etc/passwd"),
+        (tarfile.SYMTYPE, "../../../outside"),
+        (tarfile.LNKTYPE, "/etc/passwd"),
+        (tarfile.LNKTYPE, bundle.MANIFEST),
+        (tarfile.CHRTYPE, ""),
+        (tarfile.BLKTYPE, ""),
+        (tarfile.FIFOTYPE, ""),
+        (tarfile.DIRTYPE, ""),
+    ],
+)
+def test_a_link_or_device_is_refused(there, tmp_path, kind, target):
+    made = member(PROGRAM, kind, linkname=target, devmajor=1, devminor=3, mode=0o4777)
+    archive(there, manifest_for({PROGRAM: b""}), (made, b""))
+    with pytest.raises(Problem, match="cut off or damaged"):
+        bundle.use(there)
+    assert not everything(tmp_path / "cache")
+    # As the manifest itself, too.
+    archive(there, b"{}")
+    with tarfile.open(there.parent / "link.tar", "w") as tar:
+        tar.addfile(member(bundle.MANIFEST, kind, linkname=target))
+    subprocess.run(["zstd", "-q", "-f", "-o", there, there.parent / "link.tar"], check=True)
+    with pytest.raises(Problem, match="is no bundle of this project"):
+        bundle.use(there)
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o002, 0o022, 0o077])
+def test_only_the_content_of_an_archive_counts(there, tmp_path, umask):
+    """Not its owners and rights, nor the umask: the cache is this user's alone to change."""
+    text = "dependencies-01-02/debug/a.rlib"
+    files = {PROGRAM: b"a program", text: b"compiled"}
+    given = {"uid": 4242, "gid": 4242, "uname": "nobody", "gname": "nogroup"}
+    before = os.umask(umask)
+    try:
+        archive(
+            there,
+            manifest_for(files),
+            (member(PROGRAM, mode=0o6777, **given), files[PROGRAM]),
+            (member(text, mode=0o666, **given), files[text]),
+        )
+        bundle.use(there)
+    finally:
+        os.umask(before)
+    cache = tmp_path / "cache"
+    assert trust.find_fault(cache) is None
+    assert all(path.stat().st_uid == os.geteuid() for path in cache.rglob("*"))
+    # WEARABLE_CACHE_DIR names it, so others may take from there.
+    assert (cache / PROGRAM).stat().st_mode & 0o7777 == 0o755
+    assert (cache / text).stat().st_mode & 0o7777 == 0o644
+    assert (cache / text).parent.stat().st_mode & 0o7777 == 0o755
+    assert (cache / text).stat().st_mtime == 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"7",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        *({"files": value} for value in ([], None, "a", {PROGRAM: 7})),
+        *({name: 7} for name in ("key", "platform", "glibc", "python", "rustc")),
+        {"files": {"wheels-01/a": "0", "wheels-01/a/b": "0"}},
+    ],
+)
+def test_a_manifest_that_is_none_is_refused(there, tmp_path, manifest):
+    if isinstance(manifest, dict):
+        manifest = manifest_for({PROGRAM: b"a program"}) | manifest
+    archive(there, manifest, (member(PROGRAM), b"a program"))
+    with pytest.raises(Problem, match="cut off or damaged"):
+        bundle.use(there)
+    assert not everything(tmp_path / "cache")
+
+
+def test_a_file_that_is_twice_in_an_archive_is_refused(there, tmp_path):
+    twice = [(member(PROGRAM), b"a program"), (member(PROGRAM), b"another")]
+    archive(there, manifest_for({PROGRAM: b"a program"}), *twice)
+    with pytest.raises(Problem, match="cut off or damaged"):
+        bundle.use(there)
+    assert not everything(tmp_path / "cache")
+
+
+def test_a_full_disk_is_not_taken_for_a_damaged_bundle(there, tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "some file")
+
+    monkeypatch.setattr(bundle, "extract", full)
+    assert layout.exit_code(lambda: bundle.use(there)) == 1
+    assert "No space left on device: some file. Free some space" in capsys.readouterr().err
+    assert not everything(tmp_path / "cache")
+
+
+def test_a_broken_toolchain_in_the_way_is_named(tmp_path, monkeypatch, no_rust):
+    packed = write({f"toolchains/{layout.toolchain().name}/bin/rustc": b""}, tmp_path, monkeypatch)
+    layout.toolchain().mkdir(parents=True)
+    with pytest.raises(Problem, match=r"is there, and does not work\. Fix: rm -rf"):
+        bundle.use(packed)
+    assert not list(layout.toolchain().iterdir())
+
+
+def test_what_is_on_another_disk_is_moved_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(bundle, "same_disk", lambda *_: False)
+    source = tmp_path / "source"
+    (source / "deep").mkdir(parents=True)
+    (source / "deep/file").write_text("content")
+    bundle.move(source, tmp_path / "there" / "toolchain")
+    assert everything(tmp_path / "there") == {"toolchain/deep/file": b"content"}
+    bundle.merge(source, tmp_path / "registry")
+    assert everything(tmp_path / "registry") == {"deep/file": b"content"}
 
 
 def test_its_name_says_what_it_is_for():

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from wearable_jupyter import doctor
-from wearable_jupyter.setup import layout, prepare
+from wearable_jupyter.setup import data, layout, prepare
 
 
 def finding(what: str) -> doctor.Finding:
@@ -78,6 +78,33 @@ def test_a_dataset_that_lacks_a_table_is_found(monkeypatch, tmp_path):
     assert finding("data").ready is False
     (tmp_path / "sleep_diary.parquet").touch()
     assert finding("data").ready
+
+
+def test_a_dataset_in_folders_by_date_is_found(monkeypatch, tmp_path):
+    for name in ("sensor_hrv/date=2024-01-01", "sensor_hrv/date=2024-01-02"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "part-00000.parquet").touch()
+    for name in ("user_profile", "sleep_diary"):
+        (tmp_path / f"{name}.parquet").touch()
+    monkeypatch.setenv("WEARABLE_DATA_DIR", str(tmp_path))
+    found = finding("data")
+    assert found.ready and "2 sensor parts" in found.detail
+    monkeypatch.setattr(data, "make", lambda size: pytest.fail("there are data"))
+    data.ensure()
+
+
+def test_a_relative_directory_for_data_or_outputs_is_refused(monkeypatch):
+    """Each program would look for it below its own working directory."""
+    monkeypatch.setenv("WEARABLE_OUTPUT_DIR", "results")
+    with pytest.raises(layout.Problem, match="WEARABLE_OUTPUT_DIR must be an absolute path"):
+        data.ensure()
+    monkeypatch.delenv("WEARABLE_OUTPUT_DIR")
+    monkeypatch.setenv("WEARABLE_DATA_DIR", "~/data")
+    found = finding("data")
+    assert found.ready is False and "WEARABLE_DATA_DIR must be an absolute path" in found.detail
+    for command in (data.ensure, lambda: data.make("small")):
+        with pytest.raises(layout.Problem, match="and is '~/data'"):
+            command()
 
 
 def test_what_a_killed_kernel_left_is_found(monkeypatch, tmp_path):

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,9 +19,10 @@ import tempfile
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from . import layout
-from .environment import LISTED, REQUIREMENTS, TOOLS, python_version, wheels
+from . import layout, trust
+from .environment import LISTED, REQUIREMENTS, TOOLS, is_shared, python_version, wheels
 from .layout import Problem
 from .prepare import compile_all, locked, prerequisites, staging
 
@@ -37,9 +39,10 @@ TOOLCHAINS = "toolchains"
 # With a window of 128 MB: much is there twice, in a library and in its metadata.
 COMPRESS = ("zstd", "-T0", "-12", "--long=27", "--quiet", "--force", "-o")
 EXPAND = ("zstd", "-d", "--long=27", "--quiet", "--stdout")
-
-# Python 3.11.4 and newer take the safest way if they are told to.
-FILTER = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+# The folders in a bundle: parts of the cache, and those two.
+PARTS = re.compile(
+    rf"{REGISTRY}|{TOOLCHAINS}|dependencies-[0-9a-f]+-[0-9a-f]+|evcxr_jupyter-[0-9.]+|wheels-[0-9a-f]+"
+)
 
 
 def name() -> str:
@@ -206,18 +209,78 @@ def use(bundle: Path) -> None:
     zstd()
     if not bundle.is_file():
         raise Problem(f"{bundle} is not there")
+    if not os.access(bundle, os.R_OK):
+        raise Problem(f"{bundle} cannot be read. Fix: chmod a+r {shlex.quote(str(bundle))}")
     with locked("bundle"), staging("bundle") as folder:
         print(f"Taking everything from {bundle.name}", flush=True)
         unpack(bundle, folder)
+        # What is in the bundle's folder is this user's, and no other user may write to it.
+        trust.protect(folder, readable=is_shared())
         for part in sorted(folder.iterdir()):
             if part.name == REGISTRY:
                 merge(part, layout.cargo_home() / REGISTRY)
             elif part.name == TOOLCHAINS:
                 if not layout.has_rust():
-                    layout.toolchain().parent.mkdir(parents=True, exist_ok=True)
-                    shutil.move(part / layout.toolchain().name, layout.toolchain())
-            elif part.is_dir() and not (layout.cache_directory() / part.name).exists():
+                    move(part / layout.toolchain().name, layout.toolchain())
+            elif not (layout.cache_directory() / part.name).exists():
                 part.rename(layout.cache_directory() / part.name)
+
+
+def move(folder: Path, destination: Path) -> None:
+    """Move a folder to where there must be none, also to another disk; never a part of it."""
+    if destination.exists():
+        fix = f"rm -rf {shlex.quote(str(destination))}"
+        raise Problem(f"{destination} is there, and does not work. Fix: {fix}, then try again")
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    if not same_disk(folder, destination.parent):
+        part = destination.with_name(f".{destination.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        folder = Path(shutil.copytree(folder, part, symlinks=True))
+    folder.rename(destination)
+
+
+def is_expected(name_: str) -> bool:
+    """Whether a bundle may have a file of this name: in a part that this project makes, not above
+    it or beside it."""
+    top, *below = name_.split("/")
+    return bool(below and PARTS.fullmatch(top)) and not {"", ".", ".."} & {*below}
+
+
+def listed(manifest: Any) -> dict[str, str]:
+    """The files in a bundle with their checksums. Raises `ValueError` for a manifest that is none.
+
+    Other things than this project's files are not in it, wherever they would go to.
+    """
+    texts = ("key", "platform", "rustc", "glibc")
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        raise ValueError
+    if not all(isinstance(manifest.get(name_), str) for name_ in texts):
+        raise ValueError
+    if not isinstance(manifest.get("python"), list):
+        raise ValueError
+    files = dict(manifest["files"])
+    folders = {str(parent) for name_ in files for parent in Path(name_).parents}
+    if not all(map(is_expected, files)) or folders & files.keys():
+        raise ValueError
+    return files
+
+
+def extract(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> str:
+    """Write a file of a bundle, which is not there yet; its SHA-256.
+
+    Of what the archive says of it, only its content counts, and whether it is a program: no owner,
+    no link, no device and no right that another user could have by it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content, summed = tar.extractfile(member), hashlib.sha256()
+    with path.open("xb") as file:
+        while block := content.read(1 << 20):
+            file.write(block)
+            summed.update(block)
+    path.chmod(0o755 if member.mode & 0o100 else 0o644)
+    # cargo compares times.
+    os.utime(path, (member.mtime, member.mtime))
+    return summed.hexdigest()
 
 
 def unpack(bundle: Path, folder: Path) -> None:
@@ -227,19 +290,18 @@ def unpack(bundle: Path, folder: Path) -> None:
         try:
             with tarfile.open(fileobj=expander.stdout, mode="r|") as tar:
                 first = tar.next()
-                if first is None or first.name != MANIFEST:
+                if first is None or first.name != MANIFEST or not first.isfile():
                     raise Problem(f"{bundle.name} is no bundle of this project")
                 manifest = json.load(tar.extractfile(first))
+                refuse_format(bundle, manifest)
+                expected = listed(manifest)
                 refuse(bundle, manifest)
-                expected = dict(manifest["files"])
                 while (member := tar.next()) is not None:
-                    goes_out = ".." in Path(member.name).parts or member.name.startswith("/")
-                    if goes_out or not member.isfile() or member.name not in expected:
+                    if not member.isfile() or member.name not in expected:
                         raise broken
-                    tar.extract(member, folder, **FILTER)
-                    if digest(folder / member.name) != expected.pop(member.name):
+                    if extract(tar, member, folder / member.name) != expected.pop(member.name):
                         raise broken
-        except (tarfile.TarError, OSError, ValueError, KeyError, EOFError) as error:
+        except (tarfile.TarError, ValueError, EOFError, RecursionError) as error:
             raise broken from error
         finally:
             expander.stdout.close()
@@ -248,10 +310,14 @@ def unpack(bundle: Path, folder: Path) -> None:
         raise broken
 
 
+def refuse_format(bundle: Path, manifest: Any) -> None:
+    """Raise `Problem` for a bundle of another version, whose manifest may have other entries."""
+    if isinstance(manifest, dict) and manifest.get("format") not in (None, FORMAT):
+        raise Problem(f"{bundle.name} is of another version of this project's tools")
+
+
 def refuse(bundle: Path, manifest: dict) -> None:
     """Raise `Problem` for a bundle that is not for here."""
-    if manifest["format"] != FORMAT:
-        raise Problem(f"{bundle.name} is of another version of this project's tools")
     has_toolchain = any(name_.startswith(f"{TOOLCHAINS}/") for name_ in manifest["files"])
     rust_here = layout.has_rust()
     if not (rust_here or has_toolchain):
@@ -294,7 +360,12 @@ def merge(source: Path, destination: Path) -> None:
         target = destination / path.relative_to(source)
         if path.is_file() and not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            path.rename(target) if same_disk(path, target.parent) else shutil.copy2(path, target)
+            if same_disk(path, target.parent):
+                path.rename(target)
+            else:
+                part = target.with_name(f".{target.name}.part")
+                shutil.copy2(path, part)
+                part.rename(target)
 
 
 def same_disk(path: Path, folder: Path) -> bool:

@@ -9,6 +9,7 @@ from .prepare import build_workspace, prerequisites, run_binary
 
 def make(size: str, options: Sequence[str] = ()) -> None:
     """Write a dataset: `small`, `large` or a number of rows, with the generator's options."""
+    layout.data_directory()  # refused before anything is compiled
     prerequisites()
     rows = size.replace("_", "").replace(",", "")
     if size in ("small", "large"):
@@ -23,5 +24,6 @@ def make(size: str, options: Sequence[str] = ()) -> None:
 
 def ensure() -> None:
     """Write the small dataset if there is none."""
-    if not any((layout.data_directory() / "sensor_hrv").rglob("*.parquet")):
+    layout.chosen_directory("WEARABLE_OUTPUT_DIR")  # refused before a notebook runs
+    if not layout.sensor_files():
         make("small")

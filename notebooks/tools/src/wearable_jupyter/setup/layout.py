@@ -90,7 +90,24 @@ def exit_code(command: Callable[[], int | None]) -> int:
 
 def data_directory() -> Path:
     """Where the dataset is, or will be."""
-    return Path(os.environ.get("WEARABLE_DATA_DIR") or DATA)
+    return chosen_directory("WEARABLE_DATA_DIR") or DATA
+
+
+def chosen_directory(variable: str) -> Path | None:
+    """The directory that the user has chosen for data or outputs. Raises `Problem` if relative.
+
+    Commands, notebooks and programs have different working directories, and each would look for it
+    somewhere else.
+    """
+    chosen = os.environ.get(variable)
+    if chosen and not os.path.isabs(chosen):
+        raise Problem(f"{variable} must be an absolute path, and is {chosen!r}. Set it to one")
+    return Path(chosen) if chosen else None
+
+
+def sensor_files() -> list[Path]:
+    """The files of the dataset's large table, also if it lies in folders, one for each date."""
+    return sorted((data_directory() / "sensor_hrv").rglob("*.parquet"))
 
 
 def shown(path: Path) -> Path:
