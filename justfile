@@ -4,6 +4,8 @@ set positional-arguments
 
 # PYTHON* variables and the locale change nothing.
 tools := ".venv/bin/python -I -X utf8 -m wearable_jupyter"
+# Where the command was given; paths of notebooks count from there. justw sets it.
+caller := invocation_directory()
 
 # List the recipes
 [private]
@@ -13,7 +15,7 @@ default:
 # Run notebooks, all if none is named, with the small dataset if there is none; HTML goes to outputs/
 [no-exit-message]
 run *notebooks: _environment
-    {{ tools }} run "$@"
+    {{ tools }} run --caller {{ quote(caller) }} "$@"
 
 # Run all tests: linters, Rust, Python and notebooks; options go to pytest
 [no-exit-message]
@@ -34,12 +36,12 @@ lab *options: _environment
 # Write notebooks as HTML for a room without a network; --no-code, --slides
 [no-exit-message]
 html *notebooks: _environment
-    {{ tools }} html "$@"
+    {{ tools }} html --caller {{ quote(caller) }} "$@"
 
 # Run notebooks as a reviewer does and compare what they show; --update keeps it as expected
 [no-exit-message]
 check *notebooks: _environment
-    {{ tools }} check "$@"
+    {{ tools }} check --caller {{ quote(caller) }} "$@"
 
 # Write a dataset into data/: small (1,000,000 rows), large (10,000,000) or a number of rows; options: data small --help
 [no-exit-message]

@@ -9,7 +9,7 @@ import pytest
 from junitparser import JUnitXml
 
 from wearable_jupyter.export import charts
-from wearable_jupyter.notebook import expected, report, runner
+from wearable_jupyter.notebook import commands, expected, report, runner, selection
 from wearable_jupyter.setup import layout
 
 
@@ -54,46 +54,49 @@ def test_each_cell_that_differs_is_named_with_its_lines(tmp_path):
     kept = executed(printed("18 rows\n≈ 0.1 s\n"))
     second = nbformat.v4.new_code_cell("again()", id="second", outputs=[printed("a\nb\n")])
     kept.cells.append(second)
-    assert "check --update n" in expected.differences(kept, notebook)[None]
+    update = "./justw check --update n"
+    assert update in expected.differences(kept, notebook, update)[None]
     expected.file(notebook).parent.mkdir()
     expected.file(notebook).write_text(expected.render(kept))
 
     shown = nbformat.from_dict(kept)
     shown.cells[1].outputs = [printed("18 rows\n≈ 0.7 s\n")]
-    assert expected.differences(shown, notebook) == {}
+    assert expected.differences(shown, notebook, update) == {}
     shown.cells[1].outputs = [printed("17 rows\n≈ 0.1 s\n")]
     shown.cells[2].outputs = [printed("a\nc\n")]
-    first, second = (expected.differences(shown, notebook)[i] for i in (1, 2))
+    first, second = (expected.differences(shown, notebook, update)[i] for i in (1, 2))
     assert first.startswith("cell 2 (shown): show()\n") and "-18 rows\n+17 rows" in first
     assert second.startswith("cell 3 (second): again()\n") and "-b\n+c" in second
-    assert "check --update n" in first and "rows" not in second
+    assert update in first and "rows" not in second
 
     del shown.cells[2]
-    assert "gone: second" in expected.differences(shown, notebook)[None]
+    assert "gone: second" in expected.differences(shown, notebook, update)[None]
 
 
 def test_the_reports_name_cell_source_and_message():
     notebook = executed(printed("17 rows\n"))
     notebook.cells.append(nbformat.v4.new_code_cell("again()", id="second"))
-    good = runner.Result(Path("good.ipynb"), 1, 2.0, {1: 1.5}, executed=notebook)
+    good = runner.Result(layout.NOTEBOOKS / "good.ipynb", 1, 2.0, {1: 1.5}, executed=notebook)
     message = "cell 2: show()\n<error> & \x1b more"
     failures = {1: message, 2: "another"}
-    bad = runner.Result(Path("bad.ipynb"), 1, 2.0, {1: 0.5}, failures, notebook)
-    dead = runner.Result(Path("dead.ipynb"), 1, 2.0, {}, {None: "the kernel is dead"}, notebook)
-    results = [good, bad, dead]
+    bad = runner.Result(layout.NOTEBOOKS / "bad.ipynb", 1, 2.0, {1: 0.5}, failures, notebook)
+    dead = runner.Result(Path("/a|b/dead.ipynb"), 1, 2.0, {}, {None: "it died"}, executed=notebook)
+    skipping = runner.Result(layout.NOTEBOOKS / "s.ipynb", 1, 1.0, skipped=[1], executed=notebook)
+    results = [good, bad, dead, skipping]
 
     lines = report.table(results).splitlines()
     assert lines[0].split() == ["notebook", "cells", "seconds", "slowest", "cell", "result"]
-    assert [line.split()[-1] for line in lines[1:]] == ["passed", "FAILED", "FAILED"]
+    ends = [line.split("  ")[-1] for line in lines[1:]]
+    assert ends == ["passed", "FAILED", "FAILED", "passed, 1 skipped"]
     assert "2 (shown), 1.5 s" in lines[1]
 
     text = report.markdown(results)
     assert "Cell 2, `shown`" in text and "```rust\nshow()\n```" in text and message in text
     assert "Cell 3, `second`" in text and "```rust\nagain()\n```" in text and "another" in text
-    assert "the kernel is dead" in text
+    assert "it died" in text and "| /a\\|b/dead |" in text
 
     xml = report.junit(results)
-    assert (xml.tests, xml.failures) == (4, 3)
+    assert (xml.tests, xml.failures, xml.skipped) == (5, 3, 1)
     suites = {suite.name: list(suite) for suite in JUnitXml.fromstring(xml.tostring())}
     case, other = suites["bad"]
     assert case.name == "2 shown" and case.time == 0.5
@@ -102,33 +105,35 @@ def test_the_reports_name_cell_source_and_message():
     assert suites["good"][0].is_passed
 
 
-def check(*arguments: str | Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "wearable_jupyter", "check", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=layout.ROOT)
-
-
 def test_check_keeps_compares_and_fails(notebook):
     """The command itself, on a notebook of its own."""
+
+    def check(*arguments: str | Path) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "wearable_jupyter", "check", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, cwd=layout.ROOT)
+
     path = notebook('println!("18 rows"); println!("≈ {:?}", std::time::Instant::now());')
     missing = check(path)
-    assert missing.returncode == 1 and "check --update made" in missing.stderr
+    assert missing.returncode == 1 and f"./justw check --update {path}" in missing.stderr
     kept = check("--update", path)
     assert kept.returncode == 0, kept.stderr
-    assert "18 rows\n≈\n" in expected.file(path).read_text()
+    snapshot = expected.file(path)
+    assert "\n18 rows\n≈\n" in snapshot.read_text()
     same = check(path)
     assert same.returncode == 0, same.stderr
-    assert "made      1" in same.stdout and "passed" in same.stdout
+    assert f"{selection.label(path)}  1" in same.stdout and "passed" in same.stdout
 
-    expected.file(path).write_text(expected.file(path).read_text().replace("18", "17"))
+    # The whole line: a cell's id is random, and may have these digits.
+    snapshot.write_text(snapshot.read_text().replace("\n18 rows\n", "\n17 rows\n"))
+    kept = snapshot.read_text()
     other = check(path)
     assert other.returncode == 1
-    assert "FAILED made.ipynb, cell 1 (" in other.stderr
+    assert f"FAILED {selection.label(path)}, cell 1 (" in other.stderr
     assert "-17 rows\n+18 rows" in other.stderr
     assert "FAILED" in (layout.OUTPUTS / "check.md").read_text()
     assert JUnitXml.fromfile(str(layout.OUTPUTS / "check.xml")).failures == 1
-    kept = expected.file(path).read_text()
-    assert check("--upd", path).returncode == 2 and expected.file(path).read_text() == kept
-    (layout.OUTPUTS / path.name).unlink()
+    assert check("--upd", path).returncode == 2 and snapshot.read_text() == kept
+    selection.output(path, folder=commands.CHECKED).unlink()
 
 
 def test_the_walkthrough_shows_what_is_kept_and_the_same_again(

@@ -107,7 +107,7 @@ def test_a_notebook_of_an_older_format_runs(tmp_path, minor):
     ("content", "said"),
     [
         (b"", "not JSON"),
-        (b"\xff\xfe", "not JSON"),
+        (b"\xff\xfe", "not JSON in UTF-8"),
         (b"{half", "not JSON"),
         (b"[1, 2]", "does not say which nbformat"),
         (b'{"cells": []}', "does not say which nbformat"),
@@ -118,12 +118,29 @@ def test_a_notebook_of_an_older_format_runs(tmp_path, minor):
         ),
         (
             b'{"nbformat": 99, "nbformat_minor": 0, "metadata": {}, "cells": []}',
-            "is not a notebook",
+            "its nbformat is 99",
+        ),
+        (
+            b'{"nbformat": 5, "nbformat_minor": 0, "metadata": {}, "cells": []}',
+            "its nbformat is 5",
+        ),
+        (b'{"nbformat": 4, "nbformat_minor": null, "metadata": {}, "cells": []}', "not a notebook"),
+        (b'{"nbformat": 3, "nbformat_minor": 0, "worksheets": 3}', "is not a notebook"),
+        (b"[" * 100_000, "not JSON"),
+        (
+            b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{"id": "a", '
+            b'"cell_type": "markdown", "metadata": {}, "source": "\\ud800"}]}',
+            "half of a character",
         ),
         (
             b'{"nbformat": 4, "nbformat_minor": 5, "cells": [], "metadata": '
             b'{"kernelspec": {"name": "python3", "display_name": "P", "language": "python"}}}',
-            "is a notebook in python; only Rust's",
+            "is a notebook in python; only Rust notebooks",
+        ),
+        (
+            b'{"nbformat": 4, "nbformat_minor": 5, "cells": [], "metadata": '
+            b'{"kernelspec": {"name": "python3", "display_name": "P"}}}',
+            "is a notebook for the kernel 'python3'; only Rust notebooks",
         ),
     ],
 )
@@ -134,6 +151,20 @@ def test_what_is_no_rust_notebook_is_told_in_a_line(tmp_path, content, said):
         read(path)
     assert said in str(problem.value) and "odd.ipynb" in str(problem.value)
     assert len(str(problem.value).splitlines()) == 1
+
+
+def test_cells_without_a_good_id_are_named_by_their_place(tmp_path):
+    """nbformat's repair gives them random ids, by which no snapshot finds them again."""
+    path = tmp_path / "odd.ipynb"
+    cells = [{"cell_type": "markdown", "metadata": {}, "source": "x"} for _ in range(6)]
+    for cell, own in zip(cells, ["a", "a", None, "x y", "", 3], strict=True):
+        if own is not None:
+            cell["id"] = own
+    whole = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells}
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(whole).encode())
+    ids = [cell.id for cell in read(path).cells]
+    assert ids == ["a", "cell-2", "cell-3", "cell-4", "cell-5", "cell-6"]
+    assert [cell.id for cell in read(path).cells] == ids
 
 
 def test_a_kernel_that_cannot_start_says_why_in_the_notebook(notebook, monkeypatch):

@@ -50,7 +50,7 @@ def test_arrows_between_rooms_go_one_way():
             if room in rooms and entered != room:
                 assert entered in MAY_COME_IN[room], f"{module} asks for {other}"
             elif room not in rooms and entered == "bench":
-                assert module == "__main__"
+                assert module == "command_line"
 
 
 def test_there_is_no_circle():

@@ -5,38 +5,26 @@ import tempfile
 from pathlib import Path
 
 import nbformat
+from nbformat import NotebookNode
 
 from ..export import charts, html
 from ..kernel.template import prepare
 from ..setup import data, layout
-from ..setup.files import write
+from ..setup.files import check_writable, write
 from ..setup.layout import Problem
-from . import expected, report, runner
+from . import expected, provenance, report, runner, selection
 from .reading import read
 
-
-def notebooks(names: list[str]) -> list[Path]:
-    """The notebooks of those names or paths; all of the project's if there are none."""
-    if not names:
-        return sorted(layout.NOTEBOOKS.glob("*.ipynb"))
-    found = []
-    for name in names:
-        candidates = (Path(name), layout.NOTEBOOKS / f"{Path(name).stem}.ipynb")
-        path = next((p for p in candidates if p.is_file() and p.suffix == ".ipynb"), None)
-        if path is None:
-            known = ", ".join(p.stem for p in sorted(layout.NOTEBOOKS.glob("*.ipynb")))
-            raise Problem(f"There is no notebook {name}. Those of the project are: {known}")
-        found.append(path.resolve())
-        read(found[-1])  # before anything runs: it says what is no notebook
-    return found
+CHECKED = layout.OUTPUTS / "check"
 
 
 def execute(path: Path, limit: int, **environment: str) -> runner.Result:
-    """Run a notebook strictly and give its charts their pictures; what fails is printed."""
-    print(f"Running {path.name}", flush=True)
+    """Run a notebook strictly; what fails is printed."""
+    print(f"Running {selection.label(path)}", flush=True)
+    made_from = provenance.fingerprint()
     result = runner.run(path, cell_seconds=limit, environment=environment, progress=on_terminal)
     on_terminal("")
-    charts.add_pictures(result.executed)
+    provenance.record(result.executed, made_from, passed=not result.failures)
     announce(result)
     return result
 
@@ -48,43 +36,96 @@ def on_terminal(line: str) -> None:
 
 
 def announce(result: runner.Result) -> None:
-    """Say at once what failed, and why."""
+    """Print at once what failed, and why."""
+    name = selection.label(result.notebook)
     for reason in result.failures.values():
-        print(f"FAILED {result.notebook.name}, {reason}\n", file=sys.stderr, flush=True)
+        print(f"FAILED {name}, {reason}\n", file=sys.stderr, flush=True)
+
+
+def keep(executed: NotebookNode, copy: Path) -> None:
+    """Write an executed notebook, then give its charts their pictures and write it again.
+
+    The run is kept whatever becomes of the pictures.
+    """
+    write(copy, nbformat.writes(executed))
+    try:
+        charts.add_pictures(executed)
+    except Exception as error:  # whatever a chart leads to in a library that draws it
+        print(
+            f"warning: {layout.shown(copy)}: its charts have no static pictures, because drawing "
+            f"one failed: {type(error).__name__}: {error}",
+            file=sys.stderr,
+            flush=True,
+        )
+    else:
+        write(copy, nbformat.writes(executed))
+
+
+def write_html(executed: NotebookNode, path: Path, target: Path, **options: bool) -> None:
+    """Write an executed notebook's HTML. Raises `Problem` if it cannot be made."""
+    try:
+        text = html.export(executed, path.stem, **options)
+    except Exception as error:  # whatever an output leads to in the libraries that render it
+        raise Problem(
+            f"{layout.shown(target)} could not be made: {type(error).__name__}: {error}. "
+            f"The executed notebook is complete"
+        ) from error
+    write(target, text)
 
 
 def finish(results: list[runner.Result], written: list[Path]) -> int:
-    """Say how the notebooks went and where the files are; the exit code is 1 if one failed."""
-    print(f"\n{report.table(results)}\n")
+    """Print how the notebooks went and where the files are; the exit code is 1 if one failed."""
+    if results:
+        print(f"\n{report.table(results)}\n")
     print("\n".join(f"  {layout.shown(path)}" for path in written))
     failures = sum(bool(result.failures) for result in results)
-    print(f"{len(results) - failures} of {len(results)} notebooks passed", flush=True)
+    if results:
+        print(f"{len(results) - failures} of {len(results)} notebooks passed", flush=True)
     return 1 if failures else 0
 
 
-def run(names: list[str], limit: int) -> int:
+def run(names: list[str], limit: int, caller: Path) -> int:
     """The main job: data if there are none, every notebook, its executed copy and its HTML."""
-    selected = notebooks(names)
+    selected = selection.notebooks(names, caller)
+    check_writable(layout.OUTPUTS)
     data.ensure()
     prepare()
     results, written = [], []
     for path in selected:
         results.append(execute(path, limit))
-        written.append(layout.OUTPUTS / path.name)
-        write(written[-1], nbformat.writes(results[-1].executed))
-        if not results[-1].failures:
-            written.append(written[-1].with_suffix(".html"))
-            write(written[-1], html.export(results[-1].executed, path.stem))
+        to_written(results[-1], "", written)
     return finish(results, written)
 
 
-def check(names: list[str], limit: int, update: bool) -> int:
+def to_written(result: runner.Result, suffix: str, written: list[Path], **options: bool) -> None:
+    """Write a result's executed notebook, and its HTML if nothing failed."""
+    copy = selection.output(result.notebook)
+    keep(result.executed, copy)
+    written.append(copy)
+    if not result.failures:
+        add_html(result, suffix, written, **options)
+
+
+def add_html(result: runner.Result, suffix: str, written: list[Path], **options: bool) -> None:
+    """Write a result's HTML; if that is impossible, the notebook has failed."""
+    target = selection.output(result.notebook, f"{suffix}.html")
+    try:
+        write_html(result.executed, result.notebook, target, **options)
+        written.append(target)
+    except Problem as problem:
+        result.failures[None] = str(problem)
+        announce(result)
+
+
+def check(names: list[str], limit: int, caller: Path, update: bool) -> int:
     """Run notebooks as in a new clone, on the small dataset, and compare what they show.
 
     They find no data and generate them; data and files go to a passing folder, so that a check
-    always sees the same and leaves what is in `data/` alone.
+    always sees the same and leaves what is in `data/` alone. The executed notebooks go to a folder
+    of their own, because they show other data than those of `run`.
     """
-    selected = notebooks(names)
+    selected = selection.notebooks(names, caller)
+    check_writable(layout.OUTPUTS)
     prepare()
     results, written = [], []
     layout.TARGET.mkdir(exist_ok=True)
@@ -97,45 +138,39 @@ def check(names: list[str], limit: int, update: bool) -> int:
                 WEARABLE_OUTPUT_DIR=f"{scratch}/outputs",
             )
         results.append(result)
-        if result.failures:
-            continue
-        if update:
-            written.append(expected.file(path))
-            write(written[-1], expected.render(result.executed))
-        else:
-            result.failures = expected.differences(result.executed, path)
-            announce(result)
+        if not result.failures:
+            if update:
+                kept = expected.file(path)
+                write(kept, expected.render(result.executed))
+                written.append(kept)
+            else:
+                remedy = selection.command("check --update", path, caller)
+                result.failures = expected.differences(result.executed, path, remedy)
+                announce(result)
+        copy = selection.output(path, folder=CHECKED)
+        keep(result.executed, copy)
+        written.append(copy)
     return finish(results, [*written, *report.write(results, layout.OUTPUTS)])
 
 
-def newest_source() -> float:
-    """When anything was last changed that a notebook's results depend on."""
-    files = [layout.ROOT / "Cargo.lock", *(layout.ROOT / "crates").rglob("*.rs")]
-    files += [*(layout.data_directory() / "sensor_hrv").glob("*.parquet")]
-    return max(file.stat().st_mtime for file in files)
-
-
-def to_html(names: list[str], limit: int, slides: bool, no_code: bool) -> int:
+def to_html(names: list[str], limit: int, caller: Path, slides: bool, no_code: bool) -> int:
     """HTML of notebooks: of the executed copy in `outputs/` if it is up to date, else run anew."""
-    selected = notebooks(names)
-    results, written = [], []
+    selected = selection.notebooks(names, caller)
+    check_writable(layout.OUTPUTS)
+    data.ensure()
+    suffix = ("-slides" if slides else "") + ("-no-code" if no_code else "")
+    options = {"slides": slides, "no_code": no_code}
+    results, written, failures = [], [], 0
     for path in selected:
-        copy = layout.OUTPUTS / path.name
-        if runner.is_current(path, copy, newest_source()):
-            print(f"{path.name} has not changed since it was last run: ./justw run runs it anew")
-            executed = read(copy)
+        copy = selection.output(path)
+        if provenance.is_current(path, copy):
+            again = selection.command("run", path, caller)
+            print(f"{selection.label(path)} has not changed since it was last run; {again} runs it")
+            unchanged = runner.Result(path, executed=read(copy))
+            add_html(unchanged, suffix, written, **options)
+            failures += bool(unchanged.failures)
         else:
-            data.ensure()
             prepare()
             results.append(execute(path, limit))
-            write(copy, nbformat.writes(results[-1].executed))
-            executed = results[-1].executed
-            if results[-1].failures:
-                continue
-        suffix = ("-slides" if slides else "") + ("-no-code" if no_code else "")
-        written.append(copy.with_name(f"{path.stem}{suffix}.html"))
-        write(written[-1], html.export(executed, path.stem, slides=slides, no_code=no_code))
-    if results:
-        return finish(results, written)
-    print("\n".join(f"  {layout.shown(path)}" for path in written))
-    return 0
+            to_written(results[-1], suffix, written, **options)
+    return finish(results, written) or min(failures, 1)

@@ -1,18 +1,14 @@
 """What a cell's tags promise, and whether its outputs keep it."""
 
-import re
-
 from nbformat import NotebookNode
 
 from ..export.charts import MIME as CHART
+from .streams import without_colors
 
 # Jupyter's own tag for a cell that is meant to fail.
 FAILS = "raises-exception"
-
-
-def plain(text: str) -> str:
-    """`text` without a terminal's colours."""
-    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+# Jupyter's own tag for a cell that does not run.
+SKIPPED = "skip-execution"
 
 
 def outputs(cell: NotebookNode, mime: str) -> list:
@@ -43,7 +39,9 @@ def fault(cell: NotebookNode) -> str | None:
     if FAILS in tags:
         return None if errors else f"it is tagged to fail ({FAILS}) and does not"
     if errors:
-        return "\n".join(plain("\n".join(e.traceback) or f"{e.ename}: {e.evalue}") for e in errors)
+        return "\n".join(
+            without_colors("\n".join(e.traceback) or f"{e.ename}: {e.evalue}") for e in errors
+        )
     for tag in tags:
         if tag.startswith("shows-") and tag not in PROMISES:
             return f"its tag {tag} is none of {', '.join(PROMISES)}"

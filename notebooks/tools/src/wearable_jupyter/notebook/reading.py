@@ -1,57 +1,115 @@
 """Reading notebooks, also of older formats."""
 
 import json
+import re
 import warnings
 from pathlib import Path
 
 import nbformat
-from nbformat import NotebookNode, ValidationError
-from nbformat.validator import normalize
+from nbformat import NotebookNode
 
 from ..setup import layout
 from ..setup.layout import Problem
 
 LANGUAGE = "rust"
+# Kernels for Rust whose kernelspec does not have to name the language.
+RUST_KERNELS = re.compile(r"rust|evcxr", re.IGNORECASE)
+FORMATS = range(1, 5)
+CELL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
 def language(notebook: NotebookNode) -> str | None:
     """The language of a notebook's kernel, in small letters; None if it does not say."""
-    kernelspec = notebook.metadata.get("kernelspec", {})
-    named = kernelspec.get("language") or notebook.metadata.get("language_info", {}).get("name")
-    return named.lower() if named else None
+    kernelspec = notebook.metadata.get("kernelspec") or {}
+    named = kernelspec.get("language") or (notebook.metadata.get("language_info") or {}).get("name")
+    if named:
+        return str(named).lower()
+    kernel = str(kernelspec.get("name") or "")
+    return LANGUAGE if RUST_KERNELS.search(kernel) else None
+
+
+def kernel_problem(notebook: NotebookNode) -> str | None:
+    """Why a notebook is not for a Rust kernel, or None; without a kernelspec it counts as Rust."""
+    named = language(notebook)
+    if named not in (None, LANGUAGE):
+        return f"is a notebook in {named}; only Rust notebooks can be run here"
+    kernel = (notebook.metadata.get("kernelspec") or {}).get("name")
+    if named is None and kernel:
+        return f"is a notebook for the kernel {kernel!r}; only Rust notebooks can be run here"
+    return None
+
+
+def name_cells(cells: list[dict], *, by_place: bool) -> None:
+    """Give an id to each cell that has none of its own: `cell-` and its number.
+
+    nbformat's own repair makes a random one, by which no snapshot could find the cell again.
+    """
+    seen = set()
+    for number, cell in enumerate(cells, 1):
+        own = cell.get("id")
+        good = isinstance(own, str) and CELL_ID.fullmatch(own) and own not in seen
+        if by_place or not good:
+            cell["id"] = f"cell-{number}"
+            while cell["id"] in seen:
+                cell["id"] += "-again"
+        seen.add(cell["id"])
+
+
+def load(path: Path) -> dict:
+    """The JSON object in a notebook's file. Raises `Problem`."""
+    shown = layout.shown(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise Problem(f"{shown} cannot be read: {error.strerror}") from error
+    try:
+        found = json.loads(content.decode("utf-8-sig"))
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeDecodeError as error:
+        raise Problem(
+            f"{shown} is not a notebook: it is not JSON in UTF-8 (byte {error.start})"
+        ) from error
+    except UnicodeEncodeError as error:
+        raise Problem(
+            f"{shown} is not a notebook: it has half of a character (a lone surrogate)"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise Problem(f"{shown} is not a notebook: it is not JSON ({error})") from error
+    version = found.get("nbformat") if isinstance(found, dict) else None
+    if not isinstance(version, int) or isinstance(version, bool):
+        raise Problem(f"{shown} is not a notebook: it does not say which nbformat it has")
+    if version not in FORMATS:
+        raise Problem(
+            f"{shown} is not a notebook that can be read here: its nbformat is {version}, and "
+            f"known are {FORMATS[0]} to {FORMATS[-1]}"
+        )
+    if version == 4 and not isinstance(found.get("cells"), list):
+        raise Problem(f"{shown} is not a notebook: it has no list of cells")
+    return found
 
 
 def read(path: Path) -> NotebookNode:
     """The Rust notebook at `path`, in the newest format.
 
-    Cells have ids since format 4.5; those of an older one are called by their place. Raises
-    `Problem` for what is no notebook, or of another language.
+    Cells have ids since format 4.5; those of an older one are named by their place. Raises
+    `Problem` for a file that is not a notebook, or of another language.
     """
-    shown = layout.shown(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-        found = json.loads(text)
-    except OSError as error:
-        raise Problem(f"{shown} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise Problem(f"{shown} is not a notebook: it is not JSON ({error})") from error
-    if not isinstance(found, dict) or not isinstance(found.get("nbformat"), int):
-        raise Problem(f"{shown} is not a notebook: it does not say which nbformat it has")
+    shown, found = layout.shown(path), load(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is missing is mended below
-            notebook = nbformat.reads(text, as_version=4)
-            # One of format 3 has been converted, with ids that differ each time.
-            named_by_place = found["nbformat"] < 4 or notebook.nbformat_minor < 5
+            # First, because nbformat gives random ids to cells without one.
+            if found["nbformat"] == 4:
+                name_cells(found["cells"], by_place=found["nbformat_minor"] < 5)
+            notebook = nbformat.reads(json.dumps(found), as_version=4)
+            if found["nbformat"] < 4:
+                name_cells(notebook.cells, by_place=True)
             notebook.nbformat_minor = 5
-            if named_by_place:
-                for number, cell in enumerate(notebook.cells, 1):
-                    cell.id = f"cell-{number}"
-            _, notebook = normalize(notebook)
             nbformat.validate(notebook)
-    except (ValidationError, AttributeError, KeyError, TypeError, ValueError) as error:
-        reason = str(error).strip().splitlines()
-        raise Problem(f"{shown} is not a notebook: {reason[0] if reason else error!r}") from error
-    if language(notebook) not in (None, LANGUAGE):
-        raise Problem(f"{shown} is a notebook in {language(notebook)}; only Rust's can be run here")
+        problem = kernel_problem(notebook)
+    except Exception as error:  # nbformat's conversions raise whatever a malformed part leads to
+        reason = next(iter(str(error).strip().splitlines()), repr(error))
+        raise Problem(f"{shown} is not a notebook: {reason}") from error
+    if problem is not None:
+        raise Problem(f"{shown} {problem}")
     return notebook

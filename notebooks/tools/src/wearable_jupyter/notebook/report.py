@@ -1,12 +1,15 @@
-"""What `./justw check` says of the notebooks it ran: a table, a Markdown summary, JUnit XML."""
+"""What `./justw check` reports of the notebooks it ran: a table, a Markdown summary, JUnit XML."""
 
 import re
 from pathlib import Path
 
-import nbformat
-from junitparser import Failure, JUnitXml, TestCase, TestSuite
+from junitparser import Failure, JUnitXml, Skipped, TestCase, TestSuite
 
+from ..setup.files import replacing
+from ..setup.files import write as write_file
+from .promises import SKIPPED
 from .runner import Result
+from .selection import label
 
 HEADER = ("notebook", "cells", "seconds", "slowest cell", "result")
 
@@ -18,12 +21,19 @@ def row(result: Result) -> tuple[str, ...]:
         index, seconds = max(result.timings.items(), key=lambda item: item[1])
         slowest = f"{index + 1} ({result.executed.cells[index].id}), {seconds:.1f} s"
     return (
-        result.notebook.stem,
+        label(result.notebook),
         str(result.cells),
         f"{result.seconds:.1f}",
         slowest,
-        "FAILED" if result.failures else "passed",
+        outcome(result),
     )
+
+
+def outcome(result: Result) -> str:
+    """How a notebook went, in a word or two."""
+    if result.failures:
+        return "FAILED"
+    return f"passed, {len(result.skipped)} skipped" if result.skipped else "passed"
 
 
 def table(results: list[Result]) -> str:
@@ -39,10 +49,11 @@ def table(results: list[Result]) -> str:
 def markdown(results: list[Result]) -> str:
     """All notebooks, and each failure with the cell's source and what was said of it."""
     rows = [HEADER, ("---",) * len(HEADER), *map(row, results)]
-    parts = ["# Notebooks\n", *(f"| {' | '.join(line)} |" for line in rows)]
+    lines = (" | ".join(cell.replace("|", "\\|") for cell in line) for line in rows)
+    parts = ["# Notebooks\n", *(f"| {line} |" for line in lines)]
     for result in results:
         if result.failures:
-            parts.append(f"\n## {result.notebook.stem}")
+            parts.append(f"\n## {label(result.notebook)}")
         for index, reason in result.failures.items():
             if index is not None:
                 cell = result.executed.cells[index]
@@ -63,10 +74,10 @@ def junit(results: list[Result]) -> JUnitXml:
     """Every notebook as a suite, every code cell that was started or failed as a test case."""
     report = JUnitXml("notebooks")
     for result in results:
-        suite = TestSuite(result.notebook.stem)
+        suite = TestSuite(printable(label(result.notebook)))
         if None in result.failures:
             suite.add_testcase(case("notebook", None, result))
-        for index in sorted({*result.timings, *result.failures} - {None}):
+        for index in sorted({*result.timings, *result.failures, *result.skipped} - {None}):
             suite.add_testcase(
                 case(f"{index + 1} {result.executed.cells[index].id}", index, result)
             )
@@ -77,13 +88,15 @@ def junit(results: list[Result]) -> JUnitXml:
 
 def case(name: str, index: int | None, result: Result) -> TestCase:
     """A cell as a test case, or the notebook as a whole, with its failure if it has one."""
-    made = TestCase(name, result.notebook.stem, result.timings.get(index))
+    made = TestCase(name, printable(label(result.notebook)), result.timings.get(index))
     if index in result.failures:
         reason = result.failures[index]
         source = "" if index is None else f"{result.executed.cells[index].source}\n\n"
         failure = Failure(printable(reason.splitlines()[0]))
         failure.text = printable(source + reason)
         made.result = [failure]
+    elif index in result.skipped:
+        made.result = [Skipped(f"tagged {SKIPPED}")]
     return made
 
 
@@ -93,13 +106,9 @@ def printable(text: str) -> str:
 
 
 def write(results: list[Result], directory: Path) -> list[Path]:
-    """Write `check.xml` and `check.md`, and every executed notebook, into `directory`."""
-    directory.mkdir(parents=True, exist_ok=True)
+    """Write `check.md` and `check.xml` into `directory`."""
     xml, summary = directory / "check.xml", directory / "check.md"
-    junit(results).write(str(xml), pretty=True)
-    summary.write_text(markdown(results))
-    written = [summary, xml]
-    for result in results:
-        written.append(directory / result.notebook.name)
-        written[-1].write_text(nbformat.writes(result.executed))
-    return written
+    with replacing(xml) as part:
+        junit(results).write(str(part), pretty=True)
+    write_file(summary, markdown(results))
+    return [summary, xml]

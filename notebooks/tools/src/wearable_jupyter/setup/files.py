@@ -1,15 +1,52 @@
 """Writing files."""
 
 import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from . import layout
+from .layout import Problem
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a file next to `path` to write to, which then replaces `path`.
+
+    If writing fails or is interrupted, `path` keeps its content. Raises `Problem` if `path` cannot
+    be written.
+    """
+    part = path.with_name(f".{path.name[:200]}.part-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        part.replace(path)
+    except OSError as error:
+        raise not_written(path, error) from error
+    finally:
+        with suppress(OSError):  # where the folder does not exist, which has been reported
+            part.unlink(missing_ok=True)
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file so that nobody ever finds half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part-{os.getpid()}")
-    try:
-        part.write_text(text)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    """Write a file so that no reader ever sees half of it. Raises `Problem`."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8", newline="")
+
+
+def check_writable(folder: Path) -> None:
+    """Raise `Problem` if no file can be written into `folder`, which is made if it is missing."""
+    probe = folder / f"writable-{os.getpid()}"
+    with replacing(probe) as part:
+        part.touch()
+    probe.unlink(missing_ok=True)
+
+
+def not_written(path: Path, error: OSError) -> Problem:
+    """The message for a file that could not be written."""
+    advice = layout.FIXES.get(error.errno, "Check its folder")
+    return Problem(
+        f"{layout.shown(path)} could not be written: {error.strerror or error}. {advice}. "
+        f"Its folder is shown by: ls -ld {shlex.quote(str(path.parent))}"
+    )

@@ -10,6 +10,7 @@ import os
 import platform
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
@@ -18,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from . import cargo_configuration, process_environment, trust
+from . import cargo_configuration, process_environment, signals, trust
 from .environment import cache_directory, chosen_cache, is_shared
 
 ROOT = Path(__file__).resolve().parents[5]
@@ -72,20 +73,30 @@ def explained(error: OSError) -> str:
 
 
 def exit_code(command: Callable[[], int | None]) -> int:
-    """Run a command, and say in a line why it cannot go on; the exit code for the shell."""
+    """Run a command, and print one line if it cannot go on; the exit code for the shell."""
+    signals.raise_on_stop_signals()
     try:
-        return command() or 0
+        code = command() or 0
+        sys.stdout.flush()
+        return code
     except Problem as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt as stopped:
+        signals.ignore_stop_signals()
+        number = getattr(stopped, "number", signal.SIGINT)
+        by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
+        print(f"interrupted{by}", file=sys.stderr)
+        return 128 + number
+    except BrokenPipeError:
+        # The reader, such as `head`, has ended. Python flushes stdout again at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except OSError as error:
         if error.errno not in FIXES:
             raise
         print(f"error: {explained(error)}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
 
 
 def data_directory() -> Path:
