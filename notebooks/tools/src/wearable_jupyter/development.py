@@ -1,59 +1,146 @@
 """fmt, lint and test: Rust, Python and notebooks together."""
 
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from . import rust_tests
 from .kernel.template import prepare
 from .notebook import normal_form
-from .notebook.commands import notebooks
+from .notebook.selection import project_notebooks
 from .setup import layout
 from .setup.files import write
 from .setup.layout import Problem
 from .setup.prepare import build_workspace, cargo, prerequisites
 
+TOOLS = layout.NOTEBOOKS / "tools"
+# A limit for all Python tests, several times what they take on 2 cores. Each has one, too, in
+# pyproject.toml.
+PYTHON_TESTS_SECONDS = 2 * 60 * 60
+# For a program to end by itself after an interrupt.
+INTERRUPT_SECONDS = 20
 
-def fmt() -> None:
-    """Format Rust, Python and notebooks."""
-    cargo("fmt", "--all")
-    ruff("format")
-    ruff("check", "--fix")
-    for path in notebooks([]):
-        write(path, normal_form.text(path))
+Stages = dict[str, Callable[[], object]]
 
 
-def lint() -> None:
-    """Check formatting and lints of Rust, Python and notebooks; warnings are errors."""
-    prerequisites()
-    cargo("fmt", "--all", "--check")
-    ruff("format", "--check")
-    ruff("check")
-    for path in notebooks([]):
-        if path.read_text() != normal_form.text(path):
-            raise Problem(f"{path.name} has outputs or is not in its normal form. Run: ./justw fmt")
-    build_workspace()
-    clippy = ("clippy", "--workspace", "--all-targets", "--locked", "--quiet")
-    cargo(*clippy, "--", "--deny", "warnings")
+def run_stages(stages: Stages) -> int:
+    """Run every stage, also after one that failed, and print which failed; the exit code."""
+    failed = []
+    for name, work in stages.items():
+        print(f"\n==> {name}", flush=True)
+        try:
+            work()
+        except Problem as problem:
+            print(f"error: {problem}", file=sys.stderr, flush=True)
+            failed.append(name)
+    if failed:
+        print(f"\nFAILED: {', '.join(failed)} ({len(failed)} of {len(stages)} stages)", flush=True)
+        return 1
+    print(f"\nAll {len(stages)} stages passed", flush=True)
+    return 0
+
+
+def run_limited(name: str, command: Sequence[str | Path], seconds: float, **options) -> None:
+    """Run a program, and end it and all that it started after `seconds`, or when interrupted.
+
+    Raises `Problem` if it fails or takes longer.
+    """
+    running = subprocess.Popen(command, start_new_session=True, **options)
+    try:
+        code = running.wait(seconds)
+    except subprocess.TimeoutExpired as error:
+        raise Problem(
+            f"{name} took longer than {seconds:.0f} s and were ended. "
+            "The lines above show which test ran last"
+        ) from error
+    except KeyboardInterrupt:
+        # pytest prints what it has so far, and ends its kernels.
+        with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(running.pid, signal.SIGINT)
+            running.wait(INTERRUPT_SECONDS)
+        raise
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+    if code != 0:
+        raise Problem(f"{name} failed, see above")
 
 
 def ruff(*arguments: str) -> None:
     """Run ruff on the Python tools."""
     binary = Path(sys.executable).parent / "ruff"
-    tools = layout.NOTEBOOKS / "tools"
-    if subprocess.run([binary, *arguments, "--quiet", tools], cwd=tools).returncode != 0:
+    if subprocess.run([binary, *arguments, "--quiet", TOOLS], cwd=TOOLS).returncode != 0:
         raise Problem("ruff found something, see above. What it can mend itself: ./justw fmt")
+
+
+def format_notebooks() -> None:
+    for path in project_notebooks():
+        write(path, normal_form.text(path))
+
+
+def check_notebooks() -> None:
+    """Raise `Problem` with all notebooks that have outputs or another trace of a run."""
+    names = [
+        path.name
+        for path in project_notebooks()
+        if path.read_bytes() != normal_form.text(path).encode()
+    ]
+    if names:
+        raise Problem(
+            f"not in their normal form, without outputs: {', '.join(names)}. Run: ./justw fmt"
+        )
+
+
+def clippy() -> None:
+    build_workspace()
+    words = ("clippy", "--workspace", "--all-targets", "--locked", "--quiet")
+    cargo(*words, "--", "--deny", "warnings")
+
+
+def run_rust_tests() -> None:
+    # Compiling may take long, and is no test.
+    cargo("test", "--workspace", "--locked", "--no-run", "--quiet")
+    rust_tests.run()
+
+
+def run_python_tests(options: list[str]) -> None:
+    words = (*layout.PYTHON_MODULE, "pytest", *(options or [TOOLS / "tests"]))
+    run_limited("Python tests", words, PYTHON_TESTS_SECONDS, cwd=TOOLS)
+
+
+LINTS: Stages = {
+    "Toolchain": prerequisites,
+    "Format of Rust": lambda: cargo("fmt", "--all", "--check"),
+    "Format of Python": lambda: ruff("format", "--check"),
+    "Lints of Python": lambda: ruff("check"),
+    "Format of notebooks": check_notebooks,
+    "Lints of Rust": clippy,
+}
+
+
+def fmt() -> int:
+    """Format Rust, Python and notebooks."""
+    return run_stages(
+        {
+            "Rust": lambda: cargo("fmt", "--all"),
+            "Python": lambda: ruff("format"),
+            "Lints of Python": lambda: ruff("check", "--fix"),
+            "Notebooks": format_notebooks,
+        }
+    )
+
+
+def lint() -> int:
+    """Check formatting and lints of Rust, Python and notebooks; warnings are errors."""
+    return run_stages(LINTS)
 
 
 def test(options: list[str]) -> int:
     """Linters, Rust's tests and Python's; `options` go to pytest."""
-    prepare()
-    lint()
-    rust_tests.run()
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        *(options or [str(layout.NOTEBOOKS / "tools" / "tests")]),
-    ]
-    return subprocess.run(command, cwd=layout.NOTEBOOKS / "tools").returncode
+    tests = {"Rust tests": run_rust_tests, "Python tests": lambda: run_python_tests(options)}
+    return run_stages({"Set-up": prepare} | LINTS | tests)

@@ -22,7 +22,7 @@ ENDED = re.compile(r"^test (\S+) \.\.\. ")
 
 def run() -> None:
     """Run the tests of the workspace. Raises `Problem` if one fails or takes too long."""
-    run_with_limit(["cargo", "test", "--workspace", "--locked"], LIMIT)
+    run_with_limit(["cargo", "test", "--workspace", "--locked", "--no-fail-fast"], LIMIT)
 
 
 def run_with_limit(command: Sequence[str], limit: float) -> None:

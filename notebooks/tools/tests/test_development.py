@@ -1,0 +1,97 @@
+"""What `./justw test` does when a stage fails, hangs or is interrupted."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from wearable_jupyter import development
+from wearable_jupyter.setup.layout import Problem
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process that was killed is gone, or will be in a moment."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_every_stage_runs_and_the_exit_code_covers_all(capsys):
+    ran = []
+
+    def fail():
+        ran.append("bad")
+        raise Problem("why")
+
+    stages = {"first": fail, "second": lambda: ran.append("good"), "third": fail}
+    assert development.run_stages(stages) == 1
+    assert ran == ["bad", "good", "bad"]
+    said = capsys.readouterr()
+    assert said.out.endswith("FAILED: first, third (2 of 3 stages)\n")
+    assert said.err.count("error: why") == 2
+    assert development.run_stages({"second": lambda: None}) == 0
+    assert "All 1 stages passed" in capsys.readouterr().out
+
+
+def test_the_python_tests_run_after_a_failure_of_rusts(monkeypatch):
+    ran = []
+
+    def stage(name, fails):
+        def work(*_, **__):
+            ran.append(name)
+            if fails:
+                raise Problem(name)
+
+        return work
+
+    monkeypatch.setattr(development, "prepare", stage("prepare", True))
+    monkeypatch.setattr(development, "LINTS", {"lints": stage("lints", True)})
+    monkeypatch.setattr(development, "run_rust_tests", stage("rust", True))
+    monkeypatch.setattr(development, "run_python_tests", stage("python", False))
+    assert development.test([]) == 1
+    assert ran == ["prepare", "lints", "rust", "python"]
+
+
+def test_a_program_that_hangs_is_ended_with_all_that_it_started(tmp_path):
+    pid = tmp_path / "pid"
+    script = f"sleep 60 & echo $! > {pid}; trap '' INT TERM; sleep 60"
+    start = time.monotonic()
+    with pytest.raises(Problem, match="The tests took longer than 2 s"):
+        development.run_limited("The tests", ["sh", "-c", script], 2)
+    assert time.monotonic() - start < 30
+    assert is_gone(int(pid.read_text()))
+
+
+def test_a_program_that_fails_is_a_problem():
+    development.run_limited("The tests", ["true"], 60)
+    with pytest.raises(Problem, match="The tests failed, see above"):
+        development.run_limited("The tests", ["false"], 60)
+
+
+def test_an_interrupt_ends_the_program_and_is_a_line(tmp_path):
+    pid = tmp_path / "pid"
+    script = (
+        "import sys; from wearable_jupyter import development; from wearable_jupyter.setup import "
+        f"layout; work = lambda: development.run_limited('It', ['sh', '-c', 'echo $$ > {pid}; "
+        "sleep 60'], 60); sys.exit(layout.exit_code(work))"
+    )
+    command = [sys.executable, "-c", script]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not (pid.is_file() and pid.read_text()):
+        assert running.poll() is None
+        time.sleep(0.05)
+    os.kill(running.pid, signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130 and re.fullmatch("interrupted\n", said)
+    assert is_gone(int(pid.read_text()))
