@@ -155,6 +155,20 @@ def test_a_compilation_is_ended_with_all_that_it_started():
     assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
 
 
+def test_what_an_ended_process_has_left_in_the_group_is_an_orphan():
+    script = "sh -c 'sleep 600 & sleep 601 & echo started; exit 3'; sleep 602 & wait"
+    evcxr = subprocess.Popen(["sh", "-c", script], process_group=0, stdout=subprocess.PIPE)
+    assert evcxr.stdout.readline() == b"started\n"
+    deadline = time.monotonic() + 10
+    while len(found := list(processes.orphans(evcxr.pid))) != 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    commands = sorted(psutil.Process(pid).cmdline()[1] for pid in found)
+    assert commands == ["600", "601"]
+    processes.end_tree(*found, evcxr.pid)
+    evcxr.wait(10)
+    evcxr.stdout.close()
+
+
 def test_the_process_of_the_cells_is_no_compiler(tmp_path):
     program = tmp_path / "evcxr"
     program.write_bytes(Path("/bin/sh").read_bytes())

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from . import cell_code, debug_lines, failure, processes
+from .directories import alive
 from .events import Events
 from .failure import Failure
 from .origin import Place
@@ -41,6 +42,8 @@ FLUSH_SECONDS = 60.0
 # Until evcxr's first message, it is asked again and again; a running cell is followed by probes.
 FIRST_KNOCK_SECONDS, LAST_KNOCK_SECONDS = 0.1, 1.0
 FIRST_PROBE_SECONDS, LAST_PROBE_SECONDS = 2.0, 60.0
+# How often a cell's process is looked at.
+WATCH_SECONDS = 1.0
 # How often a request is sent that evcxr shows no sign of, and a blank cell that it does not answer.
 TRIES = 3
 # A query ends so soon after an interrupt; if the cell goes on, the reader is told how to end it.
@@ -92,6 +95,8 @@ class Running:
         self.seen = self.replies_over = self.publications_over = False
         self.sent = 1
         self.probed: tuple[float, float] | None = None
+        # Whether the process that runs it has ended, and when that is looked at again.
+        self.is_dead, self.watch_at = False, 0.0
         # Blank cells that evcxr was sent to see whether it still runs any.
         self.trials: dict[str, bool] = {}
         self.went_online = False
@@ -409,7 +414,7 @@ class Execution:
         if not self._is_answered(cell):
             if self.stopped is not None:
                 return None
-            waits = (self._going_on(cell), self._probe(cell))
+            waits = (self._going_on(cell), self._probe(cell), self._end_orphans(cell))
             return min(wait for wait in waits if wait is not None)
         if cell.begun is not None and cell.ended is None and self.flushing is None:
             self._flush_streams(cell)
@@ -478,6 +483,19 @@ class Execution:
             at = now + every
         cell.probed = at, every
         return at - now
+
+    def _end_orphans(self, cell: Running) -> float | None:
+        """End what a cell's ended process has left behind, if evcxr does not report the end."""
+        if not cell.process or cell.evcxr_reply is not None:
+            return None
+        now = time.monotonic()
+        if now >= cell.watch_at:
+            cell.watch_at = now + WATCH_SECONDS
+            if not alive(cell.process):
+                if cell.is_dead:
+                    processes.end_orphans(self.directory)
+                cell.is_dead = True
+        return cell.watch_at - now
 
     def _send_probe(self, cell: Running) -> None:
         self.probes[self._own("kernel_info_request")] = cell

@@ -39,6 +39,28 @@ def end_compilers(directory: Path) -> None:
         end_tree(*compilers(evcxr))
 
 
+def end_orphans(directory: Path) -> None:
+    """End what is left of a cell's process that has ended.
+
+    evcxr waits until nobody can write to the process's stderr any more, so a program that the cell
+    left running would keep evcxr waiting.
+    """
+    evcxr = directories.evcxr(directory)
+    if evcxr is not None:
+        for pid in orphans(evcxr):
+            end_tree(pid)
+
+
+def orphans(evcxr: int) -> Iterator[int]:
+    """The processes in evcxr's group that have another parent than a process of evcxr's."""
+    with suppress(psutil.Error):
+        family = {evcxr, *(child.pid for child in psutil.Process(evcxr).children(recursive=True))}
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, ProcessLookupError):
+                if process.pid not in family and os.getpgid(process.pid) == evcxr:
+                    yield process.pid
+
+
 def compilers(evcxr: int) -> Iterator[int]:
     """evcxr's children, without the one that runs cells, which is the same program."""
     with suppress(psutil.Error):
