@@ -149,6 +149,16 @@ def test_an_evcxr_that_ends_in_the_middle_of_a_cell_is_reported(ends):
     assert ends.shown()[-1] == ("status", "1", "idle")
 
 
+def test_an_evcxr_that_ends_between_cells_is_reported_under_the_last_one(ends):
+    evcxr = FakeEvcxr(ends)
+    ends.ask("1", code="one")
+    evcxr.replies("1")
+    ends.shown()
+    ends.relay.close("evcxr has ended with signal 9.")
+    ((kind, request, text),) = ends.shown()
+    assert (kind, request) == ("stream", "1") and "signal 9" in text
+
+
 def test_a_second_interrupt_ends_a_kernel_whose_cell_does_not_begin(ends, monkeypatch):
     monkeypatch.setattr(execution, "INTERRUPT_SECONDS", 0.1)
     ends.ask("1")

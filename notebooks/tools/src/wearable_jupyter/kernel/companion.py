@@ -176,12 +176,13 @@ def carry(
             with suppress(OSError):  # this kernel needs no other
                 spare.start(claim.jupyter)
     reason = None
-    if execution.stopped is not None or (evcxr.poll() is not None and wanted()):
+    by_itself = evcxr.poll() is not None and wanted() and not messages.shutdown_requested
+    if execution.stopped is not None or by_itself:
         reason = execution.stopped or output.reason(evcxr.poll())
     # A cell may print without end, and there is nobody who would hear it.
     directories.end(evcxr.pid)
     messages.close(reason)
-    if reason is None or messages.shutdown_requested:
+    if reason is None:
         return None
     print(f"error: {reason}", file=sys.stderr, flush=True)
     time.sleep(LAST_REPLY_SECONDS)

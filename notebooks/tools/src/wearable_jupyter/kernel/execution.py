@@ -510,6 +510,8 @@ class Execution:
             self.flush()
             cell.stop_on_error = True
             self._finish(cell, failure.kernel_ended(reason))
+        elif self.last is not None:
+            self._say(self.last, "stderr", failure.kernel_ended(reason).message + "\n")
         self._abort_waiting()
 
     def _patience(self, cell: Running) -> float:
