@@ -15,36 +15,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from users import ATTACKER, IS_ROOT, REASON, VICTIM, run_as
 
 from wearable_jupyter.setup import trust
 
-VICTIM, ATTACKER = 54321, 54322
 FILE = "debug/deps/liba.rlib"
 NAME = "home/cache/dependencies-1"
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as other users")
-
-
-def run_as(user: int, work) -> str:
-    """Run `work` in a process of another user; its result as text."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setgroups([])
-            os.setgid(user)
-            os.setuid(user)
-            os.umask(0o022)
-            result = str(work())
-        except BaseException as error:
-            result = f"{type(error).__name__}: {error}"
-        os.write(writing, result.encode())
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        result = pipe.read()
-    os.waitpid(child, 0)
-    return result
+pytestmark = pytest.mark.skipif(not IS_ROOT, reason=REASON)
 
 
 @pytest.fixture

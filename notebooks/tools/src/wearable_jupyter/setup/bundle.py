@@ -301,6 +301,10 @@ def unpack(bundle: Path, folder: Path) -> None:
                         raise broken
                     if extract(tar, member, folder / member.name) != expected.pop(member.name):
                         raise broken
+            while expander.stdout.read(1 << 20):
+                pass
+            if expander.wait() != 0:
+                raise broken
         except (tarfile.TarError, ValueError, EOFError, RecursionError) as error:
             raise broken from error
         finally:

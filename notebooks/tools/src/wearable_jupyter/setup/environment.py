@@ -14,7 +14,6 @@ import fcntl
 import hashlib
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -80,18 +79,13 @@ def may_write(folder: Path) -> bool:
 
 
 def package_cache(name: str) -> str:
-    """The cache of pip or uv. Ends this process if another user can change it."""
-    return str(trusted(cache_directory() / name))
-
-
-def trusted(folder: Path) -> Path:
-    """A folder of the cache. Ends this process if another user can change it."""
-    if (fault := trust.find_fault(folder)) is not None:
-        fail(
-            f"{fault}. Packages from there would run as you, so they are not used. "
-            f"Delete them if another user may have changed them: rm -rf {shlex.quote(str(folder))}"
-        )
-    return folder
+    """The cache of pip or uv. Ends this process if it cannot be used safely."""
+    if (reason := trust.prepare_folder(cache_directory(), readable=is_shared())) is not None:
+        fail(reason)
+    folder = cache_directory() / name
+    if (fault := trust.find_fault(folder, writable=True)) is not None:
+        fail(fault.told_of(folder))
+    return str(folder)
 
 
 def fail(message: str) -> NoReturn:
@@ -152,7 +146,9 @@ def from_wheels(lock: Path = REQUIREMENTS) -> tuple[str | Path, ...]:
     listed = wheels() / LISTED
     entry = f"{hashlib.sha256(lock.read_bytes()).hexdigest()} {python_version()}"
     here = listed.is_file() and entry in listed.read_text().splitlines()
-    return ("--no-index", "--find-links", trusted(wheels())) if here else ()
+    if here and (fault := trust.find_fault(wheels())) is not None:
+        fail(fault.told_of(wheels()))
+    return ("--no-index", "--find-links", wheels()) if here else ()
 
 
 def take_bundle() -> None:

@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 
 from . import layout
-from .environment import PYTHON, TOOLS, from_wheels
+from .environment import PYTHON, TOOLS, from_wheels, package_cache
 from .process_environment import tool_environment
 
 
@@ -15,8 +15,7 @@ def environment(name: str, lock: Path) -> Path:
     if not stamp.is_file() or stamp.read_text() != lock.read_text():
         uv = PYTHON.with_name("uv")
         locked = ("--require-hashes", lock, *from_wheels(lock))
-        cache = layout.trusted(layout.make_cache() / "uv")
-        variables = tool_environment() | {"UV_CACHE_DIR": str(cache)}
+        variables = tool_environment() | {"UV_CACHE_DIR": package_cache("uv")}
         for command in (
             ("venv", "--clear", "--quiet", "--python", PYTHON, folder),
             ("pip", "sync", "--quiet", "--python", folder, *locked),

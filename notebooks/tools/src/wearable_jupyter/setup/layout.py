@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import platform
-import shlex
 import shutil
 import signal
 import subprocess
@@ -147,31 +146,15 @@ def make_cache() -> Path:
     Raises `Problem` if another user can change it, or if this user cannot write to it.
     """
     folder = cache_directory()
-    other = "or set WEARABLE_CACHE_DIR to another folder"
-    try:
-        trust.make_directory(folder, readable=is_shared())
-    except OSError as error:
-        raise Problem(
-            f"{error.filename} cannot be made ({error.strerror}). Make room for it there, {other}"
-        ) from error
-    if (fault := trust.find_fault(folder, contents=False)) is not None:
-        raise Problem(f"{fault}, {other}")
-    if not os.access(folder, os.W_OK):
-        owner, user = trust.user_name(folder.stat().st_uid), trust.user_name(os.geteuid())
-        fix = f"sudo chown -hR {user} {shlex.quote(str(folder))}"
-        raise Problem(f"{folder} belongs to {owner}, and {user} cannot write. Fix: {fix}, {other}")
-    if os.statvfs(folder).f_flag & getattr(os, "ST_NOEXEC", 0):
-        raise Problem(f"No program can run in {folder} (noexec). Fix: remount it, {other}")
+    if (reason := trust.prepare_folder(folder, readable=is_shared())) is not None:
+        raise Problem(reason)
     return folder
 
 
 def trusted(path: Path) -> Path:
-    """A file or folder of this user's cache. Raises `Problem` if another user can change it."""
-    if (fault := trust.find_fault(path)) is not None:
-        raise Problem(
-            f"{fault}. Code from there would run as you, so it is not used. "
-            f"Delete it if another user may have changed it: rm -rf {shlex.quote(str(path))}"
-        )
+    """What is compiled in this user's cache. Raises `Problem` if another user can change it."""
+    if (fault := trust.find_fault(path, complete=True)) is not None:
+        raise Problem(fault.told_of(path))
     return path
 
 
@@ -378,5 +361,7 @@ def link(source: Path, target: Path) -> None:
         return
     try:
         os.link(source, target)
+    except FileExistsError:
+        raise  # a copy would be written into the file, and into what is linked to it
     except OSError:
         shutil.copy2(source, target)

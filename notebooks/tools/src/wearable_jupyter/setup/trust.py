@@ -29,25 +29,56 @@ class Fault(NamedTuple):
     path: str
     reason: str
     fix: str
+    # Whether another user can change it.
+    is_open: bool = False
 
     def __str__(self) -> str:
         return f"{self.path} {self.reason}. Fix: {self.fix}"
 
+    def told_of(self, folder: Path) -> str:
+        """The fault, and what else to do if it has been used already."""
+        if not self.is_open:
+            return str(self)
+        return (
+            f"{self}. Code from there would run as you, so it is not used. "
+            f"Delete it if another user may have changed it: rm -rf {shlex.quote(str(folder))}"
+        )
 
-def find_fault(path: Path, *, contents: bool = True) -> Fault | None:
+
+def find_fault(
+    path: Path, *, contents: bool = True, writable: bool = False, complete: bool = False
+) -> Fault | None:
     """Find out why another user could change `path`, or why this user cannot read it.
 
     Covers the path, everything below it (unless `contents` is false), every directory above it,
     and the same for the target of each symbolic link. Root and this user may own these files, and
     no other user may write to them. A directory above may be sticky, as /tmp is, because there only
     the owner can replace an entry. A path that does not exist has no fault of its own.
+
+    If it is to be `writable`, this user must be able to write to each folder. If it is to be
+    `complete`, no symbolic link may lead to something that is not there.
     """
     top = os.path.abspath(path)
-    check = _Check(top, contents)
+    check = _Check(top, contents, writable, complete)
     try:
         check.everything(top)
     except _Found as found:
         return found.fault
+    return None
+
+
+def prepare_folder(folder: Path, *, readable: bool) -> str | None:
+    """Make a cache if it is not there; why it cannot be used if so, and what to do."""
+    other = "or set WEARABLE_CACHE_DIR to another folder"
+    try:
+        make_directory(folder, readable=readable)
+    except OSError as error:
+        at = error.filename or folder
+        return f"{at} cannot be made ({error.strerror}). Make room for it there, {other}"
+    if (fault := find_fault(folder, contents=False, writable=True)) is not None:
+        return f"{fault}, {other}"
+    if os.statvfs(folder).f_flag & getattr(os, "ST_NOEXEC", 0):
+        return f"No program can run in {folder}, which is mounted noexec. Fix: remount it, {other}"
     return None
 
 
@@ -96,10 +127,10 @@ class _Found(Exception):
 class _Check:
     """One call of `find_fault`; it remembers the directories that it has checked."""
 
-    def __init__(self, top: str, with_contents: bool) -> None:
+    def __init__(self, top: str, contents: bool, writable: bool, complete: bool) -> None:
         self.top = top
-        self.with_contents = with_contents
-        self.owners = trusted_owners()
+        self.with_contents, self.writable, self.complete = contents, writable, complete
+        self.owners, self.user = trusted_owners(), user_name(os.geteuid())
         self.resolved: dict[str, str] = {}
         self.scanned: set[str] = set()
 
@@ -137,6 +168,10 @@ class _Check:
             return
         if stat.S_ISLNK(status.st_mode):
             self.everything(entry.path)
+            if self.complete and not os.path.exists(entry.path):
+                reason = f"leads to {os.path.realpath(entry.path)}, which is not there"
+                fix = f"rm -rf {shlex.quote(self.top)}"
+                raise _Found(Fault(entry.path, reason, fix))
             return
         self.entry(entry.path, status)
         if stat.S_ISDIR(status.st_mode):
@@ -189,6 +224,10 @@ class _Check:
             raise _Found(Fault(path, "cannot be read", self.readable(path)))
         if above and mode & stat.S_ISVTX:
             return
+        if self.writable and not above and stat.S_ISDIR(mode) and not os.access(path, os.W_OK):
+            whole = self.top if path.startswith(f"{self.top}/") else path
+            reason = f"belongs to {user_name(status.st_uid)}, and you cannot write there"
+            raise _Found(Fault(path, reason, f"sudo chown -hR {self.user} {shlex.quote(whole)}"))
         # uv's lock files, which it lets everyone write to: nothing is read from them.
         if stat.S_ISREG(mode) and path.endswith(".lock") and status.st_size == 0:
             return
@@ -200,7 +239,7 @@ class _Check:
             return
         inside = path != self.top and path.startswith(f"{self.top}/")
         fix = ("chmod", "-R", "go-w", self.top) if inside else ("chmod", "go-w", path)
-        raise _Found(Fault(path, f"can be changed by {who}", shlex.join(fix)))
+        raise _Found(Fault(path, f"can be changed by {who}", shlex.join(fix), is_open=True))
 
     def owner(self, path: str, status: os.stat_result) -> None:
         if status.st_uid in self.owners:
@@ -208,8 +247,8 @@ class _Check:
         name = user_name(status.st_uid)
         whole = self.top if path.startswith(f"{self.top}/") else path
         reason = f"belongs to {name}, who can change it"
-        fix = f"sudo chown -hR {user_name(os.geteuid())} {shlex.quote(whole)}, or delete it"
-        raise _Found(Fault(path, reason, fix))
+        fix = f"sudo chown -hR {self.user} {shlex.quote(whole)}, or delete it"
+        raise _Found(Fault(path, reason, fix, is_open=True))
 
     def unreadable(self, path: str, error: OSError) -> _Found:
         return _Found(Fault(path, f"cannot be read ({error.strerror})", self.readable(path)))

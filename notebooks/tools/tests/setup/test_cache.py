@@ -1,0 +1,304 @@
+"""What is taken from a cache, and what is put there: whoever has filled it, and with what umask."""
+
+import errno
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from users import IS_ROOT, REASON, VICTIM, run_as
+
+from wearable_jupyter import doctor
+from wearable_jupyter.kernel import directories, template
+from wearable_jupyter.setup import bundle, environment, environments, layout, prepare, store, trust
+from wearable_jupyter.setup.layout import Problem
+
+
+@pytest.fixture(autouse=True)
+def caches(tmp_path, monkeypatch):
+    """A user's own cache and a shared one, which are not there yet."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
+    monkeypatch.delenv("WEARABLE_CACHE_DIR", raising=False)
+    monkeypatch.setattr(layout, "SHARED_CACHE", tmp_path / "shared")
+    layout.is_refused.cache_clear()
+    yield layout.cache_directory(), layout.SHARED_CACHE
+    layout.is_refused.cache_clear()
+
+
+def make_kernel(cache: Path, ran: Path) -> Path:
+    """A kernel's program in a cache, which leaves a file when it runs."""
+    program = cache / layout.own_evcxr().relative_to(layout.cache_directory())
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!/bin/sh\ntouch '{ran}'\n")
+    program.chmod(0o755)
+    return program
+
+
+def open_to_others(path: Path) -> None:
+    path.chmod(0o777)
+
+
+def test_a_kernel_that_others_can_change_is_never_run(caches, tmp_path):
+    ran = tmp_path / "ran"
+    program = make_kernel(caches[0], ran)
+    assert layout.evcxr() == program and prepare.starts(program) and ran.exists()
+    ran.unlink()
+    for path in (program, program.parent, program.parent.parent, caches[0], caches[0].parent):
+        mode = path.stat().st_mode
+        open_to_others(path)
+        for use in (
+            layout.evcxr,
+            doctor.kernel_binary,
+            prepare.install_kernel,
+            directories.get_ready,
+        ):
+            with pytest.raises(Problem, match="can be changed by every user"):
+                use()
+        path.chmod(mode)
+    assert layout.evcxr() == program and not ran.exists()
+
+
+def test_of_a_shared_kernel_others_can_change_nothing_or_it_is_left_out(caches, tmp_path, capsys):
+    program = make_kernel(caches[1], tmp_path / "ran")
+    assert layout.evcxr() == program
+    open_to_others(caches[1])
+    layout.is_refused.cache_clear()
+    assert layout.evcxr() == layout.evcxr() == layout.own_evcxr()
+    told = capsys.readouterr().err
+    assert told.count("Nothing is taken from") == 1
+    assert f"{caches[1]} can be changed by every user. Fix: chmod go-w {caches[1]}" in told
+
+
+@pytest.fixture
+def dependencies(monkeypatch):
+    """Compiled dependencies in the user's own cache, with a link as into a shared one."""
+    compiled = layout.compiled_dependencies()
+    file = compiled / "debug/deps/liba.rlib"
+    file.parent.mkdir(parents=True)
+    file.write_text("compiled")
+    file.with_name("libb.rlib").symlink_to(file)
+    (compiled / store.ORIGIN).write_text("{}")
+    monkeypatch.setattr(prepare, "fetch", lambda: None)
+    monkeypatch.setattr(prepare, "is_seeded", lambda: False)
+    monkeypatch.setattr(template, "dependencies_in", lambda folder: None)
+    return compiled
+
+
+USES = [prepare.seed, template.seed, directories.compiled]
+
+
+@pytest.mark.parametrize("use", USES, ids=lambda use: use.__qualname__)
+def test_dependencies_that_others_can_change_are_not_used(dependencies, use):
+    open_to_others(dependencies / "debug/deps/liba.rlib")
+    with pytest.raises(Problem, match=r"liba\.rlib can be changed by every user"):
+        use()
+
+
+@pytest.mark.parametrize("use", USES, ids=lambda use: use.__qualname__)
+def test_a_link_to_a_shared_cache_that_is_gone_is_reported(dependencies, use):
+    (dependencies / "debug/deps/liba.rlib").unlink()
+    with pytest.raises(Problem, match=r"libb\.rlib leads to .*, which is not there. Fix: rm -rf"):
+        use()
+
+
+def test_of_several_caches_the_first_that_is_safe_is_taken(caches, monkeypatch, capsys):
+    """Compiled for other homes, in the user's own cache and in shared ones."""
+    mine = layout.compiled_dependencies().name
+    alike = [mine[:-8] + end for end in ("00000001", "00000002")]
+    folders = [cache / name for cache in caches for name in alike]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / store.ORIGIN).touch()
+    for number, folder in enumerate(folders):
+        assert store.found() == folder
+        open_to_others(folder)
+        layout.is_refused.cache_clear()
+        assert store.found() == (folders[number + 1] if number < 3 else None)
+    assert capsys.readouterr().err.count("Nothing is taken from") >= 4
+
+
+def test_packages_that_others_can_change_are_not_installed(caches, tmp_path, monkeypatch):
+    own = caches[0]
+    lock = tmp_path / "lock.txt"
+    lock.touch()
+    monkeypatch.setattr(layout, "TARGET", tmp_path / "target")
+    assert environment.package_cache("uv") == str(own / "uv")
+    for name in ("uv", "pip", environment.wheels().name):
+        made = own / name / "deep" / "file"
+        made.parent.mkdir(parents=True)
+        made.touch()
+        open_to_others(made)
+        if name.startswith("wheels"):
+            python = environment.python_version()
+            entry = f"{bundle.digest(environment.REQUIREMENTS)} {python}"
+            (own / name / environment.LISTED).write_text(entry)
+            uses = [environment.from_wheels]
+        else:
+            uses = [lambda name=name: environment.package_cache(name)]
+        if name == "uv":
+            uses.append(lambda: environments.environment("other", lock))
+        for use in uses:
+            with pytest.raises(SystemExit, match="deep/file can be changed by every user"):
+                use()
+        made.chmod(0o644)
+        uses[0]()
+
+
+def test_a_cache_in_which_nothing_can_run_is_refused_before_anything_is_compiled(monkeypatch):
+    real = os.statvfs
+
+    def noexec(path):
+        found = list(real(path))
+        found[8] = os.ST_NOEXEC
+        return os.statvfs_result(found)
+
+    monkeypatch.setattr(os, "statvfs", noexec)
+    with pytest.raises(Problem, match="mounted noexec"):
+        prepare.install_kernel()
+    with pytest.raises(SystemExit, match="mounted noexec"):
+        environment.package_cache("uv")
+
+
+@pytest.mark.parametrize("chosen", [False, True], ids=["own", "shared"])
+@pytest.mark.parametrize("umask", [0o000, 0o002, 0o022, 0o077])
+def test_what_is_put_into_a_cache_can_be_changed_by_its_owner_only(
+    umask, chosen, tmp_path, monkeypatch
+):
+    if chosen:
+        monkeypatch.setenv("WEARABLE_CACHE_DIR", str(tmp_path / "a" / "b"))
+    before = os.umask(umask)
+    try:
+        with prepare.locked("part"), prepare.staging("part") as folder:
+            (folder / "part").mkdir()
+            (folder / "part" / "file").touch()
+            prepare.keep(folder / "part", layout.cache_directory() / "part")
+    finally:
+        os.umask(before)
+    file = layout.cache_directory() / "part" / "file"
+    assert trust.find_fault(layout.cache_directory()) is None
+    modes = [path.stat().st_mode & 0o777 for path in (file, *list(file.parents)[:3])]
+    closed = umask == 0o077 and not chosen
+    assert modes == ([0o600, 0o700, 0o700, 0o700] if closed else [0o644, 0o755, 0o755, 0o755])
+
+
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP])
+def test_where_files_cannot_be_linked_they_are_copied(number, tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise OSError(number, os.strerror(number))
+
+    (tmp_path / "file").write_text("content")
+    monkeypatch.setattr(os, "link", refuse)
+    layout.link(tmp_path / "file", tmp_path / "copy")
+    assert (tmp_path / "copy").read_text() == "content"
+    assert not (tmp_path / "copy").samefile(tmp_path / "file")
+
+
+def test_a_copy_is_never_written_into_a_file_that_is_there(tmp_path):
+    """It may be linked to a cache."""
+    for name in ("cached", "other"):
+        (tmp_path / name).write_text(name)
+    layout.link(tmp_path / "cached", tmp_path / "linked")
+    with pytest.raises(FileExistsError):
+        layout.link(tmp_path / "other", tmp_path / "linked")
+    assert (tmp_path / "cached").read_text() == "cached"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT])
+def test_an_error_of_the_system_ends_in_a_line(number, capsys):
+    def fail():
+        raise OSError(number, os.strerror(number), "/some/file")
+
+    assert layout.exit_code(fail) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {os.strerror(number)}: /some/file. ") and told.count("\n") == 1
+
+
+@pytest.fixture
+def home(monkeypatch):
+    """A home of another user's, which that user can reach."""
+    folder = Path(tempfile.mkdtemp(prefix="home-"))
+    own(folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+def own(folder: Path, user: int = VICTIM) -> None:
+    os.chown(folder, user, user)
+    folder.chmod(0o755)
+
+
+needs_root = pytest.mark.skipif(not IS_ROOT, reason=REASON)
+
+
+def take_lock() -> str:
+    with prepare.locked("part"), prepare.staging("part"):
+        return "taken"
+
+
+@needs_root
+def test_a_lock_that_root_left_still_locks(home):
+    cache = home / "cache/wearable_demo"
+    cache.mkdir(parents=True)
+    own(cache.parent)
+    own(cache)
+    (cache / ".part.lock").touch(mode=0o644)
+    assert run_as(VICTIM, take_lock) == "taken"
+
+
+@needs_root
+@pytest.mark.parametrize(
+    "left", ["cache/wearable_demo", "cache/wearable_demo/.part.staging/file", "cache"]
+)
+def test_what_root_left_in_a_users_cache_is_named_with_the_command(home, left):
+    """As `sudo ./justw` does, once."""
+    path = home / left
+    path.mkdir(parents=True)
+    for folder in path.relative_to(home).parents:
+        if folder.name:
+            own(home / folder)
+    if "staging" in left:
+        own(path.parent.parent)
+        os.chown(path.parent, 0, 0)
+    told = run_as(VICTIM, take_lock)
+    assert told.startswith("Problem: ") and str(home / "cache") in told, told
+    assert "sudo " in told or "cannot be made (Permission denied)" in told
+
+
+@needs_root
+def test_a_part_of_uvs_cache_that_root_left_is_named(home):
+    deep = home / "cache/wearable_demo/uv/wheels/deep"
+    deep.mkdir(parents=True)
+    for path in (home / "cache", *(home / "cache").rglob("*")):
+        own(path)
+    os.chown(deep, 0, 0)
+    told = run_as(VICTIM, lambda: environment.package_cache("uv"))
+    assert f"{deep} belongs to root, and you cannot write there. Fix: sudo chown -hR" in told
+
+
+@needs_root
+@pytest.mark.parametrize("mode", [0o700, 0o600])
+def test_a_shared_cache_that_cannot_be_read_is_left_out_with_a_word(home, mode, monkeypatch):
+    """An administrator has filled it with the umask 077."""
+    shared = home / "shared"
+    monkeypatch.setattr(layout, "SHARED_CACHE", shared)
+    program = make_kernel(shared, home / "ran")
+    for path in (program, program.parent, program.parent.parent, shared):
+        path.chmod(mode if path.is_dir() else mode & 0o600)
+
+    def look() -> str:
+        refused = []
+        monkeypatch.setattr("builtins.print", lambda text, **_: refused.append(text))
+        return f"{layout.evcxr()} {list(layout.in_caches('dependencies-*'))} {refused}"
+
+    told = run_as(VICTIM, look)
+    assert told.startswith(f"{home / 'cache'}") and " [] [" in told, told
+    assert "cannot be read" in told and "chmod -R a+rX" in told
+
+
+@needs_root
+def test_a_home_that_cannot_be_written_is_reported(home):
+    home.chmod(0o555)
+    told = run_as(VICTIM, take_lock)
+    assert "cannot be made (Permission denied)" in told and "set WEARABLE_CACHE_DIR" in told
