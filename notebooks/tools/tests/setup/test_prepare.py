@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from users import ATTACKER, IS_ROOT, REASON, VICTIM
 
 from wearable_jupyter.setup import layout
 
@@ -32,7 +33,12 @@ opt-level = 2
 debug = false
 strip = "debuginfo"
 rpath = true
+lto = false
+debug-assertions = true
+codegen-units = 16
 panic = "unwind"
+incremental = true
+overflow-checks = true
 """
 LIBRARY = """\
 [package]
@@ -351,6 +357,63 @@ def test_what_was_compiled_for_another_user_is_taken(first, clone, tmp_path):
     # cargo finds everything in order afterwards, and so does the first user.
     for again in (other.setup(), first.setup()):
         assert "Compiling" not in again and "Taking" not in again
+
+
+# Reads everything, and writes as that user does: what is compiled with lies in root's home here.
+AS_VICTIM = (
+    *("setpriv", f"--reuid={VICTIM}", f"--regid={VICTIM}", "--clear-groups"),
+    *("--securebits=+no_setuid_fixup", "--inh-caps=-all,+dac_read_search"),
+    "--ambient-caps=-all,+dac_read_search",
+)
+
+
+@pytest.mark.skipif(not IS_ROOT, reason=REASON)
+@pytest.mark.parametrize("clone", [False], indirect=True)
+def test_another_user_takes_from_a_shared_cache_if_nobody_else_can_change_it(
+    first, clone, tmp_path, monkeypatch
+):
+    other = another_user(clone, tmp_path)
+    home = other.root.parent / "home"
+    other.environment |= {
+        "HOME": str(home),
+        "RUSTUP_HOME": str(layout.toolchain().parent.parent),
+        "WEARABLE_CACHE_DIR": str(first.cache),
+        "XDG_CACHE_HOME": str(home / ".cache"),
+    }
+    for path in (home, *home.rglob("*"), other.root, *other.root.rglob("*")):
+        os.chown(path, VICTIM, VICTIM)
+    plain = other.command
+    monkeypatch.setattr(
+        other, "command", lambda: plain() | {"args": [*AS_VICTIM, *plain()["args"]]}
+    )
+    look = other.command()
+    code = "from wearable_jupyter.setup import store; print(store.found())"
+    look["args"] = [*AS_VICTIM, sys.executable, "-c", code]
+
+    def found() -> str:
+        return subprocess.run(**look, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert found() == str(first.used())
+    below = next(path for path in first.used().rglob("deps") if path.is_dir())
+    for path in (below, next(below.iterdir()), first.used(), first.cache, tmp_path):
+        mode = path.stat().st_mode
+        for change in (lambda p: p.chmod(0o777), lambda p: os.chown(p, ATTACKER, 0)):
+            change(path)
+            assert found() == "None", path
+            os.chown(path, 0, 0)
+            path.chmod(mode)
+
+    printed = other.setup()
+    assert f"Taking the compiled dependencies from {first.cache}" in printed, printed
+    assert "Nothing is taken" not in printed and "Compiling" not in printed
+    taken = list((other.root / "target").rglob("libdependency-*.rlib"))
+    assert taken and all(path.is_symlink() or path.stat().st_uid == 0 for path in taken)
+    assert "Taking" not in other.setup()
+    # What the user has of it leads to the shared cache, and is looked at each time.
+    below.chmod(0o777)
+    shutil.rmtree(other.root / "target")
+    refused = subprocess.run(**other.command(), capture_output=True, text=True)
+    assert refused.returncode == 1 and f"{below} can be changed by every user" in refused.stderr
 
 
 def test_paths_with_special_characters_compile_nothing_again(first, clone, tmp_path):

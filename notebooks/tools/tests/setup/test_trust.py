@@ -153,6 +153,9 @@ ATTACKS = {
         base, elsewhere(base, 0o755, ATTACKER) / "liba.rlib"
     ),
     "link to nothing yet": lambda base: link(base, elsewhere(base, 0o777) / "not yet"),
+    "link to nothing yet in a sticky folder": lambda base: link(
+        base, elsewhere(base, 0o1777) / "not yet"
+    ),
     "chain of links": through_a_chain,
     "link in a sticky folder": in_a_sticky_folder,
     "access control list": lambda base: access_list(base / NAME / FILE),
@@ -295,6 +298,8 @@ def accounts(monkeypatch):
         ({"domain users": (1000, [])}, {}, False, False),
         ({"ann": (1000, [])}, {}, False, True),
         ({}, {}, True, False),
+        # As of a program that is set to run in the group's name.
+        ({"ann": (1000, [])}, {"ann": (1000, 100)}, True, False),
     ],
 )
 def test_only_a_group_without_others_may_write(
