@@ -74,8 +74,9 @@ def test_of_a_shared_kernel_others_can_change_nothing_or_it_is_left_out(caches, 
 def dependencies(monkeypatch):
     """Compiled dependencies in the user's own cache, with a link as into a shared one."""
     compiled = layout.compiled_dependencies()
+    for part in prepare.compiled_parts():
+        (compiled / part / "deps").mkdir(parents=True)
     file = compiled / "debug/deps/liba.rlib"
-    file.parent.mkdir(parents=True)
     file.write_text("compiled")
     file.with_name("libb.rlib").symlink_to(file)
     (compiled / store.ORIGIN).write_text("{}")
@@ -100,6 +101,31 @@ def test_a_link_to_a_shared_cache_that_is_gone_is_reported(dependencies, use):
     (dependencies / "debug/deps/liba.rlib").unlink()
     with pytest.raises(Problem, match=r"libb\.rlib leads to .*, which is not there. Fix: rm -rf"):
         use()
+
+
+@pytest.mark.parametrize("use", USES[:2], ids=lambda use: use.__qualname__)
+def test_incomplete_dependencies_are_reported_and_nothing_is_changed(
+    dependencies, use, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(layout, "TARGET", tmp_path / "target")
+    monkeypatch.setattr(layout, "TEMPLATE", tmp_path / "target/template")
+    (tmp_path / "target/template").mkdir(parents=True)
+    shutil.rmtree(dependencies / "debug")
+    with pytest.raises(Problem, match=r"is incomplete, without debug\. Run: rm -rf"):
+        use()
+    assert list((tmp_path / "target").rglob("*")) == [tmp_path / "target/template"]
+
+
+def test_dependencies_that_are_deleted_while_they_are_linked_are_reported(
+    dependencies, tmp_path, monkeypatch
+):
+    def link(source: Path, target: Path) -> None:
+        shutil.rmtree(dependencies)
+        os.link(source, target)
+
+    monkeypatch.setattr(prepare, "link", link)
+    with pytest.raises(Problem, match=r"was deleted while it was linked\. Run: ./justw setup"):
+        prepare.link_compiled(dependencies, tmp_path / "linked")
 
 
 def test_of_several_caches_the_first_that_is_safe_is_taken(caches, monkeypatch, capsys):

@@ -420,7 +420,10 @@ def test_paths_with_special_characters_compile_nothing_again(first, clone, tmp_p
     """Of the clone, of cargo's home and of the cache; and what they leave serves others in turn."""
     special = tmp_path / 'a space\'s "quotes" [b] #d $HOME & f=g ü \\h'
     other = another_user(clone, tmp_path, f"{special.name}/two")
-    (special / "home/.cargo/config.toml").write_text('[build]\nbuild-dir = "elsewhere"\n')
+    # Directories of the user's own configuration, for other projects.
+    (special / "home/.cargo/config.toml").write_text(
+        '[build]\nbuild-dir = "elsewhere"\ntarget-dir = "elsewhere-too"\n'
+    )
     other.environment |= {
         "WEARABLE_CACHE_DIR": str(special / "cache"),
         "XDG_CACHE_HOME": str(first.cache.parent),
@@ -435,6 +438,7 @@ def test_paths_with_special_characters_compile_nothing_again(first, clone, tmp_p
     again = other.setup()
     assert "Compiling" not in again and "Taking" not in again
     assert_taken(other, special / "cache" / name)
+    assert not list(special.rglob("elsewhere*"))
 
     # From there to a plain path: the first user's part is gone.
     third = another_user(clone, tmp_path, "plain/three")

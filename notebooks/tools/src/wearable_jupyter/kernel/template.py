@@ -13,10 +13,10 @@ from ..setup.prepare import (
     COMPILED,
     DEPENDENCIES,
     cargo,
+    check_compiled,
     compile_all,
     dependencies_in,
-    is_rewritten,
-    link_tree,
+    link_compiled,
     only_dependencies,
     prerequisites,
     run_cargo,
@@ -177,12 +177,12 @@ def seed() -> None:
         return
     if not compiled.is_dir():
         raise Problem("The kernel's dependencies are not compiled. Run: ./justw setup")
-    layout.trusted(compiled)
+    check_compiled(compiled)
     shutil.rmtree(template, ignore_errors=True)
     TEMPLATE.make(f"pub use {layout.CRATE};\n")
     BARE.make("")
     shutil.copy(layout.ROOT / "Cargo.lock", template)
-    link_tree(compiled, template / "target", copy=is_rewritten)
+    link_compiled(compiled, template / "target")
     (template / DEPENDENCIES).write_text(compiled.name)
 
 

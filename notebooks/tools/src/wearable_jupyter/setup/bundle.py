@@ -65,7 +65,7 @@ def make(toolchain: bool) -> None:
         pythons = download_wheels(downloaded)
         files = {
             **tree(layout.evcxr().parent.parent),
-            **tree(layout.compiled_dependencies()),
+            **tree(layout.trusted(layout.compiled_dependencies())),
             **sources(),
             **tree(downloaded),
             **(rust() if toolchain else {}),

@@ -60,6 +60,7 @@ FIXES = {
     errno.ENAMETOOLONG: "Choose a shorter path",
     errno.ENOTDIR: "Delete or rename the file in the folder's place",
     errno.EIO: "Check the disk",
+    errno.ELOOP: "Delete the symbolic link",
     errno.ESTALE: "Try again: another machine has changed the file",
     errno.ENOLCK: "Choose a folder on another file system: this one has no locks",
 }

@@ -385,14 +385,33 @@ def seed() -> None:
             make_dependencies()
         publish(compiled)
     elif not is_seeded():
-        layout.trusted(compiled)
         print("Taking the compiled dependencies from the cache", flush=True)
-        layout.TARGET.mkdir(exist_ok=True)
-        link_tree(compiled, layout.TARGET, copy=is_rewritten)
+        link_compiled(compiled, layout.TARGET)
     with suppress(PermissionError):  # root's, from a call with sudo
         os.utime(compiled)
     (layout.TARGET / DEPENDENCIES).write_text(compiled.name)
     collect(compiled)
+
+
+def check_compiled(compiled: Path) -> None:
+    """Raise `Problem` if compiled dependencies are incomplete, or if others can change them."""
+    missing = [part for part in compiled_parts() if not (compiled / part).is_dir()]
+    if missing:
+        again = f"rm -rf {shlex.quote(str(compiled))}, then ./justw setup"
+        raise Problem(f"{compiled} is incomplete, without {', '.join(missing)}. Run: {again}")
+    layout.trusted(compiled)
+
+
+def link_compiled(compiled: Path, destination: Path) -> None:
+    """Link the compiled dependencies of this user's cache. Raises `Problem` if they cannot be used,
+    or if another process deletes them meanwhile."""
+    check_compiled(compiled)
+    try:
+        link_tree(compiled, destination, copy=is_rewritten)
+    except FileNotFoundError as error:
+        raise Problem(
+            f"{error.filename} was deleted while it was linked. Run: ./justw setup"
+        ) from error
 
 
 def make_dependencies() -> None:
