@@ -5,7 +5,7 @@
 //! the two share, it leaves the result, the physical plan, and what it counted. What polars says
 //! of row groups and joins only on stderr (`POLARS_VERBOSE`) is taken from there.
 
-use std::alloc::{GlobalAlloc, Layout};
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Read;
@@ -22,12 +22,22 @@ use polars_stream::StreamingQuery;
 use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::measure::memory;
-use crate::output::{read_parquet, write_parquet};
+use crate::output::{decode_parquet, write_parquet};
+use crate::staging::Staging;
 
 /// The program that runs a query apart, as cargo calls it.
 const PROGRAM: &str = "query_apart";
-/// Environment variable that names the program, where it is not among the project's.
+/// Environment variable with the program's path, if it is not where cargo puts it.
 pub const PROGRAM_VARIABLE: &str = "WEARABLE_QUERY_APART";
+/// Environment variable with the seconds after which a query is ended.
+pub const TIME_LIMIT_VARIABLE: &str = "WEARABLE_QUERY_TIME_LIMIT";
+/// Environment variable of the program with the number of the process that started it.
+const PARENT_VARIABLE: &str = "WEARABLE_QUERY_PARENT";
+/// What the program does instead of running a query with an engine.
+const READ: &str = "read";
+/// The exit status of the program for a file that it cannot read.
+const DAMAGED: u8 = 3;
+const TIME_LIMIT: Duration = Duration::from_secs(600);
 
 // Files in the directory that both processes share.
 const PLAN: &str = "plan";
@@ -35,11 +45,6 @@ const RESULT: &str = "result.parquet";
 const GRAPH: &str = "physical.dot";
 const COUNTS: &str = "counts";
 const ERROR: &str = "error";
-const SPILLED: &str = "spilled";
-
-/// How much memory, in MB, polars lets its streaming engine have before it spills.
-const BUDGET_VARIABLE: &str = "POLARS_OOC_MEMORY_BUDGET_MB";
-
 /// How a query apart ended.
 #[derive(Debug)]
 pub(crate) enum End {
@@ -58,8 +63,6 @@ pub(crate) struct Told {
     /// What the query added to the resident memory at its peak, in MB; None where the system does
     /// not tell.
     pub peak_mb: Option<f64>,
-    /// What the process wrote while the query ran, in MB; None where the system does not tell.
-    pub written_mb: Option<f64>,
     /// The streaming engine's physical plan, as DOT; empty for the in-memory engine.
     pub dot: String,
     pub counts: Vec<Count>,
@@ -90,8 +93,8 @@ pub(crate) struct Conditions {
     /// Fetch local files as from an object store, for polars counts what it fetches; else they are
     /// mapped into memory.
     pub counts_bytes: bool,
-    /// Let polars take its budget of memory for spent, so that it spills what it can.
-    pub spills: bool,
+    /// After this time the process is ended; None for the limit of the environment.
+    pub time_limit: Option<Duration>,
 }
 
 impl Count {
@@ -120,13 +123,16 @@ impl Count {
 ///
 /// The query must be one that polars can write down: not one with a Rust closure in it.
 pub(crate) fn run(query: &LazyFrame, engine: Engine, conditions: Conditions) -> Result<End> {
-    let Conditions { memory_mb, counts_bytes, spills } = conditions;
+    let Conditions { memory_mb, counts_bytes, time_limit } = conditions;
+    let time_limit = time_limit.map_or_else(time_limit_of_the_environment, Ok)?;
     if memory_mb.is_some() && !cfg!(target_os = "linux") {
         return Err(Error::NoMemoryLimit);
     }
     let program = program()?;
-    let shared = tempfile::tempdir().map_err(Error::io("create", &std::env::temp_dir()))?;
-    let plan = shared.path().join(PLAN);
+    let staging = Staging::beside(&std::env::temp_dir().join("query"))?;
+    let shared = staging.path();
+    fs::create_dir(&shared).map_err(Error::io("create", &shared))?;
+    let plan = shared.join(PLAN);
     let bytes = plan_bytes::to_bytes(&query.logical_plan)
         .map_err(|source| Error::NotPortable { reason: source.to_string() })?;
     fs::write(&plan, bytes).map_err(Error::io("write", &plan))?;
@@ -141,28 +147,88 @@ pub(crate) fn run(query: &LazyFrame, engine: Engine, conditions: Conditions) -> 
     if counts_bytes {
         command.env("POLARS_FORCE_ASYNC", "1");
     }
-    if spills {
-        let folder = shared.path().join(SPILLED);
-        command.env(BUDGET_VARIABLE, "0").env("POLARS_OOC_SPILL_DIR", folder);
+    command
+        .args([engine_name(engine), &flags.to_string(), &limit])
+        .arg(&shared)
+        .env("POLARS_VERBOSE", "1")
+        .env("POLARS_TRACK_METRICS", "1");
+    let (status, said) = finish(command, &program, time_limit)?;
+    ended(status, said, &shared, memory_mb)
+}
+
+/// Reads the Parquet file at `path` in a process of its own, because polars ends the process at some
+/// damaged files.
+///
+/// # Errors
+///
+/// [`Error::DamagedFile`] if it cannot be read; as [`run`] otherwise.
+pub(crate) fn check_parquet(path: &Path) -> Result<()> {
+    let program = program()?;
+    let mut command = Command::new(&program);
+    command.arg(READ).arg(path);
+    let (status, said) = finish(command, &program, time_limit_of_the_environment()?)?;
+    let reason =
+        last_line(&said).unwrap_or_else(|| format!("reading it ends a process ({status})"));
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(code) if code == i32::from(DAMAGED) => {
+            Err(Error::DamagedFile { file: path.to_owned(), reason })
+        }
+        // The dynamic linker's: the library was compiled again without the program.
+        Some(127) => Err(no_program(&[program])),
+        // A fault at the file, but not the system's out-of-memory killer, which ends any process.
+        None if !was_killed(status) => Err(Error::DamagedFile { file: path.to_owned(), reason }),
+        _ => Err(Error::EndedApart { status: status.to_string(), reason }),
     }
-    let mut child = Running(
-        command
-            .args([engine_name(engine), &flags.to_string(), &limit])
-            .arg(shared.path())
-            .env("POLARS_VERBOSE", "1")
-            .env("POLARS_TRACK_METRICS", "1")
-            .env("RUST_BACKTRACE", "0")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(Error::io("start", &program))?,
-    );
+}
+
+#[cfg(unix)]
+fn was_killed(status: ExitStatus) -> bool {
+    use std::os::unix::process::ExitStatusExt;
+    status.signal() == Some(9)
+}
+
+#[cfg(not(unix))]
+fn was_killed(_status: ExitStatus) -> bool {
+    false
+}
+
+/// Runs the program to its end; returns how it ended and what it printed on stderr.
+fn finish(
+    mut command: Command,
+    program: &Path,
+    time_limit: Duration,
+) -> Result<(ExitStatus, String)> {
+    command
+        .env(PARENT_VARIABLE, std::process::id().to_string())
+        .env("RUST_BACKTRACE", "0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut child = Running(command.spawn().map_err(Error::io("start", program))?);
     let stderr = child.0.stderr.take().expect("it is piped");
     let reader = thread::spawn(move || read_to_string(stderr));
-    let status = child.wait(&program)?;
-    let said = reader.join().unwrap_or_default();
-    ended(status, said, shared.path(), memory_mb)
+    let status = child.wait(program, time_limit)?;
+    Ok((status, reader.join().unwrap_or_default()))
+}
+
+fn last_line(text: &str) -> Option<String> {
+    text.lines().map(str::trim).rfind(|line| !line.is_empty()).map(str::to_owned)
+}
+
+fn time_limit_of_the_environment() -> Result<Duration> {
+    let Some(value) = std::env::var_os(TIME_LIMIT_VARIABLE).filter(|value| !value.is_empty())
+    else {
+        return Ok(TIME_LIMIT);
+    };
+    let seconds = value.to_str().and_then(|value| value.trim().parse().ok());
+    seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs).ok_or_else(|| {
+        Error::InvalidOption {
+            option: TIME_LIMIT_VARIABLE,
+            value: value.display().to_string(),
+            allowed: "a whole number of seconds, at least 1",
+        }
+    })
 }
 
 fn ended(status: ExitStatus, said: String, shared: &Path, memory_mb: Option<u64>) -> Result<End> {
@@ -170,21 +236,19 @@ fn ended(status: ExitStatus, said: String, shared: &Path, memory_mb: Option<u64>
         return Ok(End::Result(Box::new(told(shared, said)?)));
     }
     let error = fs::read_to_string(shared.join(ERROR)).unwrap_or_default();
-    let last =
-        |text: &str| text.lines().map(str::trim).rfind(|line| !line.is_empty()).map(str::to_owned);
     // The allocator's words, the operating system's, and those of a thread that got no stack.
     let memory =
         ["memory allocation of", "Cannot allocate memory", "Resource temporarily unavailable"];
     let word = said.lines().find(|line| memory.iter().any(|word| line.contains(word)));
     if memory_mb.is_some() && (word.is_some() || memory.iter().any(|word| error.contains(word))) {
-        let words = word.map(str::to_owned).or_else(|| last(&error)).unwrap_or_default();
+        let words = word.map(str::to_owned).or_else(|| last_line(&error)).unwrap_or_default();
         return Ok(End::OutOfMemory(words.trim().to_owned()));
     }
     if !error.is_empty() {
         let source = PolarsError::ComputeError(error.into());
         return Err(Error::Polars { action: "run the query apart".to_owned(), source });
     }
-    let reason = last(&said).unwrap_or_default();
+    let reason = last_line(&said).unwrap_or_default();
     Err(Error::EndedApart { status: status.to_string(), reason })
 }
 
@@ -193,13 +257,12 @@ fn told(shared: &Path, said: String) -> Result<Told> {
     let text = fs::read_to_string(&counts).map_err(Error::io("read", &counts))?;
     let mut lines = text.lines();
     let mut number = || lines.next().and_then(|line| line.parse::<f64>().ok());
-    let (seconds, peak_mb, written_mb) = (number().unwrap_or(f64::NAN), number(), number());
+    let (seconds, peak_mb) = (number().unwrap_or(f64::NAN), number());
     let result = shared.join(RESULT);
     Ok(Told {
-        frame: if result.is_file() { read_parquet(&result)? } else { DataFrame::empty() },
+        frame: if result.is_file() { decode_parquet(&result)? } else { DataFrame::empty() },
         seconds,
         peak_mb,
-        written_mb,
         dot: fs::read_to_string(shared.join(GRAPH)).unwrap_or_default(),
         counts: lines.filter_map(Count::read).collect(),
         said,
@@ -216,9 +279,14 @@ fn read_to_string(mut from: impl Read) -> String {
 struct Running(std::process::Child);
 
 impl Running {
-    fn wait(&mut self, program: &Path) -> Result<ExitStatus> {
+    fn wait(&mut self, program: &Path, time_limit: Duration) -> Result<ExitStatus> {
+        let start = Instant::now();
         loop {
             interrupt::check();
+            if start.elapsed() > time_limit {
+                let seconds = time_limit.as_secs();
+                return Err(Error::TimeLimit { seconds, variable: TIME_LIMIT_VARIABLE });
+            }
             if let Some(status) = self.0.try_wait().map_err(Error::io("wait for", program))? {
                 return Ok(status);
             }
@@ -234,26 +302,60 @@ impl Drop for Running {
     }
 }
 
-/// The program, as `cargo build` leaves it in the project that the working directory is in.
+/// The program of this library, wherever the working directory is.
+///
+/// cargo puts it next to the library that a test or a program loads. A kernel has a copy of the
+/// library in a directory of its own; it finds the program in the project that the library was
+/// compiled in.
 fn program() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os(PROGRAM_VARIABLE).map(PathBuf::from) {
-        return Ok(path);
+    if let Some(path) = std::env::var_os(PROGRAM_VARIABLE).filter(|path| !path.is_empty()) {
+        let path = PathBuf::from(path);
+        return match path.is_file() {
+            true => Ok(path),
+            false => Err(no_program(&[path])),
+        };
     }
-    let cwd = std::env::current_dir().map_err(Error::io("read", Path::new(".")))?;
     let name = format!("{PROGRAM}{}", std::env::consts::EXE_SUFFIX);
-    let targets = cwd.ancestors().map(|folder| folder.join("target"));
-    for target in targets.filter(|target| target.is_dir()) {
-        // Below the platform's name where one was chosen, as here.
-        let folders = fs::read_dir(&target).map_err(Error::io("read", &target))?;
-        let folders = folders.filter_map(|entry| Some(entry.ok()?.path()));
-        let programs = folders.map(|folder| folder.join("debug").join(&name));
-        if let Some(found) =
-            programs.chain([target.join("debug").join(&name)]).find(|p| p.is_file())
-        {
-            return Ok(found);
-        }
+    let mut looked = Vec::new();
+    for loaded in [library(), std::env::current_exe().ok()].into_iter().flatten() {
+        // In `debug` or, below it, in `deps`.
+        looked.extend(loaded.ancestors().skip(1).take(2).map(|folder| folder.join(&name)));
     }
-    Err(Error::NoProgram { name: PROGRAM, variable: PROGRAM_VARIABLE })
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2);
+    let target = project.unwrap_or(Path::new("/")).join("target");
+    looked.push(target.join("debug").join(&name));
+    // Below the platform's name where one was chosen, as here.
+    let platforms = fs::read_dir(&target).into_iter().flatten().flatten();
+    looked.extend(platforms.map(|platform| platform.path().join("debug").join(&name)));
+    looked.iter().find(|path| path.is_file()).cloned().ok_or_else(|| no_program(&[target]))
+}
+
+fn no_program(looked: &[PathBuf]) -> Error {
+    Error::NoProgram { name: PROGRAM, looked: looked.to_vec(), variable: PROGRAM_VARIABLE }
+}
+
+/// The file that this library was loaded from: a shared library, or the program that contains it.
+#[cfg(target_os = "linux")]
+fn library() -> Option<PathBuf> {
+    use std::ffi::{CStr, OsStr};
+    use std::os::unix::ffi::OsStrExt;
+    // SAFETY: all fields may be zero, and dladdr fills them. The name that it returns belongs to
+    // the loaded library, which is never unloaded while its own code runs.
+    unsafe {
+        let mut info: libc::Dl_info = std::mem::zeroed();
+        let function: fn() -> Option<PathBuf> = library;
+        if libc::dladdr(function as *const libc::c_void, &mut info) == 0 || info.dli_fname.is_null()
+        {
+            return None;
+        }
+        let name = OsStr::from_bytes(CStr::from_ptr(info.dli_fname).to_bytes());
+        Path::new(name).canonicalize().ok()
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn library() -> Option<PathBuf> {
+    None
 }
 
 fn engine_name(engine: Engine) -> &'static str {
@@ -264,20 +366,42 @@ fn engine_name(engine: Engine) -> &'static str {
 }
 
 /// What `query_apart` does: runs the plan of its directory, as `read` makes it of bytes, and leaves
-/// there what it found.
+/// there what it found. Or it reads a Parquet file, and only reports whether that is possible.
 pub fn serve(read: fn(&[u8]) -> PolarsResult<DslPlan>) -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let [engine, flags, limit, shared] = words.as_slice() else {
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let text = |at: usize| words.get(at).and_then(|word| word.to_str());
+    let parent = std::env::var(PARENT_VARIABLE).unwrap_or_default();
+    if words.len() != 2 && words.len() != 4 {
         eprintln!("error: query_apart is for wearable_demo::observe; see its documentation");
         return ExitCode::from(2);
-    };
-    let shared = Path::new(shared);
-    match serve_one(read, engine, flags, limit, shared) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = fs::write(shared.join(ERROR), error.to_string());
-            ExitCode::FAILURE
+    }
+    if !end_with_the_parent(&parent) {
+        eprintln!("error: the process {parent}, which started this one, has ended");
+        return ExitCode::FAILURE;
+    }
+    match (text(0), text(1), text(2), &words[words.len() - 1]) {
+        (Some(READ), _, None, file) => match decode_parquet(Path::new(file)) {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(Error::DamagedFile { reason, .. }) => {
+                eprintln!("{reason}");
+                ExitCode::from(DAMAGED)
+            }
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        },
+        (Some(engine), Some(flags), Some(limit), shared) => {
+            let shared = Path::new(shared);
+            match serve_one(read, engine, flags, limit, shared) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    let _ = fs::write(shared.join(ERROR), error.to_string());
+                    ExitCode::FAILURE
+                }
+            }
         }
+        _ => ExitCode::from(2),
     }
 }
 
@@ -288,7 +412,6 @@ fn serve_one(
     limit: &str,
     shared: &Path,
 ) -> PolarsResult<()> {
-    end_with_the_parent();
     let plan = read(&fs::read(shared.join(PLAN))?)?;
     let flags = OptFlags::from_bits_truncate(flags.parse().unwrap_or_default());
     let query = LazyFrame::from_logical_plan(plan, flags);
@@ -296,13 +419,9 @@ fn serve_one(
     let small = df!["x" => [1i64]]?.lazy().select([col("x").sum()]);
     small.clone().collect_with_engine(Engine::Streaming)?;
     small.collect()?;
-    if std::env::var_os(BUDGET_VARIABLE).is_some() {
-        spend_the_budget();
-    }
     if let Ok(mb) = limit.parse() {
         memory::limit(mb)?;
     }
-    let written = memory::written_mb();
     let peak = memory::Peak::start();
     let start = Instant::now();
     let (frame, dot, counts) = match engine {
@@ -311,10 +430,9 @@ fn serve_one(
     };
     let seconds = start.elapsed().as_secs_f64();
     let peak_mb = peak.and_then(memory::Peak::stop_mb);
-    let written_mb = written.and_then(|before| Some(memory::written_mb()? - before));
 
-    let line = |mb: Option<f64>| mb.map_or("-".to_owned(), |mb| mb.to_string());
-    let mut told = format!("{seconds}\n{}\n{}\n", line(peak_mb), line(written_mb));
+    let peak_mb = peak_mb.map_or("-".to_owned(), |mb| mb.to_string());
+    let mut told = format!("{seconds}\n{peak_mb}\n");
     for count in counts {
         write!(told, "{}", count.line()).expect("a String takes all");
     }
@@ -373,26 +491,22 @@ fn in_memory(query: LazyFrame) -> PolarsResult<(DataFrame, String, Vec<Count>)> 
     Ok((frame, String::new(), counts.collect()))
 }
 
-/// Has polars believe that its budget of nothing is overdrawn.
-///
-/// It counts only what goes through its own allocator, which is nobody's here. One block of it, more
-/// than the drift that polars does not look at, is over any budget of 0.
-fn spend_the_budget() {
-    let block = Layout::from_size_align(64 << 20, 64).expect("a size and a power of two");
-    // SAFETY: the layout's size is not zero. The block is not used, and not given back.
-    unsafe { polars_ooc::Allocator.alloc(block) };
-}
-
+/// Has the operating system end this process when `parent` ends; returns false if it has ended
+/// before that could be arranged.
 #[cfg(target_os = "linux")]
-fn end_with_the_parent() {
-    // SAFETY: prctl with these arguments only sets a flag of this process.
+fn end_with_the_parent(parent: &str) -> bool {
+    // SAFETY: prctl with these arguments only sets a flag of this process, and getppid has no
+    // preconditions.
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        libc::getppid().to_string() == parent
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn end_with_the_parent() {}
+fn end_with_the_parent(_parent: &str) -> bool {
+    true
+}
 
 #[cfg(test)]
 mod tests {
@@ -410,5 +524,53 @@ mod tests {
         };
         assert_eq!(Count::read(count.line().trim_end_matches('\n')), Some(count));
         assert_eq!(Count::read("1\t2"), None);
+    }
+
+    /// Minutes of work in little memory: many joins, one after the other.
+    fn endless() -> LazyFrame {
+        let x: Vec<i64> = (0..6_000).collect();
+        let frame = df!["x" => x].unwrap().lazy();
+        let joins: Vec<LazyFrame> = (0..2_000i64)
+            .map(|n| {
+                let other = frame.clone().select([(col("x") + lit(n)).alias("y")]);
+                frame.clone().cross_join(other, None).select([(col("x") * col("y")).sum()])
+            })
+            .collect();
+        concat(joins, UnionArgs { parallel: false, ..Default::default() }).unwrap()
+    }
+
+    #[test]
+    fn query_is_ended_at_its_time_limit() {
+        for engine in [Engine::Streaming, Engine::InMemory] {
+            let time_limit = Some(Duration::from_secs(1));
+            let conditions = Conditions { time_limit, ..Conditions::default() };
+            let start = Instant::now();
+            let error = run(&endless(), engine, conditions).unwrap_err();
+            assert!(matches!(error, Error::TimeLimit { seconds: 1, .. }), "{error}");
+            assert!(error.to_string().contains(TIME_LIMIT_VARIABLE), "{error}");
+            assert!(start.elapsed() < Duration::from_secs(60));
+        }
+    }
+
+    /// The program is found from the library's place; so it is from any working directory.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn program_is_found_without_the_working_directory() {
+        assert!(library().unwrap().is_absolute());
+        assert!(program().unwrap().is_file());
+    }
+
+    /// Its parent can end before the program has asked for the signal.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn program_ends_if_its_parent_has_ended() {
+        let shared = tempfile::tempdir().unwrap();
+        let mut command = Command::new(program().unwrap());
+        command.args(["streaming", "0", "-"]).arg(shared.path());
+        // Not the process that really starts it.
+        let output = command.env(PARENT_VARIABLE, "1234567890").output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.contains("1234567890, which started this one, has ended"), "{stderr}");
+        assert!(!output.status.success() && !shared.path().join(ERROR).exists());
     }
 }

@@ -54,6 +54,28 @@ pub enum Error {
         problem: String,
     },
 
+    /// A result would replace something else than an earlier result.
+    #[error(
+        "`{path}` {problem}, so nothing is written there.\nMove it away, or choose another path"
+    )]
+    NotReplaceable {
+        /// The path.
+        path: PathBuf,
+        /// What is wrong with it, as a verb phrase.
+        problem: String,
+    },
+
+    /// A column whose values cannot be the names of folders.
+    #[error(
+        "Rows cannot be partitioned by `{column}`: {reason}.\nChoose another column, or change the values first, for example with a cast"
+    )]
+    NotPartitionable {
+        /// The column.
+        column: String,
+        /// Why it cannot be.
+        reason: String,
+    },
+
     /// Another process is writing a dataset into the same directory.
     #[error(
         "Another process is generating a dataset in {dir}.\nWait for it, or choose another directory with --output-dir"
@@ -78,7 +100,7 @@ pub enum Error {
 
     /// A file of the dataset cannot be read as Parquet.
     #[error(
-        "{file} is damaged: {reason}\nMake the data again, from the repository's root: {MAKE_DATA}"
+        "{file} is damaged: {reason}\nWrite it again; generated data, from the repository's root: {MAKE_DATA}"
     )]
     DamagedFile {
         /// The file.
@@ -161,12 +183,26 @@ pub enum Error {
 
     /// The program that runs queries apart is not compiled.
     #[error(
-        "The program {name} is not there.\nCompile it, from the repository's root: ./justw setup (or say where it is: set {variable})"
+        "The program {name} is not there; it was looked for in {}.\nCompile it, from the repository's root: ./justw setup (or set {variable} to its path)",
+        list(looked)
     )]
     NoProgram {
         /// The program's name.
         name: &'static str,
+        /// Where it was looked for.
+        looked: Vec<PathBuf>,
         /// The environment variable that names it.
+        variable: &'static str,
+    },
+
+    /// A query in a process of its own ran for too long.
+    #[error(
+        "The query was ended after {seconds} s, the time limit of queries in a process of their own.\nUse fewer rows, or set {variable} to more seconds before the kernel or program starts"
+    )]
+    TimeLimit {
+        /// The limit.
+        seconds: u64,
+        /// The environment variable that sets the limit.
         variable: &'static str,
     },
 
@@ -248,6 +284,12 @@ pub(crate) fn nearest_that_exists(path: &Path) -> &Path {
 
 /// A file can be damaged behind an intact footer; only a query notices, and polars names no file.
 fn polars_hint(source: &PolarsError) -> String {
+    use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    if let PolarsError::IO { error, .. } = source
+        && matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
+    {
+        return format!("\n{}", io_hint(error, Path::new(".")));
+    }
     match source.to_string().contains("parquet: ") {
         true => format!(
             "\nA data file is damaged. Make them again, from the repository's root: {MAKE_DATA}"

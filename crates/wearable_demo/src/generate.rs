@@ -39,7 +39,7 @@ use crate::tables::{FIRST_DAY, SENSOR_HRV, SLEEP_DIARY, USER_PROFILE};
 use crate::text::thousands;
 pub(crate) use metadata::{METADATA, Metadata, footer_checksum, whole_checksum};
 use write::Staging;
-pub(crate) use write::recover_killed;
+pub(crate) use write::{recover_killed, restore, swap};
 
 /// How far a generation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -51,6 +51,7 @@ pub mod plan;
 pub mod query;
 pub mod scan;
 pub mod stages;
+mod staging;
 pub mod tables;
 mod text;
 
@@ -71,9 +72,7 @@ pub mod prelude {
     };
     pub use crate::measure::{Measurement, measure, measure_in_turn};
     pub use crate::notebook::{EvcxrDisplay, claim, first_rows, show_source};
-    pub use crate::observe::{
-        Ending, Observation, observe, observe_within, peak_memory, peak_memory_spilling,
-    };
+    pub use crate::observe::{Ending, Observation, observe, observe_within, peak_memory};
     pub use crate::operations::what_streams;
     pub use crate::output::{
         collect_all, ending_in, read_parquet, sink_parquet, sink_partitioned, sink_row_groups,

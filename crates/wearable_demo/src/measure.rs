@@ -7,6 +7,7 @@ use std::time::Instant;
 use polars::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::scan::without_panic;
 
 /// Timed runs of a query, after one that is not timed.
 pub const RUNS: usize = 5;
@@ -53,7 +54,7 @@ pub fn measure_in_turn<const N: usize>(
     engine: Engine,
 ) -> Result<[Measurement; N]> {
     let run = |query: &LazyFrame| {
-        let result = query.clone().collect_with_engine(engine);
+        let result = without_panic(|| query.clone().collect_with_engine(engine));
         result
             .map(|r| r.unwrap_single())
             .map_err(Error::polars(format!("run the query ({engine:?})")))
@@ -140,17 +141,8 @@ pub(crate) mod memory {
         }
     }
 
-    /// What this process has written to files so far, in MB; see proc_pid_io(5).
-    pub fn written_mb() -> Option<f64> {
-        Some(number("/proc/self/io", "wchar:")? as f64 / 1e6)
-    }
-
     fn status_kb(field: &str) -> Option<u64> {
-        number("/proc/self/status", field)
-    }
-
-    fn number(file: &str, field: &str) -> Option<u64> {
-        let text = fs::read_to_string(file).ok()?;
+        let text = fs::read_to_string("/proc/self/status").ok()?;
         let line = text.lines().find_map(|line| line.strip_prefix(field))?;
         line.trim().trim_end_matches("kB").trim().parse().ok()
     }
@@ -161,10 +153,6 @@ pub(crate) mod memory {
     use std::io;
 
     pub enum Peak {}
-
-    pub fn written_mb() -> Option<f64> {
-        None
-    }
 
     pub fn limit(_mb: u64) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())

@@ -81,9 +81,6 @@ pub struct PeakMemory {
     pub range_mb: (f64, f64),
     /// Median of the runs' wall times, in seconds.
     pub seconds: f64,
-    /// Median of what the process wrote to files while the query ran, in MB: what a sink wrote, or
-    /// what was spilled.
-    pub written_mb: f64,
 }
 
 /// Runs `query` once with `engine`, in a process of its own, and counts.
@@ -92,7 +89,8 @@ pub struct PeakMemory {
 ///
 /// [`Error::Polars`] where the query fails, [`Error::NotPortable`] for one with a Rust closure in
 /// it, [`Error::NoProgram`] where the program that runs it is not compiled, [`Error::EndedApart`]
-/// where its process dies.
+/// where its process dies, [`Error::TimeLimit`] if it runs longer than ten minutes or than the
+/// seconds in `WEARABLE_QUERY_TIME_LIMIT`.
 pub fn observe(query: &LazyFrame, engine: Engine) -> Result<Observation> {
     let conditions =
         Conditions { counts_bytes: engine == Engine::Streaming, ..Conditions::default() };
@@ -131,45 +129,18 @@ pub fn observe_within(query: &LazyFrame, engine: Engine, limit_mb: u64) -> Resul
 ///
 /// As [`observe`].
 pub fn peak_memory(query: &LazyFrame, engine: Engine, runs: usize) -> Result<PeakMemory> {
-    peak_memory_under(query, engine, runs, Conditions::default())
-}
-
-/// As [`peak_memory`] with the streaming engine, which here spills all that it knows how to spill:
-/// it is told that its budget of memory is spent. polars spills only in a program that has its
-/// allocator (py-polars does); others' memory it does not count, and never finds too much.
-///
-/// # Errors
-///
-/// As [`observe`].
-pub fn peak_memory_spilling(query: &LazyFrame, runs: usize) -> Result<PeakMemory> {
-    let conditions = Conditions { spills: true, ..Conditions::default() };
-    peak_memory_under(query, Engine::Streaming, runs, conditions)
-}
-
-fn peak_memory_under(
-    query: &LazyFrame,
-    engine: Engine,
-    runs: usize,
-    conditions: Conditions,
-) -> Result<PeakMemory> {
-    let (mut peaks, mut seconds, mut written) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut peaks, mut seconds) = (Vec::new(), Vec::new());
     for _ in 0..runs.max(1) {
-        let told = finished(query, engine, conditions)?;
+        let told = finished(query, engine, Conditions::default())?;
         peaks.push(told.peak_mb.unwrap_or(f64::NAN));
         seconds.push(told.seconds);
-        written.push(told.written_mb.unwrap_or(f64::NAN));
     }
-    for values in [&mut peaks, &mut seconds, &mut written] {
+    for values in [&mut peaks, &mut seconds] {
         values.sort_by(f64::total_cmp);
     }
     let middle = peaks.len() / 2;
     let range_mb = (peaks[0], peaks[peaks.len() - 1]);
-    Ok(PeakMemory {
-        median_mb: peaks[middle],
-        range_mb,
-        seconds: seconds[middle],
-        written_mb: written[middle],
-    })
+    Ok(PeakMemory { median_mb: peaks[middle], range_mb, seconds: seconds[middle] })
 }
 
 impl Observation {

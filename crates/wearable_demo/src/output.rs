@@ -1,14 +1,19 @@
-//! Results, of several queries at once, and into files. Each file is written under another name and moved into place when it is
-//! complete, so nobody ever reads half of one, and a failure leaves what was there before.
+//! Results, of several queries at once, and into files.
+//!
+//! A file or a directory appears under its name only when it is complete. A failing, interrupted or
+//! killed write leaves what was there before.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use polars::prelude::*;
 
+use crate::apart;
 use crate::error::{Error, Result};
+use crate::scan::{footer_rows, scan_layout, without_panic};
+use crate::staging::{self, Staging};
 
 /// Runs several queries together with `engine`; what they share is done once.
 ///
@@ -19,7 +24,7 @@ use crate::error::{Error, Result};
 /// [`Error::Polars`] where one fails.
 pub fn collect_all(queries: &[&LazyFrame], engine: Engine) -> Result<Vec<DataFrame>> {
     let plans = queries.iter().map(|query| query.logical_plan.clone()).collect();
-    LazyFrame::collect_all_with_engine(plans, engine, OptFlags::default())
+    without_panic(|| LazyFrame::collect_all_with_engine(plans, engine, OptFlags::default()))
         .map_err(Error::polars("run the queries together"))
 }
 
@@ -31,8 +36,8 @@ pub fn collect_all(queries: &[&LazyFrame], engine: Engine) -> Result<Vec<DataFra
 ///
 /// # Errors
 ///
-/// [`Error::Polars`] where the query or the writing fails, [`Error::Io`] where the file cannot be
-/// moved into place.
+/// [`Error::NotReplaceable`] if `path` is something other than a file, [`Error::Polars`] where the
+/// query or the writing fails, [`Error::Io`] where the file cannot be moved into place.
 pub fn sink_parquet(query: &LazyFrame, path: &Path) -> Result<DataFrame> {
     sink_row_groups(query, path, None)
 }
@@ -44,12 +49,11 @@ pub fn sink_parquet(query: &LazyFrame, path: &Path) -> Result<DataFrame> {
 ///
 /// As [`sink_parquet`].
 pub fn sink_row_groups(query: &LazyFrame, path: &Path, rows: Option<usize>) -> Result<DataFrame> {
-    let part = Part::beside(path);
-    let action = format!("sink the query into {}", path.display());
-    let returned = ending_in(query, &part.path, rows)?
-        .collect_with_engine(Engine::Streaming)
-        .map_err(Error::polars(action))?;
-    part.finish(path)?;
+    let staging = Staging::beside(&file_target(path)?)?;
+    let sink = ending_in(query, &staging.path(), rows)?;
+    let returned = without_panic(|| sink.collect_with_engine(Engine::Streaming))
+        .map_err(Error::polars(format!("sink the query into {}", path.display())))?;
+    staging.finish_file()?;
     Ok(returned.unwrap_single())
 }
 
@@ -74,16 +78,29 @@ pub fn ending_in(query: &LazyFrame, path: &Path, rows: Option<usize>) -> Result<
 
 /// Runs `query` with the streaming engine into a directory of snappy Parquet files, partitioned as
 /// Hive does: a folder `column=value` for each value of `column`, which the files in it leave out.
-/// An older directory is replaced.
+///
+/// If `directory` is already a partitioned dataset, the new one replaces it. A query without rows
+/// results in a dataset without rows, which has the query's columns.
 ///
 /// # Errors
 ///
+/// [`Error::NotReplaceable`] if `directory` contains anything but a partitioned dataset,
+/// [`Error::NotPartitionable`] if a scan would not return `column` as it was written,
 /// [`Error::Polars`] where the query or the writing fails, [`Error::Io`] where the directory cannot
 /// be moved into place.
 pub fn sink_partitioned(query: &LazyFrame, directory: &Path, column: &str) -> Result<()> {
-    let part = Part::beside(directory);
     let action = format!("sink the query into {}", directory.display());
-    let base_path = PlRefPath::try_from_path(&part.path).map_err(Error::polars(&action))?;
+    let schema = query.clone().collect_schema().map_err(Error::polars(&action))?;
+    check_key(&schema, column)?;
+    staging::recover(directory)?;
+    check_partitioned(directory)?;
+    if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+    }
+    let staging = Staging::beside(directory)?;
+    let new = staging.path();
+    fs::create_dir(&new).map_err(Error::io("create", &new))?;
+    let base_path = PlRefPath::try_from_path(&new).map_err(Error::polars(&action))?;
     let destination = SinkDestination::Partitioned {
         base_path,
         file_path_provider: None,
@@ -96,15 +113,156 @@ pub fn sink_partitioned(query: &LazyFrame, directory: &Path, column: &str) -> Re
         approximate_bytes_per_file: u64::MAX,
     };
     let sink = UnifiedSinkArgs { mkdir: true, ..Default::default() };
-    query
-        .clone()
-        .sink(destination, FileWriteFormat::Parquet(Arc::new(snappy(None))), sink)
-        .and_then(|sink| sink.collect_with_engine(Engine::Streaming))
+    let sink =
+        query.clone().sink(destination, FileWriteFormat::Parquet(Arc::new(snappy(None))), sink);
+    sink.and_then(|sink| without_panic(|| sink.collect_with_engine(Engine::Streaming)))
         .map_err(Error::polars(action))?;
-    if directory.is_dir() {
-        fs::remove_dir_all(directory).map_err(Error::io("replace", directory))?;
+    if fs::read_dir(&new).map_err(Error::io("read", &new))?.next().is_none() {
+        // A scan reads the columns from a file without rows. The partition column is the last one,
+        // as it is in a scan of folders.
+        let mut empty = DataFrame::empty_with_schema(&schema);
+        let key = empty.drop_in_place(column)?;
+        empty.with_column(key)?;
+        write_parquet(&empty, &new.join(NO_ROWS))?;
     }
-    part.finish(directory)
+    check_readable(&new, &schema, column)?;
+    staging.finish_directory()
+}
+
+/// The file of a partitioned dataset without rows.
+const NO_ROWS: &str = "00000000.parquet";
+
+/// Whether rows can be partitioned by `column`: its name and its values become the names of folders.
+fn check_key(schema: &Schema, column: &str) -> Result<()> {
+    let refused = |reason: &str| {
+        Err(Error::NotPartitionable { column: column.to_owned(), reason: reason.to_owned() })
+    };
+    let Some(dtype) = schema.get(column) else {
+        return refused("the query has no such column");
+    };
+    if column.is_empty() || column.contains(['/', '=', '*', '\0']) {
+        return refused("its name cannot be the name of a folder");
+    }
+    if schema.len() == 1 {
+        return refused("the query has no other column, so the files would have none");
+    }
+    let is_temporal = matches!(dtype, DataType::Date | DataType::Datetime(..) | DataType::Time);
+    match dtype.is_primitive_numeric() || dtype.is_bool() || dtype.is_string() || is_temporal {
+        true => Ok(()),
+        false => refused(&format!("a value of type {dtype} cannot be the name of a folder")),
+    }
+}
+
+/// Whether a scan of `new` returns the partition column as it was written.
+///
+/// The files leave that column out, so polars infers its type from the names of the folders: a text
+/// "007" would be returned as the number 7.
+fn check_readable(new: &Path, schema: &Schema, column: &str) -> Result<()> {
+    let refused =
+        |reason: String| Err(Error::NotPartitionable { column: column.to_owned(), reason });
+    let scanned = scan_layout(new)?.collect_schema();
+    let scanned = match scanned {
+        Ok(scanned) => scanned,
+        Err(error) => return refused(format!("a scan of the folders fails: {error}")),
+    };
+    let Some(written) = schema.get(column) else { return Ok(()) };
+    match scanned.get(column) {
+        Some(read) if read == written => {}
+        Some(read) => {
+            return refused(format!("a scan of the folders would return {read} and not {written}"));
+        }
+        None => return refused("a scan of the folders would not return the column".to_owned()),
+    }
+    if written.is_string() && new.join(format!("{column}=")).exists() {
+        return refused("an empty text cannot be told from a missing value".to_owned());
+    }
+    Ok(())
+}
+
+/// Whether `directory` can be replaced by a partitioned dataset: it does not exist, is empty, or is
+/// such a dataset, and the working directory is not in it.
+fn check_partitioned(directory: &Path) -> Result<()> {
+    let refused = |problem: &str| {
+        Err(Error::NotReplaceable { path: directory.to_owned(), problem: problem.to_owned() })
+    };
+    let kind = match directory.symlink_metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        metadata => metadata.map_err(Error::io("read", directory))?.file_type(),
+    };
+    if kind.is_symlink() {
+        return refused("is a symbolic link");
+    }
+    if !kind.is_dir() {
+        return refused("is not a directory");
+    }
+    let real = directory.canonicalize().map_err(Error::io("read", directory))?;
+    if std::env::current_dir().is_ok_and(|cwd| cwd.starts_with(&real)) {
+        return refused("contains the working directory");
+    }
+    if fs::read_dir(directory).map_err(Error::io("read", directory))?.next().is_none() {
+        return Ok(());
+    }
+    match not_of_a_partition(directory, true)? {
+        Some(name) => refused(&format!(
+            "contains {}, which is not part of a partitioned dataset",
+            name.display()
+        )),
+        None => Ok(()),
+    }
+}
+
+/// A path below `directory` that is not part of a partitioned dataset.
+fn not_of_a_partition(directory: &Path, is_root: bool) -> Result<Option<PathBuf>> {
+    for entry in fs::read_dir(directory).map_err(Error::io("read", directory))? {
+        let entry = entry.map_err(Error::io("read", directory))?;
+        let (name, path) = (PathBuf::from(entry.file_name()), entry.path());
+        let kind = entry.file_type().map_err(Error::io("read", &path))?;
+        let is_parquet = kind.is_file() && name.extension().is_some_and(|e| e == "parquet");
+        let is_folder = kind.is_dir() && name.as_os_str().as_encoded_bytes().contains(&b'=');
+        if is_folder {
+            if let Some(below) = not_of_a_partition(&path, false)? {
+                return Ok(Some(name.join(below)));
+            }
+        } else if !is_parquet
+            || (is_root
+                && !(name == Path::new(NO_ROWS) && footer_rows(&path).is_ok_and(|rows| rows == 0)))
+        {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
+/// The file that a writer to `path` replaces or creates: `path` itself, or the file that it links
+/// to.
+fn file_target(path: &Path) -> Result<PathBuf> {
+    let refused = |problem: &str| {
+        Err(Error::NotReplaceable { path: path.to_owned(), problem: problem.to_owned() })
+    };
+    if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+        return refused("is the name of a directory");
+    }
+    let metadata = match path.symlink_metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(path.to_owned()),
+        metadata => metadata.map_err(Error::io("write", path))?,
+    };
+    let (file, metadata) = match metadata.is_symlink() {
+        false => (path.to_owned(), metadata),
+        true => {
+            let Ok(file) = path.canonicalize() else {
+                return refused("is a symbolic link that leads nowhere");
+            };
+            let metadata = file.metadata().map_err(Error::io("write", &file))?;
+            (file, metadata)
+        }
+    };
+    if metadata.is_dir() {
+        return refused("is a directory");
+    }
+    match metadata.is_file() {
+        true => Ok(file),
+        false => refused("is not a regular file"),
+    }
 }
 
 fn snappy(row_group_size: Option<usize>) -> ParquetWriteOptions {
@@ -119,16 +277,14 @@ fn snappy(row_group_size: Option<usize>) -> ParquetWriteOptions {
 ///
 /// # Errors
 ///
-/// [`Error::Io`] where the file cannot be written or moved into place, [`Error::Polars`] where the
-/// frame cannot be encoded.
+/// [`Error::NotReplaceable`] if `path` is something other than a file, [`Error::Io`] where the file
+/// cannot be written or moved into place, [`Error::Polars`] where the frame cannot be encoded.
 pub fn write_parquet(frame: &DataFrame, path: &Path) -> Result<()> {
-    let part = Part::beside(path);
-    write_file(&part.path, |file| {
+    write_whole(path, |file| {
         ParquetWriter::new(file)
             .with_compression(ParquetCompression::Snappy)
             .finish(&mut frame.clone())
-    })?;
-    part.finish(path)
+    })
 }
 
 /// Writes `frame` to `path` as CSV with a header.
@@ -137,16 +293,26 @@ pub fn write_parquet(frame: &DataFrame, path: &Path) -> Result<()> {
 ///
 /// As [`write_parquet`].
 pub fn write_csv(frame: &DataFrame, path: &Path) -> Result<()> {
-    let part = Part::beside(path);
-    write_file(&part.path, |file| CsvWriter::new(file).finish(&mut frame.clone()))?;
-    part.finish(path)
+    write_whole(path, |file| CsvWriter::new(file).finish(&mut frame.clone()))
 }
 
-/// Creates the file at `path` and has `write` fill it.
+/// Writes a file next to `path` by `write`, and moves it there.
+fn write_whole<T>(path: &Path, write: impl FnOnce(&mut Recorder) -> PolarsResult<T>) -> Result<()> {
+    let staging = Staging::beside(&file_target(path)?)?;
+    let new = staging.path();
+    let file = File::create(&new).map_err(Error::io("create", &new))?;
+    write_file(path, file, write)?;
+    staging.finish_file()
+}
+
+/// Has `write` fill `file`, which becomes the file at `path`.
 ///
-/// polars reports a full disk as a malformed file; the operating system's own word is kept here.
-fn write_file<T>(path: &Path, write: impl FnOnce(&mut Recorder) -> PolarsResult<T>) -> Result<()> {
-    let file = File::create(path).map_err(Error::io("create", path))?;
+/// polars reports a full disk as a malformed file; the operating system's own error is kept here.
+fn write_file<T>(
+    path: &Path,
+    file: File,
+    write: impl FnOnce(&mut Recorder) -> PolarsResult<T>,
+) -> Result<()> {
     let mut recorder = Recorder { file, error: None };
     let result = write(&mut recorder);
     match (result, recorder.error) {
@@ -188,38 +354,39 @@ impl Write for Recorder {
 
 /// Reads a Parquet file whole.
 ///
+/// For some damaged files, polars panics, ends its process, or asks for more memory than there is.
+/// So another process reads the file first, if its program is compiled.
+///
 /// # Errors
 ///
 /// [`Error::Io`] where it cannot be opened, [`Error::DamagedFile`] where it is not readable
-/// Parquet.
+/// Parquet, [`Error::TimeLimit`] and [`Error::EndedApart`] if the other process does not finish.
 pub fn read_parquet(path: &Path) -> Result<DataFrame> {
     let file = File::open(path).map_err(Error::io("open", path))?;
-    ParquetReader::new(file)
-        .finish()
-        .map_err(|e| Error::DamagedFile { file: path.to_owned(), reason: e.to_string() })
-}
-
-/// A file, or a directory, that is not complete yet; dropped before it is, it goes away.
-struct Part {
-    path: PathBuf,
-}
-
-impl Part {
-    fn beside(path: &Path) -> Part {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".part-{}", std::process::id()));
-        Part { path: path.with_file_name(name) }
+    if file.metadata().map_err(Error::io("read", path))?.is_dir() {
+        return Err(Error::io("read", path)(ErrorKind::IsADirectory.into()));
     }
-
-    fn finish(self, path: &Path) -> Result<()> {
-        fs::rename(&self.path, path).map_err(Error::io("write", path))
+    match apart::check_parquet(path) {
+        Ok(()) | Err(Error::NoProgram { .. }) => decode_parquet(path),
+        Err(error) => Err(error),
     }
 }
 
-impl Drop for Part {
-    fn drop(&mut self) {
-        // Gone already once it was moved into place.
-        let _ = fs::remove_file(&self.path).or_else(|_| fs::remove_dir_all(&self.path));
+/// As [`read_parquet`], in this process only.
+pub(crate) fn decode_parquet(path: &Path) -> Result<DataFrame> {
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    let damaged = |reason: String| Error::DamagedFile { file: path.to_owned(), reason };
+    let frame = without_panic(|| ParquetReader::new(file).finish());
+    let frame = frame.map_err(|error| damaged(error.to_string()))?;
+    // polars does not compare them.
+    match frame.columns().iter().find(|column| column.len() != frame.height()) {
+        Some(column) => Err(damaged(format!(
+            "column {} has {} rows, and the footer {}",
+            column.name(),
+            column.len(),
+            frame.height()
+        ))),
+        None => Ok(frame),
     }
 }
 
@@ -232,9 +399,11 @@ mod tests {
     #[test]
     fn a_full_disk_is_called_by_its_name() {
         let frame = df!["x" => (0..100_000i64).collect::<Vec<_>>()].unwrap();
-        let full = Path::new("/dev/full");
-        let parquet = write_file(full, |f| ParquetWriter::new(f).finish(&mut frame.clone()));
-        let csv = write_file(full, |f| CsvWriter::new(f).finish(&mut frame.clone()));
+        let path = Path::new("/dev/full");
+        let full = || File::create(path).unwrap();
+        let parquet =
+            write_file(path, full(), |f| ParquetWriter::new(f).finish(&mut frame.clone()));
+        let csv = write_file(path, full(), |f| CsvWriter::new(f).finish(&mut frame.clone()));
         for error in [parquet.unwrap_err(), csv.unwrap_err()] {
             let message = error.to_string();
             assert!(matches!(error, Error::Io { action: "write", .. }), "{message}");

@@ -16,6 +16,7 @@ use polars::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::generate::{METADATA, Metadata, footer_checksum, recover_killed, whole_checksum};
+use crate::staging;
 use crate::tables::{SENSOR_HRV, SLEEP_DIARY, TABLES, Table, USER_PROFILE};
 
 /// What [`check_dataset`] found.
@@ -132,13 +133,41 @@ pub fn scan_sensor_hrv(data: &Path) -> Result<LazyFrame> {
 ///
 /// # Errors
 ///
-/// [`Error::Polars`] where it cannot be scanned.
+/// [`Error::DamagedFile`] for a file without a readable footer, [`Error::Io`] where a file cannot be
+/// read, [`Error::Polars`] where it cannot be scanned.
 pub fn scan_layout(path: &Path) -> Result<LazyFrame> {
+    staging::recover(path)?;
+    check_footers(path)?;
     let hive_options = HiveOptions { enabled: Some(path.is_dir()), ..Default::default() };
     let args = ScanArgsParquet { hive_options, glob: false, ..Default::default() };
     PlRefPath::try_from_path(path)
         .and_then(|path| LazyFrame::scan_parquet(path, args))
         .map_err(Error::polars(format!("scan {}", path.display())))
+}
+
+/// Reads the footers of a Parquet file, or of all those below a directory.
+fn check_footers(path: &Path) -> Result<()> {
+    if !path.metadata().map_err(Error::io("read", path))?.is_dir() {
+        return footer_rows(path).map(drop);
+    }
+    for entry in fs::read_dir(path).map_err(Error::io("read", path))? {
+        let below = entry.map_err(Error::io("read", path))?.path();
+        if below.is_dir() || below.extension().is_some_and(|e| e == "parquet") {
+            check_footers(&below)?;
+        }
+    }
+    Ok(())
+}
+
+/// Rows in a Parquet file, from its footer.
+pub(crate) fn footer_rows(file: &Path) -> Result<usize> {
+    let handle = File::open(file).map_err(Error::io("open", file))?;
+    without_panic(|| {
+        let mut reader = ParquetReader::new(handle);
+        reader.schema()?;
+        reader.num_rows()
+    })
+    .map_err(|error| Error::DamagedFile { file: file.to_owned(), reason: error.to_string() })
 }
 
 /// sensor_hrv as if it had `times` as many rows: every part is read so many times.
@@ -261,7 +290,7 @@ fn check_file(file: &Path, table: &'static Table) -> Result<u64> {
         let schema = reader.schema()?;
         PolarsResult::Ok((Schema::from_arrow_schema(&schema), reader.num_rows()? as u64))
     });
-    let (schema, rows) = footer.map_err(damaged)?;
+    let (schema, rows) = footer.map_err(|error| damaged(error.to_string()))?;
     let differences = differences(table, &schema);
     match differences.is_empty() {
         true => Ok(rows),
@@ -271,9 +300,10 @@ fn check_file(file: &Path, table: &'static Table) -> Result<u64> {
     }
 }
 
-/// What `read` returns; polars panics at some footers that are damaged, and that, too, is an error
-/// here. The panic's message is the error's, and goes nowhere else.
-fn without_panic<T>(read: impl FnOnce() -> PolarsResult<T>) -> Result<T, String> {
+/// The result of `read`, also if polars panics, which it does for some damaged files.
+///
+/// The panic's message is returned as the error, and not printed. An interrupt unwinds further.
+pub(crate) fn without_panic<T>(read: impl FnOnce() -> PolarsResult<T>) -> Result<T, PolarsError> {
     thread_local!(static SILENT: Cell<bool> = const { Cell::new(false) });
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -284,17 +314,17 @@ fn without_panic<T>(read: impl FnOnce() -> PolarsResult<T>) -> Result<T, String>
             }
         }));
     });
-    SILENT.set(true);
+    let was_silent = SILENT.replace(true);
     let result = panic::catch_unwind(AssertUnwindSafe(read));
-    SILENT.set(false);
-    match result {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(payload) => {
-            let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
-            let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
-            Err(format!("its footer makes no sense ({})", text.unwrap_or_default()))
+    SILENT.set(was_silent);
+    result.unwrap_or_else(|payload| {
+        let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
+        if text.contains("__POLARS_ABORT_") {
+            panic::resume_unwind(payload);
         }
-    }
+        Err(polars_err!(ComputeError: "parquet: polars panicked ({text})"))
+    })
 }
 
 /// A line per column in which `found` is not `table`'s schema; its order does not matter.

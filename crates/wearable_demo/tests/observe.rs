@@ -130,16 +130,3 @@ fn bytes_are_those_of_the_columns_and_row_groups_that_are_read() {
     let all = bytes(query.select([col("x").max()]));
     assert!(2 * bytes(range) < all, "a row group of ten");
 }
-
-#[cfg(target_os = "linux")]
-#[test]
-fn a_query_spills_where_polars_takes_its_budget_for_spent() {
-    let folder = tempfile::tempdir().unwrap();
-    let rows = concat(vec![sorted(&folder); 20], UnionArgs::default()).unwrap();
-    let sorted = rows.clone().sort(["key"], Default::default()).select([col("x").last()]);
-    let plain = peak_memory(&sorted, Engine::Streaming, 1).unwrap();
-    let spilling = peak_memory_spilling(&sorted, 1).unwrap();
-    assert!(plain.written_mb < 1.0 && spilling.written_mb > 20.0, "{plain:?} {spilling:?}");
-    let summed = peak_memory_spilling(&self::sorted(&folder).select([col("x").sum()]), 1).unwrap();
-    assert!(summed.written_mb < 0.1, "{summed:?}");
-}

@@ -166,36 +166,62 @@ impl Staging {
 
     /// Swaps the old dataset for the new one, all of it or nothing.
     fn put_into_place(&self) -> Result<()> {
-        let old = self.dir.join(OLD);
-        fs::create_dir(&old).map_err(Error::io("create", &old))?;
-        let mut moves = Vec::new();
-        for entry in entries() {
-            let place = self.output_dir.join(entry);
-            if place.symlink_metadata().is_ok() {
-                moves.push((place, old.join(entry)));
-            }
-        }
-        for entry in entries() {
-            moves.push((self.dir.join(entry), self.output_dir.join(entry)));
-        }
-        moves.push((old, self.dir.join("replaced")));
-        for (done, (from, to)) in moves.iter().enumerate() {
-            if let Err(error) = fs::rename(from, to) {
-                for (from, to) in moves[..done].iter().rev() {
-                    // What cannot go back stays in `old`, and so does the directory; see Drop.
-                    let _ = fs::rename(to, from);
-                }
-                return Err(Error::io("move a dataset into the place of", to)(error));
-            }
-        }
-        Ok(())
+        swap(&self.dir, &self.dir.join(OLD), &self.output_dir, entries())
     }
 }
 
+/// Moves `entries` from the directory `new` into the directory `place`, all of them or none.
+///
+/// Replaced entries wait in the directory `old`, which must not exist before. After the last move,
+/// it is renamed to `replaced`, so [`restore`] can tell a swap that was killed from a complete one.
+pub(crate) fn swap(
+    new: &Path,
+    old: &Path,
+    place: &Path,
+    entries: impl Iterator<Item = impl AsRef<Path>> + Clone,
+) -> Result<()> {
+    fs::create_dir(old).map_err(Error::io("create", old))?;
+    let mut moves = Vec::new();
+    for entry in entries.clone() {
+        let replaced = place.join(&entry);
+        if replaced.symlink_metadata().is_ok() {
+            moves.push((replaced, old.join(&entry)));
+        }
+    }
+    for entry in entries {
+        moves.push((new.join(&entry), place.join(&entry)));
+    }
+    moves.push((old.to_owned(), old.with_file_name("replaced")));
+    for (done, (from, to)) in moves.iter().enumerate() {
+        if let Err(error) = fs::rename(from, to) {
+            for (from, to) in moves[..done].iter().rev() {
+                // Entries that cannot be moved back stay in `old`, for `restore`.
+                let _ = fs::rename(to, from);
+            }
+            return Err(Error::io("move a dataset into the place of", to)(error));
+        }
+    }
+    Ok(())
+}
+
+/// Undoes a [`swap`] of a process that was killed.
+pub(crate) fn restore(new: &Path, old: &Path, place: &Path) -> Result<()> {
+    for entry in fs::read_dir(old).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let replaced = place.join(&name);
+        if replaced.symlink_metadata().is_ok() {
+            fs::rename(&replaced, new.join(&name)).map_err(Error::io("restore", &replaced))?;
+        }
+        fs::rename(entry.path(), &replaced).map_err(Error::io("restore", &replaced))?;
+    }
+    Ok(())
+}
+
+/// Where a staging directory keeps the entries that a [`swap`] has replaced so far.
 const OLD: &str = "old";
 
 /// What a dataset consists of in its directory; the metadata come last.
-fn entries() -> impl Iterator<Item = &'static str> {
+fn entries() -> impl Iterator<Item = &'static str> + Clone {
     let tables = TABLES.iter().filter_map(|table| table.location.split('/').next());
     tables.chain([METADATA])
 }
@@ -281,15 +307,7 @@ fn recover(output_dir: &Path) -> Result<()> {
         if !entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes()) || !stale.is_dir() {
             continue;
         }
-        let old = stale.join(OLD);
-        for entry in entries().filter(|entry| old.join(entry).symlink_metadata().is_ok()) {
-            let place = output_dir.join(entry);
-            if place.symlink_metadata().is_ok() {
-                let new = stale.join(entry);
-                fs::rename(&place, &new).map_err(Error::io("restore", &place))?;
-            }
-            fs::rename(old.join(entry), &place).map_err(Error::io("restore", &place))?;
-        }
+        restore(&stale, &stale.join(OLD), output_dir)?;
         fs::remove_dir_all(&stale).map_err(Error::io("remove", &stale))?;
     }
     Ok(())
