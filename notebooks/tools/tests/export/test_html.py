@@ -1,6 +1,7 @@
 """The HTML in a browser without a network: charts that can be used, nothing loaded, no error."""
 
 import re
+from urllib.parse import unquote
 
 import nbformat
 import pytest
@@ -87,7 +88,7 @@ def test_the_document_in_a_browser(pages, scheme, chromium, assert_tooltip):
         links = page.locator("nav a").all()
         assert len(links) > 10
         for link in links:
-            target = link.get_attribute("href").removeprefix("#")
+            target = unquote(link.get_attribute("href").removeprefix("#"))
             assert page.evaluate("id => document.getElementById(id) !== null", target), target
         colour = "getComputedStyle(document.body).backgroundColor"
         first = page.evaluate(colour)

@@ -1,23 +1,94 @@
-"""A plotly chart for those who do not see it drawn: a description, and a picture.
+"""A plotly chart for viewers that don't run JavaScript, and for screen readers.
 
-A viewer that runs no scripts (a code host's preview, a mail, a printed page) shows nothing of
-plotly's MIME type, and a screen reader finds no words in it. So an executed notebook also carries
-each chart as PNG, with the description as its alternative text. vl-convert draws it, which is one
-package without a browser.
+plotly's MIME type is drawn by a script. A code host's preview, a mail or a printed page shows
+nothing of it. So an executed notebook also carries each chart as PNG, with a description as its
+alternative text. vl-convert draws the picture, without a browser.
+
+The picture repeats points, lines and bars on one pair of axes. A chart with anything else gets no
+picture: none is better than a wrong one.
 """
 
 import base64
+import json
 import math
+import re
+import sys
+from array import array
 from collections.abc import Iterator
-from itertools import cycle
+from datetime import datetime
+from html import unescape
+from itertools import cycle, pairwise
 
 from nbformat import NotebookNode
+from tinycss2.color3 import parse_color
 
 MIME = "application/vnd.plotly.v1+json"
 WIDTH, HEIGHT = 700, 450
 # plotly's first colours, for traces that name none.
-COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b")
-MARKS = {"points": {"type": "circle"}, "bars": {"type": "bar"}, "line": {"type": "line"}}
+COLOURS = (
+    "#1f77b4",
+    "#ff7f0e",
+    "#2ca02c",
+    "#d62728",
+    "#9467bd",
+    "#8c564b",
+    "#e377c2",
+    "#7f7f7f",
+    "#bcbd22",
+    "#17becf",
+)
+# A picture of more marks takes seconds and shows no more.
+MOST_MARKS = 100_000
+
+_TYPES = {
+    "i1": "b",
+    "u1": "B",
+    "uint8c": "B",
+    "i2": "h",
+    "u2": "H",
+    "i4": "i",
+    "u4": "I",
+    "f4": "f",
+    "f8": "d",
+}
+_DATE = re.compile(
+    r"(\d{4}-\d{1,2}(?:-\d{1,2})?)(?:[T ](\d{1,2}(?::\d{2}(?::\d{2}(?:\.\d+)?)?)?))?"
+    r"(?:Z|[+-]\d{2}(?::?\d{2})?)?"
+)
+_MARKUP = re.compile(r"</?(?:b|i|u|s|em|strong|sub|sup|span|a|br)\b[^<>]*>", re.IGNORECASE)
+
+# Attributes that don't change where marks are, what they look like, or how axes are labelled.
+_IGNORED = re.compile(
+    r"hover|legend|textfont|uid$|ids$|meta$|customdata|selected|unselected|stream$|transition|"
+    r"clip|zorder$|(?:x|y)?hoverformat|(?:x|y)calendar$|uirevision|autosize|dragmode|modebar|"
+    r"font|paper_bgcolor|plot_bgcolor|separators|editrevision|datarevision|clickmode|colorway|"
+    r"template|computed|spikedistance|activeselection|newselection|newshape"
+)
+_IGNORED_OF_AXIS = re.compile(
+    r"grid|zeroline|line|spike|minor$|automargin|autotick|anchor$|color$|dtick|tick0|nticks|"
+    r"tick(?:color|font|len|width|mode$|s$)|ticks|hoverformat|fixedrange|exponentformat|"
+    r"showexponent|separatethousands|uirevision|layer|constraintoward|mirror|minexponent|"
+    r"maxallowed|minallowed|autotypenumbers|calendar$|label(?:alias)?$|show(?:grid|line|spikes)"
+)
+_SYMBOLS = {
+    "circle": "circle",
+    "square": "square",
+    "diamond": "diamond",
+    "triangle-up": "triangle-up",
+    "triangle-down": "triangle-down",
+}
+_DASHES = {
+    "solid": [1, 0],
+    "dot": [2, 3],
+    "dash": [8, 5],
+    "longdash": [14, 6],
+    "dashdot": [8, 4, 2, 4],
+}
+_SHAPES = {"linear": "linear", "hv": "step-after", "vh": "step-before", "hvh": "step"}
+
+
+class UnsupportedChart(Exception):
+    """A chart that can't be read or drawn, and why."""
 
 
 def charts(notebook: NotebookNode) -> Iterator[tuple[NotebookNode, NotebookNode]]:
@@ -28,21 +99,56 @@ def charts(notebook: NotebookNode) -> Iterator[tuple[NotebookNode, NotebookNode]
                 yield cell, output
 
 
+def mapping(value: object) -> dict:
+    """An object of a figure; an empty one if there is something else in its place."""
+    return value if isinstance(value, dict) else {}
+
+
+def number(value: object) -> float | int | None:
+    """A finite number, also one that is written as a string, as plotly reads it."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return value if abs(value) < float("inf") else None
+
+
+def values(data: object) -> list:
+    """The values of an array, which may be encoded in binary; of columns, a list of lists."""
+    if not isinstance(data, dict):
+        return list(data) if isinstance(data, (list, tuple)) else []
+    try:
+        decoded = array(_TYPES[data["dtype"]], base64.b64decode(data["bdata"], validate=True))
+        if sys.byteorder == "big":
+            decoded.byteswap()
+        shape = [int(size) for size in str(data.get("shape", len(decoded))).split(",")]
+        listed = decoded.tolist()
+        if len(shape) == 2:
+            rows, columns = shape
+            return [listed[row * columns : (row + 1) * columns] for row in range(rows)]
+        return listed
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnsupportedChart(f"an array is not encoded as plotly does it ({error!r})") from error
+
+
 def text(title: object) -> str:
-    """A title of plotly's, which is a string or an object with a text."""
-    return str(title.get("text") or "") if isinstance(title, dict) else str(title or "")
-
-
-def axis(figure: dict, name: str) -> str:
-    """The title of an axis, or its name."""
-    return text(figure["layout"].get(f"{name}axis", {}).get("title")) or name
+    """A title of plotly's, a string or an object with a text, without markup."""
+    title = title.get("text") if isinstance(title, dict) else title
+    if title is None or isinstance(title, (dict, list)):
+        return ""
+    plain = _MARKUP.sub(lambda tag: " " if tag[0].lower().startswith("<br") else "", str(title))
+    return unescape(plain).strip()
 
 
 def kind(trace: dict) -> str:
-    """What a trace is drawn as, in a word."""
-    if trace.get("type", "scatter") == "scatter":
+    """The marks of a trace in a word."""
+    name = str(trace.get("type") or "scatter")
+    if name in ("scatter", "scattergl"):
         return "points" if trace.get("mode") == "markers" else "line"
-    return {"bar": "bars"}.get(trace["type"], trace["type"])
+    return {"bar": "bars"}.get(name, name)
 
 
 def rounded(value: object) -> str:
@@ -50,100 +156,583 @@ def rounded(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def extent(values: list) -> str:
+def is_known(value: object) -> bool:
+    """Whether there is a value."""
+    return value is not None and not (isinstance(value, float) and math.isnan(value))
+
+
+def extent(data: list) -> str:
     """From where to where values reach, or which they are if they are few names."""
-    known = [v for v in values if v is not None and not (isinstance(v, float) and math.isnan(v))]
+    known = [value for value in data if is_known(value)]
     if not known:
         return "no values"
+    if all(isinstance(value, str) and _DATE.fullmatch(value) for value in known):
+        return f"{min(known)} to {max(known)}" if len(set(known)) > 1 else known[0]
     if all(isinstance(value, str) for value in known):
         names = list(dict.fromkeys(known))
         return ", ".join(names) if len(names) <= 6 else f"{len(names)} names"
-    return f"{rounded(min(known))} to {rounded(max(known))}"
+    if all(isinstance(value, (int, float)) for value in known):
+        return f"{rounded(min(known))} to {rounded(max(known))}"
+    return f"{len(known)} values"
+
+
+def category(value: object) -> str:
+    """A value as the label of a category."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return text(value)
+
+
+def milliseconds(value: object) -> float | None:
+    """A date as milliseconds since 1970. plotly shows dates without regard to their time zone."""
+    if not isinstance(value, str):
+        return number(value)
+    if (match := _DATE.fullmatch(value)) is None:
+        return None
+    day, time = match.groups()
+    parts = [int(part) for part in day.split("-")]
+    clock = [float(part) for part in (time or "0").split(":")]
+    try:
+        start = datetime(*[*parts, 1][:3])
+    except ValueError:
+        return None
+    seconds = sum(part * unit for part, unit in zip(clock, (3600, 60, 1), strict=False))
+    return (start - datetime(1970, 1, 1)).total_seconds() * 1000 + seconds * 1000
+
+
+class Figure:
+    """A figure as plotly's MIME type holds it: a list of traces, and a layout."""
+
+    def __init__(self, data: list[dict], layout: dict, rest: dict):
+        self.data, self.layout, self.rest = data, layout, rest
+
+    @staticmethod
+    def read(figure: object) -> "Figure":
+        """The figure, or `UnsupportedChart` if it isn't one."""
+        if not isinstance(figure, dict) or not isinstance(figure.get("data", []), list):
+            raise UnsupportedChart("it has no list of traces")
+        traces = figure.get("data") or []
+        if not all(isinstance(trace, dict) for trace in traces):
+            raise UnsupportedChart("one of its traces is not an object")
+        rest = {
+            "config": mapping(figure.get("config")),
+            "frames": values(figure.get("frames")),
+        }
+        return Figure(traces, mapping(figure.get("layout")), rest)
+
+    def json(self) -> dict:
+        """All that plotly.js needs to draw it."""
+        return {"data": self.data, "layout": self.layout, **self.rest}
+
+    def axis(self, name: str) -> str:
+        """The title of an axis, or its name."""
+        return text(mapping(self.layout.get(f"{name}axis")).get("title")) or name
+
+    def description(self) -> str:
+        """The chart in words: its title, its axes, and the size and extent of each trace."""
+        sentences = [f"Chart: {text(self.layout.get('title')) or 'without a title'}."]
+        for trace in self.data:
+            try:
+                x, y = values(trace.get("x")), values(trace.get("y"))
+            except UnsupportedChart:
+                x, y = [], []
+            name = f"{text(trace['name'])}: " if trace.get("name") else ""
+            across = kind(trace) == "bars" and trace.get("orientation") == "h"
+            names, lengths, length_axis = (y, x, "x") if across else (x, y, "y")
+            if kind(trace) not in ("points", "line", "bars"):
+                sentences.append(f"{name}a trace of type {kind(trace)}.")
+            elif kind(trace) == "bars" and len(names) <= 6:
+                pairs = zip(names, lengths, strict=False)
+                bars = "; ".join(f"{key} {rounded(value)}" for key, value in pairs)
+                sentences.append(f"{name}{self.axis(length_axis)} as bars: {bars}.")
+            else:
+                sentences.append(
+                    f"{name}{max(len(x), len(y))} {kind(trace)}, {self.axis('x')} {extent(x)}, "
+                    f"{self.axis('y')} {extent(y)}."
+                )
+        return " ".join(sentences)
+
+    def picture(self) -> bytes:
+        """The chart as PNG, or `UnsupportedChart` if a part of it can't be drawn rightly."""
+        chart = _Picture(self).vega_lite()
+        import vl_convert  # only now: it starts a JavaScript engine
+
+        return vl_convert.vegalite_to_png(chart, allowed_base_urls=[])
+
+
+def refuse(condition: object, reason: str) -> None:
+    """Stop drawing if a part of the chart can't be drawn."""
+    if condition:
+        raise UnsupportedChart(reason)
+
+
+class _Axis:
+    """An axis: its type, and the position of each value on it."""
+
+    def __init__(self, name: str, layout: dict, data: list, *, has_bars: bool):
+        self.name, self.layout, self.has_bars = name, layout, has_bars
+        self._check()
+        known = [value for value in data if is_known(value)]
+        refuse(any(isinstance(value, (list, dict)) for value in known), f"{name} has levels")
+        self.type = self._type_of(known)
+        self.names: list[str] = []
+        if self.type == "category":
+            given = self.layout.get("categoryorder") or (
+                "array" if self.layout.get("categoryarray") else "trace"
+            )
+            found = list(dict.fromkeys(category(value) for value in known))
+            listed = [category(value) for value in values(self.layout.get("categoryarray"))]
+            if given == "trace":
+                self.names = found
+            elif given == "array":
+                self.names = list(dict.fromkeys([*listed, *found]))
+            elif given in ("category ascending", "category descending"):
+                self.names = sorted(found, reverse=given.endswith("descending"))
+            else:
+                raise UnsupportedChart(f"{name} is ordered by {given}")
+
+    def _check(self) -> None:
+        handled = {"title", "type", "range", "autorange", "rangemode", "categoryorder"}
+        handled |= {"categoryarray", "tickformat", "tickangle"}
+        defaults = {
+            "domain": [0, 1],
+            "visible": True,
+            "showticklabels": True,
+            "side": {"x": "bottom", "y": "left"}[self.name],
+            "tickprefix": "",
+            "ticksuffix": "",
+        }
+        for key, value in self.layout.items():
+            if key in handled or value is None or value == defaults.get(key, object()):
+                continue
+            if key in ("rangeslider", "rangeselector") and not mapping(value).get("visible"):
+                refuse(mapping(value), f"{self.name} has a {key}")
+                continue
+            refuse(not _IGNORED_OF_AXIS.match(key), f"{self.name}axis.{key} is not drawn")
+        modes = ("normal", "tozero", None)
+        refuse(self.layout.get("rangemode") not in modes, f"the range mode of {self.name}")
+        refuse(
+            self.layout.get("autorange") not in (None, True, False, "reversed"),
+            f"the automatic range of {self.name}",
+        )
+        refuse(values(self.layout.get("tickvals")), f"{self.name} has chosen ticks")
+
+    def _type_of(self, known: list) -> str:
+        given = self.layout.get("type") or "-"
+        if given != "-":
+            refuse(
+                given not in ("linear", "log", "date", "category"),
+                f"{self.name} has an axis of type {given}",
+            )
+            return given
+        if all(number(value) is not None for value in known if not is_infinite(value)):
+            return "linear"
+        if all(isinstance(value, str) and milliseconds(value) is not None for value in known):
+            return "date"
+        if all(isinstance(value, (str, bool)) for value in known):
+            return "category"
+        raise UnsupportedChart(f"{self.name} has values of several types")
+
+    def position(self, value: object) -> float | None:
+        """Where a value is, as a number; None if it has no place."""
+        if not is_known(value):
+            return None
+        if self.type == "category":
+            label = category(value)
+            return self.names.index(label) if label in self.names else None
+        if self.type == "date":
+            return milliseconds(value)
+        found = number(value)
+        return None if found is None or (self.type == "log" and found <= 0) else found
+
+    def positions(self, data: list) -> list:
+        """The positions of all values."""
+        if self.type == "category":
+            places = {name: at for at, name in enumerate(self.names)}
+            return [places.get(category(v)) if is_known(v) else None for v in data]
+        return [self.position(value) for value in data]
+
+    def vega_lite(self, base: float | None) -> dict:
+        """The axis as an encoding; bars on a logarithmic axis stand on `base`."""
+        axis: dict = {"grid": self.type != "category"}
+        scale: dict = {"zero": self.has_bars or self.layout.get("rangemode") == "tozero"}
+        encoding = {"type": "quantitative", "title": text(self.layout.get("title")) or None}
+        if self.type == "category":
+            axis |= {
+                "values": list(range(len(self.names))),
+                "labelExpr": f"{json.dumps(self.names)}[datum.value]",
+                "labelAngle": 0,
+                "labelOverlap": True,
+            }
+            scale |= {"domain": [-0.5, max(len(self.names), 1) - 0.5], "nice": False, "zero": False}
+        elif self.type == "date":
+            encoding["type"] = "temporal"
+            scale |= {"type": "utc", "nice": False, "zero": False}
+        elif self.type == "log":
+            scale |= {"type": "log", "zero": False, "nice": not self.has_bars}
+            if base is not None:
+                scale["domainMin"] = base
+        if not self.has_bars and self.type != "category":
+            scale["padding"] = 12  # so that no mark is cut off at the edge
+        if self.layout.get("tickformat") and self.type != "category":
+            axis["format"] = str(self.layout["tickformat"])
+        if (angle := number(self.layout.get("tickangle"))) is not None:
+            axis["labelAngle"] = angle
+        if (given := values(self.layout.get("range"))) and self.layout.get("autorange") is not True:
+            refuse(len(given) != 2, f"the range of {self.name}")
+            ends = [milliseconds(end) if self.type == "date" else number(end) for end in given]
+            refuse(any(end is None for end in ends), f"{self.name} has a range with an open end")
+            if self.type == "log":
+                refuse(max(abs(end) for end in ends) > 300, f"the range of {self.name}")
+                ends = [10**end for end in ends]
+            refuse(ends[0] == ends[1], f"the range of {self.name} is empty")
+            scale |= {"domain": sorted(ends), "nice": False, "zero": False}
+            scale.pop("domainMin", None)
+            scale.pop("padding", None)
+            scale["reverse"] = ends[0] > ends[1]
+        if self.layout.get("autorange") == "reversed":
+            scale["reverse"] = True
+        return encoding | {"axis": axis, "scale": scale}
+
+
+def is_infinite(value: object) -> bool:
+    """Whether a value is an infinite number, which has no place on an axis."""
+    return isinstance(value, float) and math.isinf(value)
+
+
+class _Picture:
+    """Translates a figure to Vega-Lite."""
+
+    TRACE = re.compile(
+        "type|x|y|name|mode|marker|line|text|opacity|orientation|connectgaps|xaxis|yaxis|visible|"
+        "showlegend|x0|dx|y0|dy|width|offset|base|textposition|offsetgroup|alignmentgroup"
+    )
+    LAYOUT = re.compile(
+        "title|xaxis|yaxis|width|height|margin|showlegend|barmode|bargap|bargroupgap"
+    )
+
+    def __init__(self, figure: Figure):
+        self.layout = figure.layout
+        hidden = (False, "legendonly")
+        self.traces = [t for t in figure.data if t.get("visible", True) not in hidden]
+        colourway = values(self.layout.get("colorway")) or values(
+            mapping(mapping(self.layout.get("template")).get("layout")).get("colorway")
+        )
+        colours = dict(zip(map(id, figure.data), cycle(colourway or COLOURS), strict=False))
+        self.colours = [self._colour(trace, colours[id(trace)]) for trace in self.traces]
+        places = {id(trace): at for at, trace in enumerate(figure.data)}
+        self.names = [text(t.get("name")) or f"trace {places[id(t)]}" for t in self.traces]
+        refuse(figure.rest["frames"], "it is animated")
+        self._check()
+        self.data = [self._data(trace) for trace in self.traces]
+        count = sum(len(x) for x, _ in self.data)
+        refuse(count > MOST_MARKS, f"it has {count:,} marks, more than {MOST_MARKS:,}")
+        self.bars = [trace for trace in self.traces if kind(trace) == "bars"]
+        directions = {trace.get("orientation") or "v" for trace in self.bars}
+        refuse(len(directions) > 1, "it has bars in both directions")
+        self.across = directions == {"h"}
+        self.x = self._axis("x", 0, has_bars=bool(self.bars) and self.across)
+        self.y = self._axis("y", 1, has_bars=bool(self.bars) and not self.across)
+        self.base = None
+
+    def _check(self) -> None:
+        for trace in self.traces:
+            name = str(trace.get("type") or "scatter")
+            refuse(kind(trace) not in ("points", "line", "bars"), f"it has a trace of type {name}")
+            for key, value in trace.items():
+                known = self.TRACE.fullmatch(key) or _IGNORED.match(key)
+                empty = value is None or value == [] or value == {} or value == ""
+                refuse(not (known or empty), f"{name}.{key} is not drawn")
+            other = {trace.get("xaxis") or "x", trace.get("yaxis") or "y"} != {"x", "y"}
+            refuse(other, "it has several pairs of axes")
+            mode = str(trace.get("mode") or "")
+            refuse("text" in mode, "it has text at its points")
+            refuse(mode == "none", "it has a trace without marks")
+            if kind(trace) == "bars":
+                shown = trace.get("textposition") != "none" and any(
+                    str(label).strip() for label in self._labels(trace)
+                )
+                refuse(shown, "it has text at its bars")
+                for key in ("base", "offset", "width"):
+                    refuse(trace.get(key) is not None, f"bar.{key} is not drawn")
+            self._check_style(mapping(trace.get("marker")), "marker")
+            self._check_style(mapping(trace.get("line")), "line")
+        for key, value in self.layout.items():
+            empty = value is None or value == [] or value == {} or value == ""
+            known = self.LAYOUT.fullmatch(key) or _IGNORED.match(key) or empty
+            unused = re.fullmatch(r"[xy]axis\d+", key)
+            refuse(not (known or unused), f"layout.{key} is not drawn")
+
+    @staticmethod
+    def _labels(trace: dict) -> list:
+        label = trace.get("text")
+        return label if isinstance(label, list) else [label or ""]
+
+    @staticmethod
+    def _check_style(style: dict, name: str) -> None:
+        for key, value in style.items():
+            if value is None or value == {}:
+                continue
+            if key in ("color", "opacity", "size", "width"):
+                refuse(isinstance(value, (list, dict)), f"{name}.{key} differs from mark to mark")
+                colour = key != "color" or (isinstance(value, str) and parse_color(value))
+                refuse(not colour, f"{name}.color is no colour of CSS")
+            elif key == "symbol":
+                refuse(not isinstance(value, str) or value not in _SYMBOLS, f"{name}.{key}")
+            elif key == "dash":
+                refuse(not isinstance(value, str) or value not in _DASHES, f"{name}.{key}")
+            elif key == "shape":
+                refuse(not isinstance(value, str) or value not in _SHAPES, f"{name}.{key}")
+            elif key == "line" and name == "marker":
+                widths = mapping(value).get("width")
+                refuse(widths not in (None, 0) and mapping(value).get("color"), "outlined marks")
+            elif key not in (
+                "simplify",
+                "showscale",
+                "sizemode",
+                "sizeref",
+                "sizemin",
+                "smoothing",
+            ):
+                refuse(
+                    key != "pattern" or mapping(value).get("shape"), f"{name}.{key} is not drawn"
+                )
+
+    @staticmethod
+    def _colour(trace: dict, default: object) -> str:
+        for part in ("marker", "line"):
+            own = mapping(trace.get(part)).get("color")
+            if isinstance(own, str):
+                return own
+        return str(default)
+
+    @staticmethod
+    def _data(trace: dict) -> tuple[list, list]:
+        """The coordinates of a trace; what it leaves out is counted, as plotly does it."""
+        x, y = values(trace.get("x")), values(trace.get("y"))
+        length = min(len(x), len(y)) if x and y else max(len(x), len(y))
+
+        def counted(name: str) -> list:
+            start, step = number(trace.get(f"{name}0")) or 0, trace.get(f"d{name}")
+            step = 1 if number(step) is None else number(step)
+            return [start + step * at for at in range(length)]
+
+        return (x or counted("x"))[:length], (y or counted("y"))[:length]
+
+    def _axis(self, name: str, at: int, *, has_bars: bool) -> _Axis:
+        found = [value for pair in self.data for value in pair[at]]
+        return _Axis(name, mapping(self.layout.get(f"{name}axis")), found, has_bars=has_bars)
+
+    def vega_lite(self) -> dict:
+        """The chart as Vega-Lite."""
+        refuse(not self.traces, "it has no visible trace")
+        bars = self._rectangles()
+        layers = []
+        for at, trace in enumerate(self.traces):
+            layers += bars.pop(0) if kind(trace) == "bars" else self._marks(at, trace)
+        refuse(not layers, "it has no values to draw")
+        encodings = {"x": self.x.vega_lite(self.base), "y": self.y.vega_lite(self.base)}
+        for layer in layers:
+            for name in ("x", "y"):
+                layer["encoding"][name] = encodings[name] | layer["encoding"][name]
+        shown = self.layout.get("showlegend")
+        named = [
+            (name, colour)
+            for trace, name, colour in zip(self.traces, self.names, self.colours, strict=True)
+            if trace.get("showlegend") is not False
+        ]
+        if shown is None:
+            shown = len(self.traces) > 1 or any(t.get("showlegend") for t in self.traces)
+        unique = dict(named)
+        legend = {"title": text(mapping(self.layout.get("legend")).get("title")) or None}
+        for layer in layers:
+            layer["encoding"]["color"] = {
+                "datum": layer.pop("trace"),
+                "type": "nominal",
+                "scale": {"domain": list(self._all_colours()), "range": self._range()},
+                "legend": legend | {"values": list(unique)} if shown and unique else None,
+            }
+        margin = mapping(self.layout.get("margin"))
+
+        def size(key: str, default: int, low: str, high: str) -> float:
+            whole = number(self.layout.get(key)) or default
+            edges = [number(margin.get(side)) for side in (low, high)]
+            inner = whole - sum(80 if edge is None else edge for edge in edges)
+            return min(max(inner, 50), 4000)
+
+        return {
+            "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+            "title": text(self.layout.get("title")),
+            "width": size("width", WIDTH, "l", "r"),
+            "height": size("height", HEIGHT, "t", "b"),
+            "background": "white",
+            "layer": layers,
+            "config": {"legend": {"symbolOpacity": 1}},
+        }
+
+    def _all_colours(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for name, colour in zip(self.names, self.colours, strict=True):
+            refuse(found.get(name, colour) != colour, "traces of one name have several colours")
+            found[name] = colour
+        return found
+
+    def _range(self) -> list[str]:
+        return list(self._all_colours().values())
+
+    def _marks(self, at: int, trace: dict) -> list[dict]:
+        """A trace of points, of lines, or of both, as layers."""
+        xs, ys = self.x.positions(self.data[at][0]), self.y.positions(self.data[at][1])
+        rows, segment = [], 0
+        for index, (x, y) in enumerate(zip(xs, ys, strict=True)):
+            if x is None or y is None:
+                segment += not trace.get("connectgaps")
+                continue
+            rows.append({"x": x, "y": y, "i": index, "segment": segment})
+        if not rows:
+            return []
+        mode = trace.get("mode")
+        if mode is None:
+            mode = "lines+markers" if len(xs) < 20 else "lines"
+        marker, line = mapping(trace.get("marker")), mapping(trace.get("line"))
+        whole = number(trace.get("opacity"))
+        whole = 1 if whole is None else whole
+        layers = []
+        base = {"x": {"field": "x"}, "y": {"field": "y"}}
+        if "lines" in mode:
+            width = number(line.get("width"))
+            mark = {
+                "type": "line",
+                "clip": True,
+                "opacity": whole,
+                "strokeWidth": 2 if width is None else width,
+                "strokeDash": _DASHES[line.get("dash") or "solid"],
+                "interpolate": _SHAPES[line.get("shape") or "linear"],
+            }
+            order = {"order": {"field": "i"}, "detail": {"field": "segment", "type": "nominal"}}
+            layers.append({"mark": mark, "encoding": {k: dict(v) for k, v in base.items()} | order})
+        if "markers" in mode:
+            size, opacity = number(marker.get("size")), number(marker.get("opacity"))
+            mark = {
+                "type": "point",
+                "filled": True,
+                "clip": True,
+                "shape": _SYMBOLS[marker.get("symbol") or "circle"],
+                "size": math.pi / 4 * (6 if size is None else size) ** 2,
+                "opacity": whole * (1 if opacity is None else opacity),
+            }
+            layers.append({"mark": mark, "encoding": {k: dict(v) for k, v in base.items()}})
+        refuse(not layers, f"scatter.mode {mode} is not drawn")
+        for layer in layers:
+            layer |= {"data": {"values": rows}, "trace": self.names[at]}
+        return layers
+
+    def _rectangles(self) -> list[list[dict]]:
+        """The bars of each trace, as a layer of rectangles."""
+        if not self.bars:
+            return []
+        along, lengths = (self.y, self.x) if self.across else (self.x, self.y)
+        refuse(lengths.type in ("category", "date"), "its bars have no numbers as lengths")
+        mode = self.layout.get("barmode") or "group"
+        refuse(mode not in ("group", "stack", "relative", "overlay"), f"the bar mode {mode}")
+        placed = []
+        for at, trace in enumerate(self.traces):
+            if kind(trace) == "bars":
+                x, y = self.data[at]
+                pairs = (y, x) if self.across else (x, y)
+                placed.append(
+                    list(zip(along.positions(pairs[0]), lengths.positions(pairs[1]), strict=True))
+                )
+        self._check_bars(mode, placed, along, lengths)
+        starts = sorted({start for bars in placed for start, _ in bars if start is not None})
+        gaps = [b - a for a, b in pairwise(starts)]
+        step = min(gaps) if gaps and along.type != "category" else 1
+        if along.type == "date" and not gaps:
+            step = 86_400_000
+        gap = number(self.layout.get("bargap"))
+        width = step * (1 - (0.2 if gap is None else gap))
+        slots = len(placed) if mode == "group" else 1
+        between = number(self.layout.get("bargroupgap")) or 0
+        if lengths.type == "log":
+            positive = [length for bars in placed for _, length in bars if length]
+            refuse(not positive, "it has no values to draw")
+            self.base = 10.0 ** (math.ceil(math.log10(min(positive))) - 1)
+        ends: dict[tuple, float] = {}
+        layers = []
+        for slot, (bars, trace) in enumerate(zip(placed, self.bars, strict=True)):
+            rows = []
+            for start, length in bars:
+                if start is None or length is None:
+                    continue
+                low = start - width / 2 + (slot * width / slots if mode == "group" else 0)
+                narrow = width / slots * (1 - between)
+                low += width / slots * between / 2
+                bottom, top = self.base or 0, length
+                if mode in ("stack", "relative"):
+                    key = (start, length < 0)
+                    bottom = ends.get(key, bottom)
+                    top = bottom + length
+                    ends[key] = top
+                rows.append({"a": low, "b": low + narrow, "c": bottom, "d": top})
+            across, up = {"field": "a"}, {"field": "c"}
+            encoding = (
+                {"y": across, "y2": {"field": "b"}, "x": up, "x2": {"field": "d"}}
+                if self.across
+                else {"x": across, "x2": {"field": "b"}, "y": up, "y2": {"field": "d"}}
+            )
+            opacities = (trace.get("opacity"), mapping(trace.get("marker")).get("opacity"))
+            opacity = math.prod(1 if number(o) is None else number(o) for o in opacities)
+            name = self.names[[id(t) for t in self.traces].index(id(trace))]
+            mark = {"type": "rect", "clip": True, "opacity": opacity}
+            layer = {"mark": mark, "encoding": encoding, "data": {"values": rows}, "trace": name}
+            layers.append([layer] if rows else [])
+        return layers
+
+    def _check_bars(self, mode: str, placed: list, along: _Axis, lengths: _Axis) -> None:
+        refuse(along.type == "log", "its bars stand on a logarithmic axis")
+        groups = [trace.get("offsetgroup") for trace in self.bars]
+        refuse(len(set(map(str, groups))) not in (1, len(groups)), "bars share places")
+        if mode in ("stack", "relative"):
+            refuse(lengths.type == "log", "its bars are stacked on a logarithmic axis")
+            refuse(any(groups), "its stacked bars have groups")
+        negative = any(length < 0 for bars in placed for _, length in bars if length is not None)
+        refuse(mode == "stack" and negative, "it stacks bars of negative length")
+        for bars in placed:
+            known = [start for start, _ in bars if start is not None]
+            refuse(len(known) != len(set(known)), "several bars of a trace share a place")
 
 
 def description(figure: dict) -> str:
-    """A chart in words: its title, its axes, and of each trace its size and reach.
+    """A chart in words; `figure` is the content of plotly's MIME type."""
+    try:
+        return Figure.read(figure).description()
+    except UnsupportedChart:
+        return "Chart: not readable."
 
-    `figure` is what plotly's MIME type holds: `data`, a list of traces, and `layout`.
+
+def add_pictures(notebook: NotebookNode) -> list[str]:
+    """Give every chart of an executed notebook its picture and description.
+
+    A chart that can't be drawn keeps what it has, and is named in a message.
     """
-    sentences = [f"Chart: {text(figure['layout'].get('title')) or 'without a title'}."]
-    for trace in figure["data"]:
-        x, y = list(trace.get("x", [])), list(trace.get("y", []))
-        name = f"{trace['name']}: " if trace.get("name") else ""
-        if kind(trace) == "bars" and len(x) <= 6:
-            bars = "; ".join(f"{key} {rounded(value)}" for key, value in zip(x, y, strict=False))
-            sentences.append(f"{name}{axis(figure, 'y')} as bars: {bars}.")
-        else:
-            sentences.append(
-                f"{name}{max(len(x), len(y))} {kind(trace)}, {axis(figure, 'x')} {extent(x)}, "
-                f"{axis(figure, 'y')} {extent(y)}."
-            )
-    return " ".join(sentences)
-
-
-def colours(figure: dict) -> list[str]:
-    """The colour of each trace: its own, or the next of plotly's."""
-    own = [trace.get("marker", {}).get("color") for trace in figure["data"]]
-    return [c if isinstance(c, str) else d for c, d in zip(own, cycle(COLOURS), strict=False)]
-
-
-def layer(figure: dict, trace: dict, colour: str) -> dict:
-    """A trace as a layer of a Vega-Lite chart."""
-    layout, name = figure["layout"], trace.get("name")
-    x, y = list(trace.get("x", [])), list(trace.get("y", []))
-    number = {"type": "quantitative", "scale": {"zero": kind(trace) == "bars"}}
-    named = {"type": "nominal", "sort": None, "axis": {"labelAngle": 0}}
-    encoding = {
-        "x": {"field": "x", "title": text(layout.get("xaxis", {}).get("title"))}
-        | (named if any(isinstance(value, str) for value in x) else number),
-        "y": {"field": "y", "title": text(layout.get("yaxis", {}).get("title"))} | number,
-    }
-    if name:
-        # A constant, which Vega-Lite gathers into the chart's legend.
-        encoding["color"] = {"datum": name, "type": "nominal"}
-    opacity = trace.get("marker", {}).get("opacity", 1)
-    return {
-        "data": {"values": [{"x": a, "y": b} for a, b in zip(x, y, strict=False)]},
-        "mark": MARKS[kind(trace)] | {"color": colour, "opacity": opacity},
-        "encoding": encoding,
-    }
-
-
-def picture(figure: dict) -> bytes | None:
-    """A chart as PNG, or None for one that has a trace other than points, lines and bars."""
-    traces, layout, margin = figure["data"], figure["layout"], figure["layout"].get("margin", {})
-    if not traces or any(kind(trace) not in MARKS for trace in traces):
-        return None
-    layers = [layer(figure, *pair) for pair in zip(traces, colours(figure), strict=True)]
-    names = {
-        trace["name"]: colour
-        for trace, colour in zip(traces, colours(figure), strict=True)
-        if trace.get("name")
-    }
-    for drawn in layers:
-        if "color" in drawn["encoding"]:
-            drawn["encoding"]["color"] |= {
-                "title": text(layout.get("legend", {}).get("title")) or None,
-                "scale": {"domain": list(names), "range": list(names.values())},
-            }
-    chart = {
-        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
-        "title": text(layout.get("title")),
-        "width": layout.get("width", WIDTH) - margin.get("l", 80) - margin.get("r", 80),
-        "height": layout.get("height", HEIGHT) - margin.get("t", 80) - margin.get("b", 80),
-        "background": "white",
-        "layer": layers,
-        "config": {"legend": {"symbolOpacity": 1}},
-    }
-    import vl_convert  # only now: it brings a JavaScript engine
-
-    return vl_convert.vegalite_to_png(chart)
-
-
-def add_pictures(notebook: NotebookNode) -> None:
-    """Give every chart of an executed notebook its picture and description."""
-    for _, output in charts(notebook):
-        figure = output.data[MIME]
-        if (png := picture(figure)) is not None:
-            output.data["image/png"] = base64.b64encode(png).decode()
-            output.setdefault("metadata", {})["image/png"] = {"alt": description(figure)}
+    messages = []
+    for number_, cell in enumerate(notebook.cells, 1):
+        for output in cell.get("outputs", []):
+            if MIME not in output.get("data", {}):
+                continue
+            try:
+                figure = Figure.read(output.data[MIME])
+                png = figure.picture()
+                words = figure.description()
+            except UnsupportedChart as error:
+                reason = str(error)
+            except Exception as error:  # the run is worth more than a picture
+                reason = " ".join(str(error).split())[:200] or type(error).__name__
+            else:
+                output.data["image/png"] = base64.b64encode(png).decode()
+                output.setdefault("metadata", {})["image/png"] = {"alt": words}
+                continue
+            messages.append(f"cell {number_}: a chart has no static picture, because {reason}.")
+    return messages

@@ -6,15 +6,17 @@ type, drawn by one plotly.js inside the file, both colour themes, a table of con
 nbconvert would load from a network, they leave out.
 """
 
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from bs4 import BeautifulSoup
+from jinja2 import pass_context
 from nbconvert import HTMLExporter, SlidesExporter
-from nbconvert.filters import markdown2html
 from nbformat import NotebookNode, from_dict
+from nbformat.v4 import new_markdown_cell
 
 from . import charts
+from .page import Page
 
 TEMPLATES = str(Path(__file__).parent / "templates")
 # The first is where nbconvert looks for a template's name, the second for what templates include.
@@ -30,38 +32,37 @@ def asset(package: str, path: str) -> str:
     return (Path(find_spec(package).origin).parent / path).read_text(encoding="utf-8")
 
 
-def headings(notebook: NotebookNode) -> list[dict]:
-    """The notebook's headings as `level`, `id` and `text`, with nbconvert's own ids."""
-    found = []
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            for tag in BeautifulSoup(markdown2html(cell.source), "html.parser").find_all(
-                ["h1", "h2", "h3"]
-            ):
-                if (anchor := tag.find("a", class_="anchor-link")) is not None:
-                    anchor.decompose()
-                text = tag.get_text().strip()
-                found.append({"level": int(tag.name[1]), "id": tag["id"], "text": text})
-    return found
+class Offline:
+    """What both exporters add to nbconvert's: parts that are rendered before the templates run."""
+
+    def prepare(self, notebook: NotebookNode, resources: dict) -> tuple[NotebookNode, dict]:
+        """A copy of the notebook with its parts rendered, and the resources of the templates."""
+        notebook = from_dict(notebook)
+        page = Page(notebook, resources["metadata"].get("path") or ".")
+        title = notebook.metadata.get("title") or page.title or resources["metadata"].get("name")
+        notebook.metadata["title"] = str(title or "Notebook")
+        language = notebook.metadata.get("kernelspec", {}).get("language")
+        if language and not notebook.metadata.get("language_info"):
+            notebook.metadata["language_info"] = NotebookNode(name=language)
+        resources["plotly_js"] = asset("plotly", "package_data/plotly.min.js")
+        resources["contents"] = page.contents
+        resources["messages"] = page.messages
+        for message in page.messages:
+            self.log.warning("%s", message)
+        return notebook, resources
+
+    @pass_context
+    def markdown2html(self, context, source):
+        """A Markdown cell's HTML, which is there already."""
+        return context["cell"].metadata.html
+
+    def default_filters(self):
+        yield from super().default_filters()
+        # nbconvert takes links to a folder `files` for those of an old version of Jupyter.
+        yield "strip_files_prefix", lambda html: html
 
 
-def prepared(notebook: NotebookNode, resources: dict) -> tuple[NotebookNode, dict]:
-    """A copy of the notebook, titled, and what the templates need besides it."""
-    notebook = from_dict(notebook)
-    contents = headings(notebook)
-    title = next((h["text"] for h in contents if h["level"] == 1), None)
-    if title is not None:
-        notebook.metadata.setdefault("title", title)
-    resources["plotly_js"] = asset("plotly", "package_data/plotly.min.js")
-    resources["contents"] = [heading for heading in contents if heading["level"] > 1]
-    resources["descriptions"] = {
-        cell.id: charts.description(output.data[charts.MIME])
-        for cell, output in charts.charts(notebook)
-    }
-    return notebook, resources
-
-
-class Walkthrough(HTMLExporter):
+class Walkthrough(Offline, HTMLExporter):
     """A notebook as one document."""
 
     export_from_notebook = "HTML with charts, for no network"
@@ -70,11 +71,11 @@ class Walkthrough(HTMLExporter):
         super().__init__(**LOCATION | {"template_name": "walkthrough"} | options)
 
     def from_notebook_node(self, nb, resources=None, **kw):
-        nb, resources = prepared(nb, self._init_resources(resources))
+        nb, resources = self.prepare(nb, self._init_resources(resources))
         return super().from_notebook_node(nb, resources, **kw)
 
 
-class WalkthroughSlides(SlidesExporter):
+class WalkthroughSlides(Offline, SlidesExporter):
     """A notebook as slides of reveal.js."""
 
     export_from_notebook = "Slides with charts, for no network"
@@ -83,7 +84,7 @@ class WalkthroughSlides(SlidesExporter):
         super().__init__(**LOCATION | {"template_name": "walkthrough_slides"} | options)
 
     def from_notebook_node(self, nb, resources=None, **kw):
-        nb, resources = prepared(nb, self._init_resources(resources))
+        nb, resources = self.prepare(nb, self._init_resources(resources))
         assign_slides(nb, with_code=not self.exclude_input)
         for file in ("reset.css", "reveal.css", "theme/white.css", "reveal.js"):
             resources[file] = asset("sphinx_revealjs", f"_static/revealjs/dist/{file}")
@@ -102,11 +103,12 @@ def height(cell: NotebookNode) -> int:
     for output in cell.outputs:
         data = output.get("data", {})
         if charts.MIME in data:
-            lines += data[charts.MIME]["layout"].get("height", charts.HEIGHT) // PIXELS_A_LINE
+            pixels = charts.number(data[charts.MIME]["layout"].get("height")) or charts.HEIGHT
+            lines += int(pixels) // PIXELS_A_LINE
         elif "<table" in data.get("text/html", ""):
             lines += 2 * data["text/html"].count("<tr")
         else:
-            text = output.get("text") or data.get("text/markdown") or data.get("text/plain", "")
+            text = output.get("text") or data.get("text/html") or data.get("text/plain", "")
             lines += len(text.splitlines())
     return lines
 
@@ -138,23 +140,41 @@ def assign_slides(notebook: NotebookNode, *, with_code: bool) -> None:
             lines, kind = height(part), "-"
             if part.cell_type == "code" and not (with_code or part.outputs):
                 kind, lines = "skip", 0
-            elif part.cell_type == "markdown" and part.source.startswith(("# ", "## ")):
+            elif part.metadata.get("starts_chapter"):
                 kind = "slide"
             elif after_code or filled + lines > SLIDE_LINES:
                 kind = "subslide"
-            kind = part.metadata.get("slideshow", {}).get("slide_type") or kind
+            chosen = part.metadata.get("slideshow") or {}
+            kind = chosen.get("slide_type") or kind
             part.metadata["slideshow"] = {"slide_type": kind}
             filled = lines + (filled if kind in ("-", "skip") else 0)
             if kind != "skip":
                 after_code = part.cell_type == "code"
             cells.append(part)
+    if all(cell.metadata.slideshow.slide_type in ("skip", "notes") for cell in cells):
+        title = new_markdown_cell(notebook.metadata.title)
+        title.metadata = from_dict({"html": "", "slideshow": {"slide_type": "slide"}})
+        cells.append(title)
     notebook.cells = cells
 
 
 def export(
-    notebook: NotebookNode, name: str, *, slides: bool = False, no_code: bool = False
+    notebook: NotebookNode,
+    name: str,
+    *,
+    directory: Path | None = None,
+    slides: bool = False,
+    no_code: bool = False,
 ) -> str:
-    """The HTML of an executed notebook called `name`, as a document or as slides."""
+    """The HTML of an executed notebook called `name`, as a document or as slides.
+
+    Paths of images are relative to `directory`, the folder of the notebook. What the page leaves
+    out is reported on stderr.
+    """
     exporter = (WalkthroughSlides if slides else Walkthrough)(exclude_input=no_code)
-    body, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": name}})
+    exporter.log.disabled = True  # the messages are printed here
+    metadata = {"name": name, "path": str(directory or ".")}
+    body, resources = exporter.from_notebook_node(notebook, resources={"metadata": metadata})
+    for message in resources["messages"]:
+        print(f"warning: {name}, {message}", file=sys.stderr)
     return body

@@ -49,7 +49,7 @@ def keep(executed: NotebookNode, copy: Path) -> None:
     """
     write(copy, nbformat.writes(executed))
     try:
-        charts.add_pictures(executed)
+        messages = charts.add_pictures(executed)
     except Exception as error:  # whatever a chart leads to in a library that draws it
         print(
             f"warning: {layout.shown(copy)}: its charts have no static pictures, because drawing "
@@ -59,12 +59,14 @@ def keep(executed: NotebookNode, copy: Path) -> None:
         )
     else:
         write(copy, nbformat.writes(executed))
+        for message in messages:
+            print(f"warning: {layout.shown(copy)}: {message}", file=sys.stderr, flush=True)
 
 
 def write_html(executed: NotebookNode, path: Path, target: Path, **options: bool) -> None:
     """Write an executed notebook's HTML. Raises `Problem` if it cannot be made."""
     try:
-        text = html.export(executed, path.stem, **options)
+        text = html.export(executed, path.stem, directory=path.parent, **options)
     except Exception as error:  # whatever an output leads to in the libraries that render it
         raise Problem(
             f"{layout.shown(target)} could not be made: {type(error).__name__}: {error}. "
