@@ -245,7 +245,7 @@ class Figure:
                 sentences.append(f"{name}a trace of type {kind(trace)}.")
             elif kind(trace) == "bars" and len(names) <= 6:
                 pairs = zip(names, lengths, strict=False)
-                bars = "; ".join(f"{key} {rounded(value)}" for key, value in pairs)
+                bars = "; ".join(f"{rounded(key)} {rounded(value)}" for key, value in pairs)
                 sentences.append(f"{name}{self.axis(length_axis)} as bars: {bars}.")
             else:
                 sentences.append(
