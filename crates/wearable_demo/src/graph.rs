@@ -1,7 +1,9 @@
 //! A plan as a graph: what each node does, how it runs, and which nodes it takes its rows from.
 //!
-//! polars writes its plans in the DOT language. This module reads what polars writes, not all of
-//! DOT: a line for each node, with its label in quotes and its colour, and one for each arrow.
+//! polars writes its plans in the DOT language, but does not escape all names of columns: a quote
+//! or a line break in one makes the text invalid DOT, which no parser accepts. So this module relies
+//! on the form that polars writes: each node and each arrow begins on a line of its own, and a node's
+//! text ends where a line ends with the node's closing bracket and the next line begins another one.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -42,13 +44,18 @@ impl Graph {
         let mut arrows: Vec<(String, String)> = Vec::new();
         let dot = with_short_names(dot);
         let mut rest = dot.as_str();
-        while let Some((line, after)) = statement(rest) {
+        while !rest.is_empty() {
+            let text = rest;
+            let (line, after) = text.split_once('\n').unwrap_or((text, ""));
             rest = after;
-            if let Some((id, attributes)) = line.split_once('[').filter(|(id, _)| is_id(id.trim()))
-            {
-                nodes.extend(node(id.trim(), attributes, physical));
-            } else if let Some((from, to)) = line.split_once(" -> ") {
-                arrows.push((id(from), id(to)));
+            if let Some((from, to)) = arrow(line) {
+                arrows.push((from.to_owned(), to.to_owned()));
+            } else if let Some((id, label)) = start_of_node(line) {
+                let Some((label, attributes, after)) = label_of_node(&text[label..]) else {
+                    continue;
+                };
+                rest = after;
+                nodes.push(node(id, label, attributes, physical));
             }
         }
         let mut graph = Graph { title: title.to_owned(), nodes };
@@ -133,74 +140,143 @@ fn with_short_names(dot: &str) -> String {
     made
 }
 
-/// The next statement of `dot`, and what comes after it; a label may go over several lines.
-fn statement(dot: &str) -> Option<(&str, &str)> {
-    if dot.is_empty() {
-        return None;
+/// The name of a node at the start of `text`, without its quotes, and what follows it.
+fn id(text: &str) -> Option<(&str, &str)> {
+    if let Some(quoted) = text.strip_prefix('"') {
+        return quoted.split_once('"').filter(|(id, _)| !id.is_empty());
     }
-    let (mut quoted, mut escaped) = (false, false);
-    for (at, character) in dot.char_indices() {
-        match character {
-            '"' if !escaped => quoted = !quoted,
-            '\n' if !quoted => return Some((dot[..at].trim(), &dot[at + 1..])),
-            _ => {}
+    let digits = text.strip_prefix('p').unwrap_or(text);
+    let after = digits.trim_start_matches(|c: char| c.is_ascii_digit());
+    (after.len() < digits.len()).then(|| (&text[..text.len() - after.len()], after))
+}
+
+/// An arrow, `1 -> 2;`, as the names of its ends.
+fn arrow(line: &str) -> Option<(&str, &str)> {
+    let (from, rest) = id(line.trim())?;
+    let (to, rest) = id(rest.strip_prefix(" -> ")?)?;
+    matches!(rest, "" | ";").then_some((from, to))
+}
+
+/// If a node begins on `line`, its name, and where in the line its label begins.
+fn start_of_node(line: &str) -> Option<(&str, usize)> {
+    let (id, rest) = id(line.trim_start())?;
+    let label = rest.trim_start().strip_prefix("[label=\"")?;
+    Some((id, line.len() - label.len()))
+}
+
+/// A node's label and attributes from `text`, which begins with the label, and the lines after it.
+fn label_of_node(text: &str) -> Option<(&str, &str, &str)> {
+    let mut first = None;
+    let ends = text.match_indices('\n').map(|(at, _)| at).chain([text.len()]);
+    for end in ends {
+        let after = text.get(end + 1..).unwrap_or("");
+        let Some((label, attributes)) = closed(&text[..end]) else { continue };
+        let next = after.split('\n').next().unwrap_or("");
+        if matches!(next.trim(), "" | "}") || arrow(next).is_some() || start_of_node(next).is_some()
+        {
+            return Some((label, attributes, after));
         }
-        escaped = character == '\\' && !escaped;
+        first = first.or(Some((label, attributes, after)));
     }
-    Some((dot.trim(), ""))
+    first
 }
 
-/// A node's name in DOT, without quotes and the statement's end.
-fn id(text: &str) -> String {
-    text.trim().trim_end_matches(';').trim_matches('"').to_owned()
+/// The label and the attributes of a node whose text ends here.
+fn closed(text: &str) -> Option<(&str, &str)> {
+    let text = text.trim_end();
+    let text = text.strip_suffix(';').unwrap_or(text).strip_suffix(']')?;
+    match text.rsplit_once("\",style=filled,fillcolor=\"") {
+        Some((label, colour)) if colour.matches('"').count() == 1 && colour.ends_with('"') => {
+            Some((label, &text[label.len() + 2..]))
+        }
+        _ => Some((text.strip_suffix('"')?, "")),
+    }
 }
 
-fn is_id(text: &str) -> bool {
-    let text = text.trim_matches('"');
-    !text.is_empty()
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
-        && text.contains(|c: char| c.is_ascii_digit())
-}
+/// What polars writes before a list of a data frame's columns, whose names it does not escape.
+const COLUMNS: &str = "in-memory-source\\ncols: ";
 
-/// A node by its attributes, `label="sort\n…",style=filled,fillcolor="0.16 0.3 1.0"];`.
-fn node(dot_name: &str, attributes: &str, physical: bool) -> Option<Node> {
-    let label = attributes.split_once("label=\"")?.1;
+/// The lines of a label.
+fn lines(label: &str) -> Vec<String> {
+    if let Some(names) = label.strip_prefix(COLUMNS) {
+        let names = names.replace('\n', "\\n");
+        return vec!["in-memory-source".to_owned(), format!("cols: {names}")];
+    }
     let mut lines = vec![String::new()];
     let mut characters = label.chars();
     while let Some(character) = characters.next() {
         let line = lines.last_mut().expect("there is always one");
         match character {
-            '"' => break,
             '\n' => lines.push(String::new()),
-            '\\' => match characters.next()? {
-                'n' | 'l' => lines.push(String::new()),
-                other => line.push(other),
+            '\\' => match characters.next() {
+                Some('n') => lines.push(String::new()),
+                Some(escaped @ ('"' | '\\')) => line.push(escaped),
+                // A backslash in a name that polars has not escaped.
+                other => line.extend(['\\'].into_iter().chain(other)),
             },
             other => line.push(other),
         }
     }
+    lines
+}
+
+/// Names of nodes in a logical plan that polars follows with expressions, on the same line.
+const NAMES: [&str; 15] = [
+    "AGG",
+    "DISPATCH",
+    "DISTINCT BY",
+    "EXPLODE",
+    "FAST COUNT",
+    "FILTER BY",
+    "GATHER",
+    "MERGE_SORTED",
+    "ROW INDEX",
+    "SLICE",
+    "SORT BY",
+    "UNION",
+    "UNNEST",
+    "UNPIVOT",
+    "WITH COLUMNS",
+];
+
+/// The first line of a logical node's label as its name, and what follows it.
+fn name_and_rest(line: &str) -> (&str, &str) {
+    for name in NAMES {
+        if let Some(rest) = line.strip_prefix(name).filter(|rest| rest.starts_with([' ', '['])) {
+            return (name, rest.trim_start());
+        }
+    }
+    match line.find(" [") {
+        Some(at) => (&line[..at], &line[at + 1..]),
+        None => (line, ""),
+    }
+}
+
+/// A node by its label and attributes.
+fn node(id: &str, label: &str, attributes: &str, physical: bool) -> Node {
+    let mut lines = lines(label);
     // polars pads names on the left, for a graph whose columns are aligned.
     lines.iter_mut().for_each(|line| *line = line.trim().to_owned());
-    let first = shorten_sources(&lines.remove(0));
-    let name = match first.split_once(" [") {
-        Some((name, rest)) if !physical => {
-            lines.insert(0, format!("[{rest}"));
-            name.to_owned()
-        }
-        _ => first,
-    };
-    Some(Node {
+    let mut name = shorten_sources(&lines.remove(0));
+    if !physical {
+        let (short, rest) = name_and_rest(&name);
+        lines.insert(0, rest.to_owned());
+        name = short.to_owned();
+    }
+    Node {
         name,
         details: lines.into_iter().filter(|line| !line.is_empty()).collect(),
-        execution: physical.then(|| Execution::of_colour(characters.as_str())),
+        execution: physical.then(|| Execution::of_colour(attributes)),
         inputs: Vec::new(),
         rows_out: None,
-        id: id(dot_name),
-    })
+        id: id.to_owned(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use polars::prelude::*;
+
     use super::*;
 
     const PHYSICAL: &str = r#"digraph polars {
@@ -249,5 +325,80 @@ label=<<B>Legend</B>>
         );
         assert_eq!((filter.name.as_str(), filter.inputs.as_slice()), ("FILTER BY", &[0][..]));
         assert_eq!(filter.execution, None);
+    }
+
+    /// Names that are special in DOT, in HTML or in polars' own text.
+    const NAMES: [&str; 14] = [
+        "a\"b",
+        "\"",
+        "a\\",
+        "a\\nb",
+        "a\nb",
+        "x\"];",
+        "x\"];\n1 -> 2;",
+        "[label=\"x\"]",
+        "a -> b",
+        "<b>&amp;",
+        "",
+        "日本 é",
+        "a, b; c = d",
+        "x SCAN [y]",
+    ];
+
+    /// The number of arrows, and of nodes that take rows from none.
+    fn arrows(graph: &Graph) -> (usize, usize) {
+        let all = graph.nodes.iter().map(|node| node.inputs.len());
+        (all.clone().sum(), all.filter(|inputs| *inputs == 0).count())
+    }
+
+    #[test]
+    fn a_column_of_any_name_leaves_a_graph_its_arrows() {
+        for name in NAMES {
+            let frame = df![name => [3, 1, 2], "k" => [1, 2, 1]].unwrap();
+            let other = frame.clone().lazy().rename([name], ["renamed"], true);
+            let query = frame
+                .lazy()
+                .with_row_index("row \"", None)
+                .filter(col(name).gt(lit(1)))
+                .group_by([col("k"), col(name)])
+                .agg([len()])
+                .join(other, [col("k")], [col("k")], JoinArgs::new(JoinType::Inner))
+                .sort([name], SortMultipleOptions::default());
+            for graph in [
+                crate::plan::logical_graph(&query).unwrap(),
+                crate::plan::physical_graph(&query).unwrap(),
+            ] {
+                let nodes = graph.nodes.len();
+                // A tree of two sources: each node but the last has an arrow to another.
+                assert_eq!(arrows(&graph), (nodes - 1, 2), "{name:?}: {graph}\n{graph:?}");
+                for node in &graph.nodes {
+                    assert!(node.name.len() < 30, "{name:?}: {node:?}");
+                }
+                let filtered = graph.nodes.iter().find(|node| {
+                    node.details.iter().any(|line| line.contains("> 1") || line.contains("> (1)"))
+                });
+                assert!(filtered.is_some(), "{name:?}: {graph:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_logical_node_has_a_short_name() {
+        for (line, name, rest) in [
+            (
+                "FILTER BY col(\"x\").is_between([1, 2])",
+                "FILTER BY",
+                "col(\"x\").is_between([1, 2])",
+            ),
+            ("FILTER BY [(col(\"x\")) > (1)]", "FILTER BY", "[(col(\"x\")) > (1)]"),
+            ("UNION[maintain_order: true]", "UNION", "[maintain_order: true]"),
+            ("SLICE offset: 0; len: 5", "SLICE", "offset: 0; len: 5"),
+            ("Parquet SCAN [a/b.parquet]", "Parquet SCAN", "[a/b.parquet]"),
+            ("UNNEST by:[x]", "UNNEST", "by:[x]"),
+            ("JOIN INNER", "JOIN INNER", ""),
+            ("simple π 2/9", "simple π 2/9", ""),
+        ] {
+            assert_eq!(name_and_rest(line), (name, rest));
+        }
     }
 }

@@ -93,14 +93,18 @@ impl Box {
             lines.truncate(MOST_DETAILS - 1);
             lines.push("…".to_owned());
         }
-        Box { name: node.name.clone(), lines, execution: node.execution }
+        let mut name: String = node.name.chars().take(MOST_CHARACTERS).collect();
+        if name.len() < node.name.len() {
+            name.push('…');
+        }
+        Box { name, lines, execution: node.execution }
     }
 
     fn width(&self) -> f64 {
         let words = self.execution.map_or(0, |execution| execution.to_string().len());
-        let longest = self.lines.iter().map(|line| line.chars().count()).max().unwrap_or(0);
+        let longest = self.lines.iter().map(|line| columns(line)).max().unwrap_or(0);
         // The name is bold.
-        let name = (self.name.chars().count() as f64 * 1.1).ceil() as usize;
+        let name = (columns(&self.name) as f64 * 1.1).ceil() as usize;
         longest.max(words).max(name) as f64 * CHARACTER + 2.0 * MARGIN
     }
 
@@ -108,6 +112,11 @@ impl Box {
         let lines = 1 + usize::from(self.execution.is_some()) + self.lines.len();
         lines as f64 * LINE + 2.0 * MARGIN
     }
+}
+
+/// How many columns `text` takes in a font of fixed width: East Asian characters take two.
+fn columns(text: &str) -> usize {
+    text.chars().map(|c| 1 + usize::from(matches!(c, '\u{1100}'..='\u{11ff}' | '\u{2e80}'..='\u{d7ff}' | '\u{f900}'..='\u{faff}' | '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff60}' | '\u{1f300}'..))).sum()
 }
 
 /// `line` in pieces of at most [`MOST_CHARACTERS`], broken behind a space or comma where there is

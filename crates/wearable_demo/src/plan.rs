@@ -156,16 +156,22 @@ fn projection(line: &str) -> Option<(usize, usize)> {
 /// Absolute paths in a scan's line, cut to their last two components.
 pub(crate) fn shorten_sources(line: &str) -> String {
     let Some((head, sources)) = line.split_once(" SCAN [") else { return line.to_owned() };
-    let sources: Vec<String> = sources
-        .trim_end_matches(']')
-        .split(", ")
-        .map(
-            |source| {
-                if source.starts_with("...") { source.to_owned() } else { short(source.as_ref()) }
-            },
-        )
-        .collect();
-    format!("{head} SCAN [{}]", sources.join(", "))
+    let (sources, tail) = sources.rsplit_once(']').unwrap_or((sources, ""));
+    // A comma in a path is not followed by the start of another path.
+    let separators = if sources.starts_with('/') { [", /", ", ..."] } else { [", ", ", ..."] };
+    let mut shortened: Vec<String> = Vec::new();
+    let mut rest = sources;
+    while !rest.is_empty() {
+        let end = separators.iter().filter_map(|separator| rest.find(separator)).min();
+        let source = &rest[..end.unwrap_or(rest.len())];
+        shortened.push(if source.starts_with("...") {
+            source.to_owned()
+        } else {
+            short(source.as_ref())
+        });
+        rest = end.map_or("", |end| &rest[end + 2..]);
+    }
+    format!("{head} SCAN [{}]{tail}", shortened.join(", "))
 }
 
 #[cfg(test)]
@@ -192,6 +198,27 @@ END INNER JOIN";
         assert_eq!(sensor.source, "sensor_hrv/part-00000.parquet, ... 4 other sources");
         assert_eq!(sensor.predicate.as_deref(), Some("col(\"missingness_score\") <= 0.35"));
         assert_eq!((plan.count("INNER JOIN"), plan.count("FILTER")), (1, 0));
+    }
+
+    #[test]
+    fn paths_keep_commas_brackets_and_partitions() {
+        for (line, shortened) in [
+            ("Parquet SCAN [/a, b/c, d/e.parquet]", "Parquet SCAN [c, d/e.parquet]"),
+            ("Parquet SCAN [/a/[b]/c].parquet]", "Parquet SCAN [[b]/c].parquet]"),
+            (
+                "Parquet SCAN [/a/b/1.parquet, /a/b/2.parquet]",
+                "Parquet SCAN [b/1.parquet, b/2.parquet]",
+            ),
+            (
+                "Parquet SCAN [/d/day=2026-03-01/0.parquet, ... 4 other sources]",
+                "Parquet SCAN [day=2026-03-01/0.parquet, ... 4 other sources]",
+            ),
+            ("Csv SCAN [x/y/z.csv]", "Csv SCAN [y/z.csv]"),
+            ("Parquet SCAN []", "Parquet SCAN []"),
+            ("Parquet SCAN [12 in-mem bytes]", "Parquet SCAN [12 in-mem bytes]"),
+        ] {
+            assert_eq!(shorten_sources(line), shortened);
+        }
     }
 
     /// The legend is what gives the colours their meaning: if polars changes it, this fails.
