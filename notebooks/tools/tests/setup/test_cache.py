@@ -208,6 +208,16 @@ def test_what_is_put_into_a_cache_can_be_changed_by_its_owner_only(
     assert modes == ([0o600, 0o700, 0o700, 0o700] if closed else [0o644, 0o755, 0o755, 0o755])
 
 
+def test_what_another_process_has_put_into_the_cache_meanwhile_stays(tmp_path):
+    for name in ("staged", "there"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    prepare.keep(tmp_path / "staged", tmp_path / "there")
+    assert (tmp_path / "there" / "file").read_text() == "there"
+    with pytest.raises(FileNotFoundError):
+        prepare.keep(tmp_path / "staged", tmp_path / "no folder" / "there")
+
+
 @pytest.mark.parametrize("number", [errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP])
 def test_where_files_cannot_be_linked_they_are_copied(number, tmp_path, monkeypatch):
     def refuse(source, target):

@@ -24,7 +24,7 @@ from typing import Any
 from . import layout, trust
 from .environment import LISTED, REQUIREMENTS, TOOLS, is_shared, python_version, wheels
 from .layout import Problem
-from .prepare import compile_all, locked, prerequisites, staging
+from .prepare import compile_all, keep, locked, prerequisites, staging
 
 # Of what a bundle is made, in the first file of the archive.
 MANIFEST = "manifest.json"
@@ -214,7 +214,7 @@ def use(bundle: Path) -> None:
     with locked("bundle"), staging("bundle") as folder:
         print(f"Taking everything from {bundle.name}", flush=True)
         unpack(bundle, folder)
-        # What is in the bundle's folder is this user's, and no other user may write to it.
+        # Also what goes to cargo's and rustup's folders.
         trust.protect(folder, readable=is_shared())
         for part in sorted(folder.iterdir()):
             if part.name == REGISTRY:
@@ -222,8 +222,8 @@ def use(bundle: Path) -> None:
             elif part.name == TOOLCHAINS:
                 if not layout.has_rust():
                     move(part / layout.toolchain().name, layout.toolchain())
-            elif not (layout.cache_directory() / part.name).exists():
-                part.rename(layout.cache_directory() / part.name)
+            elif part.is_dir():
+                keep(part, layout.cache_directory() / part.name)
 
 
 def move(folder: Path, destination: Path) -> None:

@@ -6,6 +6,7 @@ folder of the cache, from which other clones take them. Each step finds out for 
 there is anything to do, so a second call takes seconds.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -193,10 +194,17 @@ def delete(folder: Path) -> None:
 
 
 def keep(staged: Path, destination: Path) -> None:
-    """Put what was made into its place in the cache: no other user can change it there, and in a
-    shared cache every user can read it, whatever the umask is."""
+    """Put what was made into its place in the cache, unless another process has done so meanwhile.
+
+    No other user can change it there, and in a shared cache every user can read it, whatever the
+    umask is.
+    """
     trust.protect(staged, readable=is_shared())
-    staged.rename(destination)
+    try:
+        staged.rename(destination)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
 
 
 def link_tree(
@@ -342,7 +350,8 @@ def build_workspace() -> None:
     """Compile the library and the programs, and their dependencies first if need be."""
     with locked("dependencies"):
         seed()
-        cargo("build", "--workspace", "--locked", "--quiet")
+    # Other clones need not wait for this one's own code.
+    cargo("build", "--workspace", "--locked", "--quiet")
 
 
 def only_dependencies() -> None:
