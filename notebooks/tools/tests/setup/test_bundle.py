@@ -171,14 +171,22 @@ def test_without_rust_one_that_does_not_bring_it_is_refused(there, tmp_path, no_
     assert not everything(tmp_path / "cache")
 
 
+def expands_to_the_same(damaged: bytes, content: bytes) -> bool:
+    expanded = subprocess.run(bundle.EXPAND, input=damaged, capture_output=True)
+    return expanded.returncode == 0 and expanded.stdout == content
+
+
 def test_a_damaged_bundle_changes_nothing(there, tmp_path):
     whole = there.read_bytes()
+    content = subprocess.run(bundle.EXPAND, input=whole, check=True, capture_output=True).stdout
     ends = [whole[: len(whole) * n // 20] for n in range(20)]
     # The last bytes are zstd's own checksum, after all files.
     places = [*range(0, len(whole), 37), len(whole) - 1]
     turned = [bytes([*whole[:n], whole[n] ^ 1, *whole[n + 1 :]]) for n in places]
     for damaged in (*ends, whole[:-1], *turned, b"", b"no bundle at all"):
         there.write_bytes(damaged)
+        if expands_to_the_same(damaged, content):
+            continue  # a bit that nothing depends on, as in the padding of a compressed block
         with pytest.raises(Problem, match=r"damaged|no bundle"):
             bundle.use(there)
         assert not everything(tmp_path / "cache"), len(damaged)
