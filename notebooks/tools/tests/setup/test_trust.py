@@ -181,6 +181,18 @@ def test_what_another_user_can_change_is_refused(base, attack):
         assert change(base), "the attack itself did not work"
 
 
+def test_the_parent_of_a_link_is_where_the_link_leads(base):
+    """Not where its name stands, as the text of a path has it."""
+    (elsewhere(base, 0o777) / "deep").mkdir(mode=0o755)
+    (base / "home/link").symlink_to(base / "elsewhere/deep")
+    for path in (base / "elsewhere/deep", base / "home/link"):
+        os.chown(path, VICTIM, VICTIM, follow_symlinks=False)
+    assert "elsewhere can be changed by every user" in find(base / "home/link/../liba.rlib")
+    (base / "elsewhere").chmod(0o755)
+    assert find(base / "home/link/../liba.rlib") == "None"
+    assert find(base / "home/link/../../home/cache/..") == "None"
+
+
 @pytest.mark.parametrize("state", SAFE)
 def test_what_no_other_user_can_change_is_used(base, state):
     SAFE[state](base)

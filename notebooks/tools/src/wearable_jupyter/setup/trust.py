@@ -58,7 +58,7 @@ def find_fault(
     If it is to be `writable`, this user must be able to write to each folder. If it is to be
     `complete`, no symbolic link may lead to something that is not there.
     """
-    top = os.path.abspath(path)
+    top = os.path.join(os.getcwd(), path)
     check = _Check(top, contents, writable, complete)
     try:
         check.everything(top)
