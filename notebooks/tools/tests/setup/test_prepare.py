@@ -1,5 +1,6 @@
 """The cache of compiled dependencies, with a workspace that compiles in seconds."""
 
+import json
 import os
 import re
 import shlex
@@ -357,6 +358,25 @@ def test_what_was_compiled_for_another_user_is_taken(first, clone, tmp_path):
     # cargo finds everything in order afterwards, and so does the first user.
     for again in (other.setup(), first.setup()):
         assert "Compiling" not in again and "Taking" not in again
+
+
+def test_the_workspace_is_found_at_a_path_with_brackets(tmp_path):
+    """cargo reads a pattern among its members as one of the whole path."""
+    root = tmp_path / "a [clone] of *mine?"
+    manifests = [path for path in layout.ROOT.glob("crates/*/Cargo.toml") if layout.is_member(path)]
+    for manifest in (layout.ROOT / "Cargo.toml", *manifests):
+        copied = root / manifest.relative_to(layout.ROOT)
+        copied.parent.mkdir(parents=True)
+        shutil.copy(manifest, copied)
+        (copied.parent / "src").mkdir()
+        for source in manifest.parent.glob("src/**/*.rs"):
+            made = copied.parent / source.relative_to(manifest.parent)
+            made.parent.mkdir(parents=True, exist_ok=True)
+            made.touch()
+    listing = ["cargo", "metadata", "--no-deps", "--offline", "--format-version=1"]
+    listed = subprocess.run(listing, cwd=root, check=True, capture_output=True, text=True)
+    members = {package["name"] for package in json.loads(listed.stdout)["packages"]}
+    assert members == {manifest.parent.name for manifest in manifests}
 
 
 # Reads everything, and writes as that user does: what is compiled with lies in root's home here.
