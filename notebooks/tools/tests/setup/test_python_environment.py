@@ -45,7 +45,7 @@ class Clone:
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
     """One whose path has everything that a path may have."""
-    made = Clone(tmp_path_factory.mktemp("clone") / "a [b] 'c' \"d\" ü%$e")
+    made = Clone(tmp_path_factory.mktemp("clone") / "a [b] 'c' \"d\" ü$e")
     result = made.justw("--list")
     assert result.returncode == 0 and "doctor" in result.stdout, result.stdout
     return made
@@ -149,7 +149,7 @@ def test_without_any_pip_ensurepip_and_then_uv_are_used(without_pip, tmp_path, m
         environment.installer()
 
 
-@pytest.mark.parametrize("name", ["with:colon", "with\nline break"])
+@pytest.mark.parametrize("name", ["with:colon", "with\nline break", "with %", "a {name}", "a }"])
 def test_an_impossible_path_is_refused_before_anything_is_made(name, tmp_path):
     clone = Clone(tmp_path / name)
     result = clone.justw("--list")

@@ -38,6 +38,15 @@ OLDEST = (3, 11)
 # The first release of pip that installs into another environment.
 OLDEST_PIP = (22, 3)
 
+# What the path of a clone or of the cache cannot contain, and why.
+IMPOSSIBLE = {
+    os.pathsep: "PATH and other lists of paths are split there",
+    "\n": "Lists of files are split there",
+    "%": "Rust's linker writes a digit in place of it, into a folder that is not there",
+    "{": "cargo takes it for a variable in the path of its build directory",
+    "}": "cargo takes it for the end of a variable in the path of its build directory",
+}
+
 if not __package__:
     sys.path.insert(0, str(TOOLS / "src"))
 from wearable_jupyter.setup import trust  # noqa: E402
@@ -251,12 +260,12 @@ def refuse_path() -> None:
         str(ROOT).encode()
     except UnicodeEncodeError:
         fail(f"the path of this clone, {str(ROOT)!a}, is not UTF-8. Move the clone")
-    for character, name in ((os.pathsep, "a colon"), ("\n", "a line break")):
+    for character, reason in IMPOSSIBLE.items():
         for what, path in (("this clone", ROOT), ("the cache", cache_directory())):
             if character in str(path):
                 fail(
-                    f"the path of {what}, {str(path)!r}, contains {name}. PATH and other lists of "
-                    "paths cannot contain it. Move the clone, or set WEARABLE_CACHE_DIR"
+                    f"the path of {what}, {str(path)!r}, contains {character!r}. {reason}. "
+                    "Move the clone, or set WEARABLE_CACHE_DIR"
                 )
 
 
