@@ -85,6 +85,10 @@ class Clone:
         (library / "src").mkdir(parents=True)
         (library / "Cargo.toml").write_text(LIBRARY.format(dependency=dependency))
         (library / "src/lib.rs").write_text("pub use dependency::answer;\n")
+        # Own tests with the names of files that cargo keeps of a build script, and of a dependency.
+        (library / "tests").mkdir()
+        for name in ("dependency", "out", "output", "root-output", "stderr"):
+            (library / f"tests/{name}.rs").write_text("")
         lock = ["cargo", "generate-lockfile", "--offline", "--quiet"]
         subprocess.run(lock, cwd=root, check=True, env=os.environ | self.environment)
 

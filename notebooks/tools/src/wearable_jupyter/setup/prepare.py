@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -315,18 +316,31 @@ def packages() -> list[str]:
 
 
 def own_names() -> set[str]:
-    """Names of the workspace's packages and of everything that is compiled from them."""
+    """Names of the workspace's packages and of everything that is compiled from them.
+
+    A test may be called as another package is, whose artifacts it does not make our own.
+    """
     listed = cargo("metadata", "--no-deps", "--format-version=1", quiet=True)
     members = json.loads(listed)["packages"]
+    packages = {member["name"] for member in members}
     targets = {target["name"].replace("-", "_") for m in members for target in m["targets"]}
-    return {member["name"] for member in members} | targets | {"ctx", "incremental", "examples"}
+    locked = tomllib.loads((layout.ROOT / "Cargo.lock").read_text())["package"]
+    others = {package["name"].replace("-", "_") for package in locked} - packages
+    return packages | (targets - others) | {"ctx", "incremental", "examples"}
+
+
+# A directory that cargo makes for one compilation of a package; what is in it goes with it.
+UNIT = re.compile("(^|-)[0-9a-f]{16}$")
 
 
 def is_own(path: Path, own: set[str]) -> bool:
     """Whether a path in `target/` is made from the workspace itself, by its name alone.
 
-    Where cargo puts what changes with its releases; what it calls it does not.
+    Where cargo puts what changes with its releases; what it calls it does not. A file below another
+    package's directory is of that package, whatever its name is: each build script has an `output`.
     """
+    if any(map(UNIT.search, path.relative_to(layout.TARGET).parts[:-1])):
+        return False
     stem = path.name.split(".")[0].removeprefix("lib")
     return re.sub("-[0-9a-f]{16}$", "", stem) in own
 
