@@ -322,13 +322,17 @@ def shared_library(crate: str) -> str:
     return f"lib{crate}.dylib" if sys.platform == "darwin" else f"lib{crate}.so"
 
 
+# Raised when other files of the same packages are put into the cache.
+CONTENT = 2
+
+
 @cache
 def dependencies_key(rustc: str | None = None) -> str:
     """What decides the content of the compiled dependencies, as a short name.
 
     `rustc` is the compiler's version and host; that of here if none is given.
     """
-    digest = hashlib.sha256(f"{rustc or rustc_version()}{RUSTFLAGS}".encode())
+    digest = hashlib.sha256(f"{CONTENT}{rustc or rustc_version()}{RUSTFLAGS}".encode())
     for file in (
         ROOT / "Cargo.lock",
         ROOT / "Cargo.toml",
