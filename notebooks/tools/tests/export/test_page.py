@@ -361,6 +361,17 @@ def test_scripts_in_markdown_are_left_out_and_links_with_scripts_do_nothing(expo
 
 
 @FORMS
+def test_half_a_character_does_not_stop_the_export(export, slides):
+    outputs = [
+        new_output("stream", text="a\ud83d\n"),
+        display(**{charts.MIME: figure(title="\ud83d")}),
+    ]
+    soup, _ = export("# T \ud83d $\ud83d$", new_code_cell("x", outputs=outputs), slides=slides)
+    export.whole.encode()
+    assert soup.h1.get_text().startswith("T ? ")
+
+
+@FORMS
 def test_page_of_a_hostile_notebook_works_without_a_network(export, tmp_path, slides, chromium):
     parts = [
         display(**{charts.MIME: figure(), "text/plain": "x"}),

@@ -32,16 +32,25 @@ def asset(package: str, path: str) -> str:
     return (Path(find_spec(package).origin).parent / path).read_text(encoding="utf-8")
 
 
+def encodable(value):
+    """A copy that can be written: half a pair of surrogates, which JSON can hold, becomes `?`."""
+    if isinstance(value, dict):
+        return {encodable(key): encodable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [encodable(item) for item in value]
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
+
 class Offline:
     """What both exporters add to nbconvert's: parts that are rendered before the templates run."""
 
     def prepare(self, notebook: NotebookNode, resources: dict) -> tuple[NotebookNode, dict]:
         """A copy of the notebook with its parts rendered, and the resources of the templates."""
-        notebook = from_dict(notebook)
+        notebook = from_dict(encodable(notebook))
         page = Page(notebook, resources["metadata"].get("path") or ".")
         title = notebook.metadata.get("title") or page.title or resources["metadata"].get("name")
         notebook.metadata["title"] = str(title or "Notebook")
-        language = notebook.metadata.get("kernelspec", {}).get("language")
+        language = (notebook.metadata.get("kernelspec") or {}).get("language")
         if language and not notebook.metadata.get("language_info"):
             notebook.metadata["language_info"] = NotebookNode(name=language)
         resources["plotly_js"] = asset("plotly", "package_data/plotly.min.js")
