@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 from jupyter_client.manager import KernelManager, start_new_kernel
 
-from wearable_jupyter.notebook.promises import plain
+from wearable_jupyter.notebook.streams import without_colors
 from wearable_jupyter.setup import layout
 
 LOAD = (
@@ -99,7 +99,7 @@ def shown(ended: Ended) -> str:
     (error,) = ended.errors
     assert ended.status == "error"
     assert {name: ended.reply[name] for name in error} == error
-    return plain("\n".join(error["traceback"]))
+    return without_colors("\n".join(error["traceback"]))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,230 @@
+"""Cells and requests that broke a kernel: the cell fails or passes, and the kernel goes on."""
+
+import time
+
+import psutil
+import pytest
+from test_failures import Kernel, shown, started, stopped
+
+from wearable_jupyter.kernel import directories
+
+
+@pytest.fixture
+def kernel():
+    kernel = started()
+    yield kernel
+    stopped(kernel)
+
+
+@pytest.fixture(scope="module")
+def bare():
+    kernel = started()
+    yield kernel
+    stopped(kernel)
+
+
+def goes_on(kernel: Kernel) -> None:
+    assert kernel.run('println!("on");').stdout == "on\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("\tlet 🙂 = 1;", "emoji"),
+        ("  // ü\n\tlet aé🙂 = 1;", "emoji"),
+        (";\tlet 🙂 = 1;", "emoji"),
+        ("let = 1;", "pattern"),
+        ("}", "delimiter"),
+        ("/* open", "comment"),
+        (":env =x", "NAME=VALUE"),
+        (":env a\0b=x", "NUL"),
+        ("\0", "unknown start of token"),
+        ("\ufefflet x = 1;", "unknown start of token"),
+        ("(" * 5000, "nested"),
+        ("((((", "closing delimiter"),
+        ('"open', "unterminated"),
+        ("#[derive(Debug)]", "derive"),
+        (":dep /nowhere", "There is no crate in /nowhere"),
+        (':dep a = { path = "/nowhere" }', "There is no crate in /nowhere"),
+        (":dep é", "invalid unquoted key"),
+    ],
+)
+def test_a_text_that_evcxr_cannot_take_fails_its_cell_only(bare, code, said):
+    assert said in shown(bare.run(code))
+    goes_on(bare)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "",
+        "// only a comment",
+        "  // indented",
+        "/* a /* b */ */",
+        ":vars",
+        ":dep",
+        "!ls",
+        ":type x",
+    ],
+)
+def test_a_cell_without_code_has_evcxrs_own_reply(bare, code):
+    ended = bare.run(code)
+    assert ended.status == ("error" if code in (":dep", ":type x") else "ok")
+    goes_on(bare)
+
+
+@pytest.mark.parametrize(
+    ("code", "evidence"),
+    [
+        ("1", {"code": True, "began": True, "ended": "ok"}),
+        ("fn f() -> i32 { 1 }", {"code": True}),
+        ("use std::fmt;", {"code": True}),
+        (":vars", {"code": False, "began": False, "ended": None}),
+        ('std::fs::read("/nowhere")?;', {"code": True, "began": True, "ended": "failed"}),
+        ('panic!("p");', {"code": True, "began": True, "ended": "panicked"}),
+        ("let x: u8 = true;", {"code": True, "began": False, "ended": None}),
+    ],
+)
+def test_a_reply_has_the_cells_own_report(bare, code, evidence):
+    request = bare.client.execute(code)
+    reply = bare.client.get_shell_msg(timeout=60)
+    while reply["parent_header"]["msg_id"] != request:
+        reply = bare.client.get_shell_msg(timeout=60)
+    assert evidence.items() <= reply["metadata"]["cell"].items()
+    while bare.client.get_iopub_msg(timeout=60)["content"].get("execution_state") != "idle":
+        pass
+
+
+def test_a_request_with_binary_buffers_is_one_like_any_other(bare):
+    session, channel = bare.client.session, bare.client.shell_channel
+    content = {"code": 'println!("with a buffer");', "silent": False, "store_history": True}
+    message = session.msg("execute_request", content)
+    session.send(channel.socket, message, buffers=[b"one", b"two"])
+    assert bare.wait_for(message["header"]["msg_id"]).stdout == "with a buffer\n"
+    goes_on(bare)
+
+
+def evcxr_of(kernel: Kernel) -> psutil.Process:
+    (directory,) = directories.of(kernel.manager.provisioner.pid)
+    return psutil.Process(directories.evcxr(directory))
+
+
+def wait_for_end(kernel: Kernel) -> None:
+    deadline = time.monotonic() + 20
+    while kernel.manager.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not kernel.manager.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("std::thread::sleep(std::time::Duration::from_secs(600));", "signal 9"),
+        (":quit", "exit status 0"),
+    ],
+)
+def test_an_evcxr_that_ends_is_reported_under_the_cell_and_ends_the_kernel(kernel, code, said):
+    evcxr = evcxr_of(kernel)
+    request = kernel.client.execute(code)
+    behind = kernel.client.execute("1")
+    if code != ":quit":
+        time.sleep(3)
+        evcxr.kill()
+    ended = kernel.wait_for(request)
+    assert ended.errors[0]["ename"] == "KernelEnded" and said in shown(ended)
+    assert kernel.wait_for(behind).status == "aborted"
+    wait_for_end(kernel)
+
+
+def test_an_evcxr_that_ends_between_cells_is_reported_under_the_last_one(kernel):
+    goes_on(kernel)
+    evcxr_of(kernel).kill()
+    message = kernel.client.get_iopub_msg(timeout=20)
+    while message["msg_type"] != "stream":
+        message = kernel.client.get_iopub_msg(timeout=20)
+    assert message["content"]["name"] == "stderr" and "signal 9" in message["content"]["text"]
+    wait_for_end(kernel)
+
+
+def test_a_kernel_that_is_shut_down_reports_nothing(kernel):
+    goes_on(kernel)
+    kernel.client.shutdown()
+    wait_for_end(kernel)
+    while kernel.client.iopub_channel.msg_ready():
+        assert kernel.client.get_iopub_msg()["msg_type"] == "status"
+
+
+def test_an_evcxr_that_is_stuck_ends_by_a_second_interrupt(kernel):
+    evcxr = evcxr_of(kernel)
+    goes_on(kernel)
+    evcxr.suspend()
+    request = kernel.client.execute("1")
+    time.sleep(1)
+    kernel.manager.interrupt_kernel()
+    time.sleep(2)
+    kernel.manager.interrupt_kernel()
+    ended = kernel.wait_for(request)
+    assert ended.errors[0]["ename"] == "KernelEnded"
+    wait_for_end(kernel)
+
+
+def test_an_interrupt_of_a_dependency_ends_cargo_and_its_children(kernel):
+    assert kernel.run("let kept = 1;").status == "ok"
+    evcxr = evcxr_of(kernel)
+    request = kernel.client.execute("!sleep 600")
+    time.sleep(2)
+    others = [child for child in evcxr.children() if child.exe() != evcxr.exe()]
+    assert others
+    kernel.manager.interrupt_kernel()
+    ended = kernel.wait_for(request)
+    assert "Interrupted" in shown(ended)
+    _, alive = psutil.wait_procs(others, 10)
+    assert not alive
+    assert kernel.run('println!("{kept}");').stdout == "1\n"
+
+
+def test_a_program_that_outlives_its_cells_process_does_not_hold_the_kernel(bare):
+    code = 'std::process::Command::new("sleep").arg("600").spawn()?; std::process::exit(3);'
+    ended = bare.run(code)
+    assert ended.errors[0]["ename"] == "ProcessEnded" and "exit status: 3" in shown(ended)
+    goes_on(bare)
+
+
+@pytest.mark.long
+def test_a_dependency_that_is_not_in_the_lock_file_is_fetched_and_asks_for_input(kernel):
+    """It needs a network. The crate is evcxr's own, by which a cell asks for input."""
+    ended = kernel.run(':dep evcxr_input = "1.1"')
+    assert ended.status == "ok" and "is not in the lock file" in ended.stderr
+    request = kernel.client.execute(
+        'let name = evcxr_input::get_string("Name?"); println!("{name}");', allow_stdin=True
+    )
+    asked = kernel.client.get_stdin_msg(timeout=60)
+    assert asked["content"]["prompt"] == "Name?"
+    kernel.client.input("Ada")
+    assert kernel.wait_for(request).stdout == "Ada\n"
+    ended = kernel.run('println!("[{}]", evcxr_input::get_string("Name?"));', allow_stdin=False)
+    assert ended.stdout == "[]\n"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (':dep nosuchcrate_xyzzy = "1"', "crates.io has no package `nosuchcrate_xyzzy`"),
+        (':dep itoa = "99"', "`itoa` has no version that matches `^99`"),
+    ],
+)
+def test_a_dependency_that_crates_io_does_not_have(kernel, code, said):
+    assert said in shown(kernel.run(code))
+    goes_on(kernel)
+
+
+def test_a_kernel_that_is_to_stay_offline_names_the_command(monkeypatch):
+    monkeypatch.setenv("WEARABLE_OFFLINE", "1")
+    kernel = started()
+    try:
+        text = shown(kernel.run(':dep nosuchcrate_xyzzy = "1"'))
+        assert "`:offline 0`" in text and "retry without" not in text
+        goes_on(kernel)
+    finally:
+        stopped(kernel)
