@@ -9,7 +9,6 @@ import sys
 from .kernel import spare, spec
 from .kernel.template import prepare
 from .setup import layout
-from .setup.process_environment import user_environment
 
 
 def main(options: list[str]) -> None:
@@ -33,7 +32,7 @@ def main(options: list[str]) -> None:
     server = os.getpid()  # from the last line on
     if spare.want(server):
         spare.start(server)
-    os.execve(command[0], [str(part) for part in command], user_environment())
+    os.execv(command[0], [str(part) for part in command])
 
 
 if __name__ == "__main__":

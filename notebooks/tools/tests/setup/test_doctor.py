@@ -1,10 +1,13 @@
 """The doctor finds what is missing, and names the command that mends it."""
 
 import shutil
+from pathlib import Path
 
+import nbformat
 import pytest
 
 from wearable_jupyter import doctor
+from wearable_jupyter.notebook import runner, smoke
 from wearable_jupyter.setup import data, layout, prepare
 
 
@@ -119,3 +122,42 @@ def test_what_is_made_when_needed_is_no_failure(monkeypatch, capsys):
     assert doctor.report() == 0 and "· data" in capsys.readouterr().out
     monkeypatch.setattr(doctor, "findings", lambda: [doctor.Finding("data", False, "half")])
     assert doctor.report() == 1
+
+
+def test_a_kernel_that_cannot_start_is_not_ready(monkeypatch, tmp_path):
+    """Whatever the reason: here, its program ends at once."""
+    program = tmp_path / "evcxr"
+    program.write_text("#!/bin/sh\nexit 3\n")
+    program.chmod(0o755)
+    library = tmp_path / "wearable_demo" / layout.evcxr().relative_to(layout.cache_directory())
+    library.parent.mkdir(parents=True)
+    library.symlink_to(program)
+    for compiled in layout.cache_directory().glob("dependencies-*"):
+        (tmp_path / "wearable_demo" / compiled.name).symlink_to(compiled)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(layout.Problem, match="a new kernel does not work"):
+        doctor.running_kernel()
+
+
+def run(printed: str, *failures: tuple[int | None, str]) -> runner.Result:
+    """A run of the two cells."""
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [nbformat.v4.new_code_cell("")]
+    notebook.cells[0].outputs = [nbformat.v4.new_output("stream", text=printed)]
+    return runner.Result(Path("smoke.ipynb"), failures=dict(failures), executed=notebook)
+
+
+@pytest.mark.parametrize(
+    ("made", "fault"),
+    [
+        (run("42\n", (1, "thread panicked: a cell that must fail")), None),
+        (run("42\n"), "it passed"),
+        (run("42\n", (1, "something else")), "something else"),
+        (run("", (1, "a cell that must fail")), "printed ''"),
+        (run("42\n", (0, "no report")), "no report"),
+        (run("42\n", (None, "the kernel died")), "the kernel died"),
+    ],
+)
+def test_the_smoke_cells_must_pass_and_fail_as_they_are_meant_to(made, fault):
+    found = smoke.judge(made)
+    assert found is None if fault is None else fault in found

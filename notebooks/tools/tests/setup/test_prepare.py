@@ -75,9 +75,9 @@ class Clone:
             shutil.copy(layout.ROOT / file, root / file)
         if new_layout:
             self.environment["RUSTC_BOOTSTRAP"] = "1"
-            allowed = root / "notebooks/tools/src/wearable_jupyter/setup/process_environment.py"
-            names = allowed.read_text().replace("FOR_TOOLS = (", 'FOR_TOOLS = ("RUSTC_BOOTSTRAP",')
-            allowed.write_text(names)
+            settings = root / "notebooks/tools/src/wearable_jupyter/setup/process_environment.py"
+            with settings.open("a") as file:
+                file.write('SETTINGS["RUSTC_BOOTSTRAP"] = "1"\n')
             with (root / ".cargo/config.toml").open("a") as config:
                 config.write(NEW_LAYOUT)
         (root / "Cargo.toml").write_text(MANIFEST)

@@ -51,7 +51,6 @@ HOSTILE = {
     "RUSTFLAGS": "--no-such-flag",
     "RUSTUP_TOOLCHAIN": "1.0.0",
     "RUST_SRC_PATH": "/no/src",
-    "UV_PYTHON": "2.7",
     "VIRTUAL_ENV": "/no/venv",
 }
 # What a network needs, and where tools keep their files.
@@ -97,6 +96,16 @@ def test_networks_and_credentials_stay():
     ):
         assert given.items() <= made.items()
     assert not USERS.keys() & tool_environment(USERS).keys()
+    # Our commands reduce their environment first, and start tools later.
+    assert (NETWORK | FOR_PIP).items() <= user_environment(NETWORK | FOR_PIP).items()
+    assert "UV_PYTHON" not in tool_environment({"UV_PYTHON": "2.7"})
+
+
+def test_our_own_environment_is_reduced(monkeypatch):
+    for name, value in (HOSTILE | USERS).items():
+        monkeypatch.setenv(name, value)
+    assert layout.exit_code(lambda: 3) == 3
+    assert not HOSTILE.keys() & os.environ.keys() and os.environ.keys() >= USERS.keys()
 
 
 @pytest.mark.parametrize("name", ["PIP_USER", "PIP_TARGET", "PIP_REQUIRE_VIRTUALENV", "PIP_PREFIX"])

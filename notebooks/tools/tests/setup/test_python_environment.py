@@ -157,6 +157,14 @@ def test_an_impossible_path_is_refused_before_anything_is_made(name, tmp_path):
     assert not (clone.root / ".venv").exists()
 
 
+@pytest.mark.parametrize("what", ["this clone", "the cache"])
+def test_a_place_that_cannot_be_written_is_named(what, monkeypatch):
+    place = environment.ROOT if what == "this clone" else environment.cache_directory()
+    monkeypatch.setattr(environment, "may_write", lambda folder: folder != place)
+    with pytest.raises(SystemExit, match=f"cannot write to {what}, .*WEARABLE_CACHE_DIR"):
+        environment.refuse_place()
+
+
 def test_clean_and_distclean_need_no_git(clone, tmp_path):
     """As in an unpacked archive."""
     root = clone.root

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 
-from ..setup import layout
+from ..setup import layout, process_environment
 from ..setup.layout import Problem
 from . import companion, directories, spare
 
@@ -20,6 +20,7 @@ def main(connection_file: str) -> None:
     # Jupyter says who it is: should it be gone already, this process has another parent.
     jupyter = int(os.environ.get("JPY_PARENT_PID") or os.getppid())
     claim = directories.Claim(os.getpid(), jupyter, connection_file)
+    process_environment.use_user_environment()
     layout.find_rust()  # an editor may have been started from a menu
     try:
         directories.get_ready()

@@ -254,8 +254,14 @@ def pythons() -> Iterator[str]:
     yield from dict.fromkeys(found)
 
 
-def refuse_path() -> None:
+def refuse_place() -> None:
     """Stop where cargo or Python cannot work, before anything is installed or compiled."""
+    for what, folder in (("this clone", ROOT), ("the cache", cache_directory())):
+        if not may_write(folder):
+            fail(
+                f"you cannot write to {what}, {folder}. Use a clone of your own, and set "
+                "WEARABLE_CACHE_DIR to a directory that you can write to"
+            )
     try:
         str(ROOT).encode()
     except UnicodeEncodeError:
@@ -287,7 +293,7 @@ def install() -> None:
 def main() -> None:
     # What is installed and compiled must not be writable by a group.
     os.umask(os.umask(0o022) | 0o022)
-    refuse_path()
+    refuse_place()
     if sys.version_info < OLDEST:
         fail(
             f"Python 3.11 or newer is needed, {sys.executable} is {sys.version.split()[0]}. "

@@ -75,6 +75,7 @@ def explained(error: OSError) -> str:
 def exit_code(command: Callable[[], int | None]) -> int:
     """Run a command, and print one line if it cannot go on; the exit code for the shell."""
     signals.raise_on_stop_signals()
+    process_environment.use_user_environment()
     try:
         code = command() or 0
         sys.stdout.flush()

@@ -6,7 +6,8 @@ must not depend on them. So there are two environments, and both are made here:
 - `tool_environment`: for cargo, rustc, rustup, pip and uv. It contains the variables in `FOR_TOOLS`
   and our own settings, and nothing else.
 - `user_environment`: for kernels, JupyterLab and the project's programs. It contains all variables
-  of the user, such as credentials and proxies, except those in `NOT_FOR_KERNELS`.
+  of the user, such as credentials and proxies, except those in `NOT_FOR_KERNELS`. Our own commands
+  and the kernel's launcher begin by reducing their environment to it.
 
 Only Python's standard library is used, and no syntax that Python 3.8 rejects: `environment.py`
 imports this before it has found a suitable Python.
@@ -69,8 +70,8 @@ NOT_FOR_KERNELS = (
     *("JUPYTER_NO_CONFIG", "JUPYTER_GATEWAY_*", "JUPYTER_DEFAULT_*", "JUPYTER_PLATFORM_DIRS"),
     *("JUPYTER_USE_*", "JUPYTERLAB_*", "IPYTHONDIR", "JPY_SESSION_NAME"),
     # Python and its environments.
-    *("PYTHON*", "VIRTUAL_ENV*", "CONDA_*", "PIPENV_*", "POETRY_*", "UV", "UV_*", "__PYVENV_*"),
-    "PYTEST_*",
+    *("PYTHON*", "VIRTUAL_ENV*", "CONDA_*", "PIPENV_*", "POETRY_*", "__PYVENV_*"),
+    *("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD"),
     # Colours in messages of compilers.
     *("CLICOLOR", "CLICOLOR_FORCE", "FORCE_COLOR", "NO_COLOR"),
     # Another repository, or another recipe of just.
@@ -116,6 +117,14 @@ def user_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]
     """The user's variables, without those that change how cargo, rustc, Python or Jupyter work."""
     given = usable(os.environ if environ is None else environ)
     return {name: value for name, value in given.items() if not matches(name, NOT_FOR_KERNELS)}
+
+
+def use_user_environment() -> None:
+    """Reduce this process's own environment to the user's variables, for all that it starts."""
+    wanted = user_environment()
+    for name in set(os.environ) - set(wanted):
+        del os.environ[name]
+    os.environ.update(wanted)
 
 
 def usable(environ: Mapping[str, str]) -> dict[str, str]:
