@@ -235,6 +235,8 @@ def fill(directory: Path, warm: bool) -> None:
     commands = (
         f":build_env RUSTFLAGS={layout.RUSTFLAGS}\n"
         f":build_env CARGO_HOME={layout.cargo_home()}\n"
+        # Not mold or lld, which evcxr takes if they are installed.
+        ":linker system\n"
         ":opt 0\n"
         ":offline 1\n"
         f"!cp {shlex.quote(str(lock))} {shlex.quote(str(project))}\n"

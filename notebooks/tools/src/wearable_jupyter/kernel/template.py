@@ -115,6 +115,11 @@ class Project(NamedTuple):
         )
         if (seen := cells.call_in(program(), cell_library(), told.stderr)) is not None:
             call.write_text(seen)
+        if not call.is_file():
+            raise Problem(
+                "cargo compiled a cell and did not print how it called rustc. Run: "
+                "rm -rf target/kernel-template, then ./justw setup"
+            )
         own = (path.relative_to(self.target) for path in own_crates(told.stdout))
         (self.folder / OWN).write_text("".join(f"{path}\n" for path in own))
 

@@ -1,0 +1,50 @@
+"""A clone with a space in its path: evcxr's own protocol splits at spaces."""
+
+import os
+
+import pytest
+
+from wearable_jupyter.kernel import directories
+from wearable_jupyter.setup import layout
+from wearable_jupyter.setup.layout import Problem
+
+
+@pytest.fixture
+def kernels(monkeypatch, tmp_path):
+    folder = tmp_path / "a clone" / "kernels"
+    monkeypatch.setattr(layout, "KERNELS", folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("WEARABLE_CACHE_DIR", raising=False)
+    return folder
+
+
+def test_a_path_without_spaces_is_used_as_it_is(kernels, monkeypatch, tmp_path):
+    monkeypatch.setattr(layout, "KERNELS", tmp_path / "kernels")
+    assert directories.folder() == tmp_path / "kernels"
+
+
+def test_a_path_with_a_space_gets_one_link_in_a_private_directory(kernels, tmp_path):
+    link = directories.folder()
+    assert " " not in str(link) and link.resolve() == kernels.resolve()
+    assert link.is_relative_to(tmp_path / "cache") and link.parent.stat().st_mode & 0o777 == 0o700
+    assert directories.folder() == link and list(link.parent.iterdir()) == [link]
+    link.unlink()
+    link.symlink_to("/elsewhere")
+    assert directories.folder().resolve() == kernels.resolve()
+
+
+def test_a_cache_with_a_space_or_that_others_can_change_is_not_used(kernels, monkeypatch, tmp_path):
+    runtime = tmp_path / "runtime"
+    runtime.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a cache"))
+    assert directories.folder().is_relative_to(runtime)
+    place = runtime / f"wearable_demo-{os.getuid()}"
+    place.chmod(0o777)
+    assert not directories.folder().is_relative_to(runtime)
+
+
+def test_without_any_place_the_message_names_the_clone(kernels, monkeypatch):
+    monkeypatch.setattr(directories, "is_private", lambda place: False)
+    with pytest.raises(Problem, match=r"contains a space.*Set WEARABLE_CACHE_DIR"):
+        directories.folder()
