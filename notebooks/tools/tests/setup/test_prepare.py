@@ -291,8 +291,8 @@ def test_a_build_script_that_runs_again_in_a_clone_changes_nothing_in_the_cache(
     one = clone("one")
     (one.root.parent / "dependency/build.rs").write_text(
         "fn main() {\n"
-        '    println!("cargo:rerun-if-env-changed=PROBED");\n'
-        '    let probed = std::env::var("PROBED").unwrap_or_default();\n'
+        '    println!("cargo:rerun-if-env-changed=WEARABLE_PROBED");\n'
+        '    let probed = std::env::var("WEARABLE_PROBED").unwrap_or_default();\n'
         '    let out = std::path::PathBuf::from(std::env::var("OUT_DIR").unwrap());\n'
         '    std::fs::write(out.join("probed"), probed).unwrap();\n'
         "}\n"
@@ -304,7 +304,7 @@ def test_a_build_script_that_runs_again_in_a_clone_changes_nothing_in_the_cache(
     shutil.rmtree(one.root / "target")
     one.setup()  # takes them from the cache
     command = one.command() | {"args": ["cargo", "build", "--workspace", "--quiet"]}
-    command["env"] |= {"PROBED": "1", "RUSTFLAGS": layout.RUSTFLAGS}
+    command["env"] |= {"WEARABLE_PROBED": "1", "RUSTFLAGS": layout.RUSTFLAGS}
     subprocess.run(**command, check=True)
     made = [p.read_text() for p in (one.root / "target").rglob("probed") if "build" in p.parts]
     assert "1" in made
