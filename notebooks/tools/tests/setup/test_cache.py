@@ -253,7 +253,7 @@ def test_an_error_of_the_system_ends_in_a_line(number, capsys):
 @pytest.fixture
 def home(monkeypatch):
     """A home of another user's, which that user can reach."""
-    folder = Path(tempfile.mkdtemp(prefix="home-"))
+    folder = Path(tempfile.mkdtemp(prefix="home-", dir="/tmp"))
     own(folder)
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     yield folder

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(not IS_ROOT, reason=REASON)
 @pytest.fixture
 def base():
     """A folder that all users can reach, with a cache of the victim's."""
-    folder = Path(tempfile.mkdtemp(prefix="trust-"))
+    folder = Path(tempfile.mkdtemp(prefix="trust-", dir="/tmp"))
     folder.chmod(0o755)
     file = folder / NAME / FILE
     file.parent.mkdir(parents=True)
