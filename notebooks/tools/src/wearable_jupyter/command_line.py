@@ -8,7 +8,7 @@ from pathlib import Path
 
 from . import development, doctor
 from .kernel import install, template
-from .notebook import commands
+from .notebook import commands, smoke
 from .notebook.runner import CELL_SECONDS
 from .setup import bundle, data
 from .setup.environment import BUNDLE_VARIABLE
@@ -22,6 +22,8 @@ def setup(bundled: str | None, dependencies: bool) -> None:
         template.prepare_dependencies()
         return
     template.prepare()
+    print("Running two cells in a new kernel", flush=True)
+    smoke.check_kernel()
     print("Everything is ready: ./justw lab, ./justw run or ./justw test")
 
 

@@ -54,6 +54,14 @@ crate-type = ["rlib", "dylib"]
 dependency = {{ path = "{dependency}" }}
 """
 DEPENDENCY = '[package]\nname = "dependency"\nversion = "1.0.0"\nedition = "2024"\n'
+# `setup` without its last step, because no kernel can start in a miniature.
+SETUP = """
+import sys
+from wearable_jupyter.kernel import template
+from wearable_jupyter.setup import layout
+only = "--dependencies" in sys.argv
+sys.exit(layout.exit_code(template.prepare_dependencies if only else template.prepare))
+"""
 COMPILED = f"{layout.host()}/debug"
 # What cargo will have from 1.100 on, as far as this one has it: no `deps/`, a folder to a package.
 NEW_LAYOUT = "\n[unstable]\nbuild-dir-new-layout = true\n"
@@ -106,7 +114,7 @@ class Clone:
             **self.environment,
         }
         return {
-            "args": [sys.executable, "-m", "wearable_jupyter", "setup"],
+            "args": [sys.executable, "-c", SETUP],
             "env": os.environ | environment,
             "cwd": self.root,
         }
