@@ -60,7 +60,9 @@ import sys
 from wearable_jupyter.kernel import template
 from wearable_jupyter.setup import layout
 only = "--dependencies" in sys.argv
-sys.exit(layout.exit_code(template.prepare_dependencies if only else template.prepare))
+code = layout.exit_code(template.prepare_dependencies if only else template.prepare)
+print("ready" if code == 0 else "not ready")
+sys.exit(code)
 """
 COMPILED = f"{layout.host()}/debug"
 # What cargo will have from 1.100 on, as far as this one has it: no `deps/`, a folder to a package.

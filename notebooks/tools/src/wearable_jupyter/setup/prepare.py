@@ -362,8 +362,15 @@ def fetch() -> None:
 
 def build_workspace() -> None:
     """Compile the library and the programs, and their dependencies first if need be."""
-    with locked("dependencies"):
-        seed()
+    compiled = layout.compiled_dependencies()
+    if is_seeded() and compiled.is_dir():
+        # No need to wait for another clone that compiles dependencies.
+        fetch()
+        with suppress(PermissionError):
+            os.utime(compiled)
+    else:
+        with locked("dependencies"):
+            seed()
     # Other clones need not wait for this one's own code.
     cargo("build", "--workspace", "--locked", "--quiet")
 
