@@ -100,7 +100,7 @@ def nothing_left():
     before = {p.pid for p in kernel_processes()}
     directories = set(layout.KERNELS.glob("*"))
     yield
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while True:
         left = [p for p in kernel_processes() if p.pid not in before]
         left += [d for d in layout.KERNELS.glob("*") if d not in directories]

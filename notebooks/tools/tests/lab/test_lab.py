@@ -142,7 +142,7 @@ def test_the_walkthrough_in_jupyterlab(tmp_path, chromium, assert_tooltip):
         page.wait_for_timeout(2000)
         lab.menu("Kernel", "Interrupt Kernel")
         output = lab.show("correlation").locator(".jp-OutputArea")
-        output.get_by_text("A second interrupt ends the process").wait_for(timeout=5000)
+        output.get_by_text("A second interrupt ends the process").wait_for(timeout=30_000)
         page.screenshot(path=SCREENSHOTS / "interrupted.png")
         lab.menu("Kernel", "Interrupt Kernel")
         lab.wait_for_error("correlation")
