@@ -16,6 +16,7 @@ from .setup import layout
 from .setup.files import write
 from .setup.layout import Problem
 from .setup.prepare import build_workspace, cargo, prerequisites
+from .setup.process_environment import user_environment
 
 TOOLS = layout.NOTEBOOKS / "tools"
 # A limit for all Python tests, several times what they take on 2 cores. Each has one, too, in
@@ -110,7 +111,7 @@ def run_rust_tests() -> None:
 
 def run_python_tests(options: list[str]) -> None:
     words = (*layout.PYTHON_MODULE, "pytest", *(options or [TOOLS / "tests"]))
-    run_limited("Python tests", words, PYTHON_TESTS_SECONDS, cwd=TOOLS)
+    run_limited("Python tests", words, PYTHON_TESTS_SECONDS, cwd=TOOLS, env=user_environment())
 
 
 LINTS: Stages = {

@@ -28,4 +28,6 @@ class FakeKernel(IPythonKernel):
 
 if __name__ == "__main__":
     FakeKernel.reports = sys.argv.pop(1) == "full"
+    # What a cell writes to the file descriptor 2 is in the log.
+    IPKernelApp.capture_fd_output = False
     IPKernelApp.launch_instance(kernel_class=FakeKernel)

@@ -202,7 +202,7 @@ def test_a_carriage_return_starts_the_line_again(text, shown):
 def test_a_kernel_that_does_not_reply_is_given_up(run, monkeypatch):
     quiet = KernelSpec(argv=["sleep", "60"], language="rust", name="rust")
     monkeypatch.setattr(spec, "project_kernelspec", lambda: quiet)
-    monkeypatch.setattr(runner, "STARTUP_SECONDS", 2)
+    monkeypatch.setattr(spec, "STARTUP_SECONDS", 2)
     assert "the kernel did not start" in run("1").failures[None]
 
 

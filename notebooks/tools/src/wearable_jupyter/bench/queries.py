@@ -10,8 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from jupyter_client.manager import start_new_kernel
-
+from ..kernel.spec import start_kernel
 from ..kernel.template import prepare
 from ..setup import layout
 from ..setup.environments import environment
@@ -72,7 +71,7 @@ def queries(rounds: int = 9) -> None:
     with tempfile.TemporaryDirectory(prefix="bench-", dir=layout.TARGET) as data:
         os.environ["WEARABLE_DATA_DIR"] = data
         run_binary("generate_demo_data", "--size", "large", "--output-dir", data)
-        manager, client = start_new_kernel(kernel_name="rust", cwd=str(layout.NOTEBOOKS))
+        manager, client = start_kernel(cwd=str(layout.NOTEBOOKS))
         peers = [python_queries(Path(sys.executable)), python_queries(newest)]
         rows: list[list[Row]] = [[], []]
         try:

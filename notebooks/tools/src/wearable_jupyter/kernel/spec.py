@@ -7,11 +7,16 @@ affected.
 
 from typing import Any
 
+from jupyter_client.blocking import BlockingKernelClient
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
+from jupyter_client.manager import KernelManager
 
 from ..setup import layout
+from ..setup.process_environment import user_environment
 
 NAME = "rust"
+# For a kernel to reply to its first request.
+STARTUP_SECONDS = 120
 FOLDER = layout.NOTEBOOKS / "tools" / "kernelspec"
 
 
@@ -42,3 +47,18 @@ class ProjectKernelSpecManager(KernelSpecManager):
     def get_all_specs(self) -> dict[str, Any]:
         spec = project_kernelspec()
         return {NAME: {"resource_dir": spec.resource_dir, "spec": spec.to_dict()}}
+
+
+def start_kernel(**options: Any) -> tuple[KernelManager, BlockingKernelClient]:
+    """Start this project's kernel, and return it with a client when it is ready."""
+    manager = KernelManager(kernel_name=NAME, kernel_spec_manager=ProjectKernelSpecManager())
+    manager.start_kernel(**{"env": user_environment()} | options)
+    client = manager.client()
+    client.start_channels()
+    try:
+        client.wait_for_ready(timeout=STARTUP_SECONDS)
+    except RuntimeError:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+        raise
+    return manager, client

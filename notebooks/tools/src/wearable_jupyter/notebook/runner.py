@@ -39,7 +39,6 @@ from .promises import FAILS, SKIPPED, fault
 from .reading import read
 from .streams import merged
 
-STARTUP_SECONDS = 120
 CELL_SECONDS = 300
 # Characters that a cell may print or show; a loop that prints would otherwise fill the memory.
 OUTPUT_LIMIT = 100_000_000
@@ -153,7 +152,7 @@ class StrictClient(NotebookClient):
             task.cancel()
         self.create_kernel_manager()
         try:
-            async with asyncio.timeout(STARTUP_SECONDS):
+            async with asyncio.timeout(spec.STARTUP_SECONDS):
                 await self.async_start_new_kernel(**options)
                 await self.async_start_new_kernel_client()
             yield
@@ -167,11 +166,12 @@ class StrictClient(NotebookClient):
             await asyncio.gather(*left, return_exceptions=True)
 
     async def async_start_new_kernel(self, **options: Any) -> None:
+        options = {"env": variables()} | options
         await super().async_start_new_kernel(**options)
         self.group = self.km.provisioner.pgid
 
     async def async_wait_for_reply(self, msg_id: str, cell: NotebookNode | None = None):
-        async with asyncio.timeout(STARTUP_SECONDS):
+        async with asyncio.timeout(spec.STARTUP_SECONDS):
             return await super().async_wait_for_reply(msg_id, cell)
 
     def _started(self, cell: NotebookNode, cell_index: int) -> None:
@@ -243,6 +243,15 @@ class StrictClient(NotebookClient):
                 shown[cell_index] = [moved[place] for place in shown[cell_index]]
 
 
+def variables() -> dict[str, str]:
+    """A kernel's environment variables.
+
+    A dependency that is not in the lock file is not downloaded by itself: the same notebook would
+    pass here and fail without a network.
+    """
+    return user_environment() | {"WEARABLE_OFFLINE": "1"}
+
+
 def runs(cell: NotebookNode) -> bool:
     """Whether a cell is sent to the kernel."""
     return cell.cell_type == "code" and bool(cell.source.strip()) and SKIPPED not in tags(cell)
@@ -302,17 +311,14 @@ def run(
         notebook,
         progress,
         cell_seconds,
-        startup_timeout=STARTUP_SECONDS,
+        startup_timeout=spec.STARTUP_SECONDS,
         resources={"metadata": {"path": str(working_directory or path.parent)}},
         shutdown_kernel="immediate",
     )
-    # A dependency that is not in the lock file is not downloaded by itself: the same notebook would
-    # pass here and fail without a network.
-    variables = user_environment() | {"WEARABLE_OFFLINE": "1"} | (environment or {})
     start = time.monotonic()
     with signals.deferred() as client.stop, tempfile.TemporaryFile() as log:
         try:
-            client.execute(stdout=log, stderr=log, env=variables)
+            client.execute(stdout=log, stderr=log, env=variables() | (environment or {}))
         except CellFailed as failed:
             result.failures[failed.index] = str(failed)
             if "the kernel died" in str(failed) and (said := last_lines(log)):
@@ -320,7 +326,7 @@ def run(
         except DeadKernelError:
             result.failures[None] = "the kernel died after the last cell"
         except (RuntimeError, OSError, TimeoutError) as error:
-            reason = last_lines(log) or str(error) or f"no reply in {STARTUP_SECONDS} s"
+            reason = last_lines(log) or str(error) or f"no reply in {spec.STARTUP_SECONDS} s"
             result.failures[None] = f"the kernel did not start: {reason}"
         finally:
             end_group(client.group)
