@@ -19,12 +19,16 @@ CHECKED = layout.OUTPUTS / "check"
 
 
 def execute(path: Path, limit: int, **environment: str) -> runner.Result:
-    """Run a notebook strictly; what fails is printed."""
+    """Run a notebook strictly; what fails is printed.
+
+    Without an `environment` of its own, the notebook records on what it was run.
+    """
     print(f"Running {selection.label(path)}", flush=True)
     made_from = provenance.fingerprint()
     result = runner.run(path, cell_seconds=limit, environment=environment, progress=on_terminal)
     on_terminal("")
-    provenance.record(result.executed, made_from, passed=not result.failures)
+    if not environment:
+        provenance.record(result.executed, made_from, passed=not result.failures)
     announce(result)
     return result
 
