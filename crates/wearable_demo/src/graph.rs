@@ -374,6 +374,15 @@ label=<<B>Legend</B>>
                 for node in &graph.nodes {
                     assert!(node.name.len() < 30, "{name:?}: {node:?}");
                 }
+                for source in graph.named("in-memory-source") {
+                    let columns = &source.details[0];
+                    let shown = name.replace('\n', "\\n");
+                    assert!(
+                        columns.contains('k')
+                            && (columns.contains(shown.trim()) || columns.contains("renamed")),
+                        "{name:?}: {columns}"
+                    );
+                }
                 let filtered = graph.nodes.iter().find(|node| {
                     node.details.iter().any(|line| line.contains("> 1") || line.contains("> (1)"))
                 });
