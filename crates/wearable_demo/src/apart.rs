@@ -212,8 +212,10 @@ fn finish(
     Ok((status, reader.join().unwrap_or_default()))
 }
 
+/// The last line that is not only a hint of the standard library on backtraces.
 fn last_line(text: &str) -> Option<String> {
-    text.lines().map(str::trim).rfind(|line| !line.is_empty()).map(str::to_owned)
+    let mut lines = text.lines().map(str::trim);
+    lines.rfind(|line| !line.is_empty() && !line.starts_with("note: ")).map(str::to_owned)
 }
 
 fn time_limit_of_the_environment() -> Result<Duration> {
