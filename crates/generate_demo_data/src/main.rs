@@ -11,6 +11,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use wearable_demo::generate::{Generated, free_bytes};
 use wearable_demo::interrupt::interruptible;
+#[cfg(target_os = "linux")]
+use wearable_demo::interrupt::{interrupt_on_termination, terminated_by};
 use wearable_demo::paths::Paths;
 use wearable_demo::scan::{Inventory, verify_dataset};
 use wearable_demo::tables::TABLES;
@@ -33,8 +35,13 @@ Examples:
 
 The same options give the same Parquet files, byte for byte, on any number of threads.
 
-Exit status: 0 done; 1 failed, and what was there before is there still; 2 an option is wrong, and
-nothing was looked at; 130 interrupted, and what was there before is there still.";
+Exit status: 0 done; 1 failed; 2 an option is wrong; 130 interrupted (129 by SIGHUP, 143 by SIGTERM).
+Except for 0, the dataset that was there before is still there.";
+
+/// With fewer rows, the notebooks' statements about many rows cannot hold.
+const FEWEST_ROWS: u64 = 10_000;
+const FEWEST_ROWS_TEXT: &str =
+    "at least 10,000, because the notebooks' statements about many rows do not hold for fewer";
 
 /// Write the synthetic wearable dataset: user_profile, sleep_diary and sensor_hrv.
 #[derive(Parser)]
@@ -44,7 +51,7 @@ struct Arguments {
     #[arg(long, value_enum, conflicts_with = "rows")]
     size: Option<Preset>,
 
-    /// Sensor rows as a number
+    /// Sensor rows as a number, from 10,000: with fewer, statements in the notebooks cannot hold
     #[arg(long, value_name = "N")]
     rows: Option<u64>,
 
@@ -60,7 +67,8 @@ struct Arguments {
     #[arg(long, value_enum, default_value = "as-drawn")]
     layout: LayoutName,
 
-    /// Sensor rows to a file (by date: of each date); bounds the memory in use
+    /// Sensor rows to a file (by date: of each date). Each thread holds one file in memory, or
+    /// 500,000 rows while rows are sorted
     #[arg(long, value_name = "N", default_value_t = GenerateOptions::DEFAULT_CHUNK_ROWS)]
     chunk_rows: u64,
 
@@ -135,14 +143,20 @@ fn main() -> ExitCode {
     if arguments.describe {
         return say(&TABLES.map(|table| table.describe()).join("\n"));
     }
+    #[cfg(target_os = "linux")]
+    interrupt_on_termination();
     let mut result = Ok(String::new());
     if interruptible(&mut || result = work(&arguments)) {
-        return fail("interrupted; nothing has changed", 130);
+        #[cfg(target_os = "linux")]
+        let signal = terminated_by().unwrap_or(2);
+        #[cfg(not(target_os = "linux"))]
+        let signal = 2;
+        return fail("interrupted; nothing has changed", 128 + signal as u8);
     }
     match result {
         Ok(_) if arguments.quiet => ExitCode::SUCCESS,
         Ok(done) => say(&done),
-        // As it is typed here, and before anything was looked at.
+        // As it is typed here.
         Err(Error::InvalidOption { option, value, allowed }) => {
             let option = option.replace('_', "-");
             fail(&format!("--{option} is {value}, but must be {}", allowed.replace('_', "-")), 2)
@@ -187,6 +201,10 @@ fn work(arguments: &Arguments) -> Result<String> {
         threads: arguments.threads,
         ..GenerateOptions::new(size, PathBuf::new())
     };
+    if size.rows() < FEWEST_ROWS {
+        let value = size.rows().to_string();
+        return Err(Error::InvalidOption { option: "rows", value, allowed: FEWEST_ROWS_TEXT });
+    }
     options.validate()?;
     options.output_dir = match &arguments.output_dir {
         Some(directory) => directory.clone(),
@@ -208,7 +226,9 @@ fn generate(options: &GenerateOptions, silent: bool) -> Result<Generated> {
     if silent {
         return generate_dataset_with_progress(options, &mut |_| {});
     }
-    if !std::io::stderr().is_terminal() {
+    // A bar moves the cursor, which a dumb terminal cannot.
+    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    if is_dumb || !std::io::stderr().is_terminal() {
         let mut tenths = 0;
         return generate_dataset_with_progress(options, &mut |progress| {
             let done = u128::from(progress.rows_done) * 10 / u128::from(progress.rows_total);
@@ -236,28 +256,35 @@ fn done(generated: &Generated, directory: &Path, as_json: bool) -> String {
     if !as_json {
         return format!("{generated}, in {}", directory.display());
     }
-    let files = generated.files.iter().map(
-        |file| json!({ "path": file.path, "bytes": file.bytes, "crc32": format!("{:08x}", file.crc32.whole) }),
-    );
+    let files = generated.files.iter().map(|file| {
+        let crc32 = format!("{:08x}", file.crc32.whole);
+        json!({ "path": json_path(&file.path), "bytes": file.bytes, "crc32": crc32 })
+    });
     json!({
-        "directory": directory,
+        "directory": json_path(directory),
         "sensor_rows": generated.sensor_rows,
         "users": generated.users,
         "days": generated.days,
         "files": files.collect::<Vec<_>>(),
-        "metadata": generated.metadata,
+        "metadata": json_path(&generated.metadata),
     })
     .to_string()
+}
+
+/// A path as JSON has it. JSON is Unicode, so bytes that are not valid UTF-8 become U+FFFD.
+fn json_path(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }
 
 fn planned(options: &GenerateOptions, as_json: bool) -> Result<String> {
     let (rows, users) = (options.size.rows(), options.size.users());
     let parts = rows.div_ceil(options.chunk_rows);
-    let (most, free) = (options.most_bytes(), free_bytes(&options.output_dir)?);
+    let (most, temporary) = (options.most_bytes(), options.temporary_bytes());
+    let free = free_bytes(&options.output_dir)?;
     let directory = &options.output_dir;
     if as_json {
         return Ok(json!({
-            "directory": directory,
+            "directory": json_path(directory),
             "sensor_rows": rows,
             "users": users,
             // By date, each date has parts of its own.
@@ -265,8 +292,9 @@ fn planned(options: &GenerateOptions, as_json: bool) -> Result<String> {
             "layout": options.layout.to_string(),
             "threads": options.threads(),
             "bytes_at_most": most,
+            "temporary_bytes_at_most": temporary,
             "bytes_free": free,
-            "fits": most <= free,
+            "fits": most + temporary <= free,
         })
         .to_string());
     }
@@ -274,14 +302,21 @@ fn planned(options: &GenerateOptions, as_json: bool) -> Result<String> {
     let at_least = if options.layout == Layout::ByDate { "at least " } else { "" };
     Ok(format!(
         "{rows} sensor rows, {users} users, {at_least}{parts} sensor parts {}, by {} threads\n\
-         at most {} MB, into {}, which has room for {} MB{}\n\
+         at most {} MB{}, into {}, which has room for {} MB{}\n\
          Nothing was written",
         options.layout,
         options.threads(),
         megabytes(most),
+        match temporary {
+            0 => String::new(),
+            _ => format!(
+                ", and {} MB of temporary files while rows are sorted",
+                megabytes(temporary)
+            ),
+        },
         directory.display(),
         free / 1_000_000,
-        if most <= free { "" } else { ": TOO LITTLE" },
+        if most + temporary <= free { "" } else { ": TOO LITTLE" },
     ))
 }
 
@@ -289,7 +324,7 @@ fn verified(inventory: &Inventory, directory: &Path, as_json: bool) -> String {
     let Inventory { sensor_parts, rows: [users, nights, sensor_rows] } = inventory;
     match as_json {
         true => json!({
-            "directory": directory, "users": users, "nights": nights,
+            "directory": json_path(directory), "users": users, "nights": nights,
             "sensor_rows": sensor_rows, "sensor_parts": sensor_parts,
         })
         .to_string(),

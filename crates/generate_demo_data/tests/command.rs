@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use proptest::prelude::*;
 
@@ -27,9 +27,9 @@ fn a_dry_run_writes_nothing_and_says_what_it_would_take() {
     let said = text(&output.stdout);
     assert!(output.status.success() && said.contains("3 sensor parts as-drawn"), "{said}");
     assert!(said.contains("50 users") && said.contains("room for"), "{said}");
-    let json = into(dir.path(), &["--rows", "1000", "--dry-run", "--json", "--layout", "by-date"]);
+    let json = into(dir.path(), &["--rows", "10000", "--dry-run", "--json", "--layout", "by-date"]);
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
-    assert_eq!((&json["sensor_rows"], &json["layout"]), (&1000.into(), &"by-date".into()));
+    assert_eq!((&json["sensor_rows"], &json["layout"]), (&10_000.into(), &"by-date".into()));
     assert_eq!(json["fits"], true);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
@@ -37,7 +37,7 @@ fn a_dry_run_writes_nothing_and_says_what_it_would_take() {
 #[test]
 fn json_is_for_scripts_and_quiet_is_silent() {
     let dir = tempfile::tempdir().unwrap();
-    let output = into(dir.path(), &["--rows", "2500", "--chunk-rows", "1000", "--json"]);
+    let output = into(dir.path(), &["--rows", "25000", "--chunk-rows", "10000", "--json"]);
     assert!(output.status.success() && output.stderr.is_empty());
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["files"].as_array().unwrap().len(), 5);
@@ -45,10 +45,95 @@ fn json_is_for_scripts_and_quiet_is_silent() {
         let bytes = fs::metadata(file["path"].as_str().unwrap()).unwrap().len();
         assert_eq!(file["bytes"], bytes);
     }
-    let quiet = into(dir.path(), &["--rows", "10", "--quiet"]);
+    let quiet = into(dir.path(), &["--rows", "10000", "--quiet"]);
     assert!(quiet.status.success() && quiet.stdout.is_empty() && quiet.stderr.is_empty());
     let verified = into(dir.path(), &["--verify"]);
-    assert!(text(&verified.stdout).starts_with("10 sensor rows in 1 parts"));
+    assert!(text(&verified.stdout).starts_with("10000 sensor rows in 1 parts"));
+}
+
+/// JSON has no bytes that are not UTF-8; a path that has some is printed as well as JSON can.
+#[cfg(unix)]
+#[test]
+fn json_of_a_path_that_is_not_utf8() {
+    use std::os::unix::ffi::OsStrExt;
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join(std::ffi::OsStr::from_bytes(b"\xff\"data"));
+    for options in [&["--dry-run"][..], &["--rows", "10000"], &["--verify"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_generate_demo_data"))
+            .arg("--output-dir")
+            .arg(&dir)
+            .args(options)
+            .arg("--json")
+            .output()
+            .unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{}", text(&output.stderr));
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(json["directory"].as_str().unwrap().ends_with("\u{fffd}\"data"), "{json}");
+    }
+}
+
+/// What `--output-dir` may be, from a directory `here` with a file and links in it: relative and
+/// through a link, a dataset; a file, or a link that leads nowhere, an error that names it.
+#[cfg(unix)]
+#[test]
+fn any_path_is_a_directory_or_named() {
+    let parent = tempfile::tempdir().unwrap();
+    let here = parent.path().join("here");
+    fs::create_dir_all(here.join("real")).unwrap();
+    fs::write(here.join("file"), "x").unwrap();
+    std::os::unix::fs::symlink("real", here.join("link")).unwrap();
+    std::os::unix::fs::symlink("nowhere", here.join("broken")).unwrap();
+    let run = |options: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_generate_demo_data"))
+            .current_dir(&here)
+            .args(options)
+            .output()
+            .unwrap()
+    };
+    for (place, found) in [
+        (".", "here"),
+        ("..", "."),
+        ("new/deep", "here/new/deep"),
+        ("../here/./other/", "here/other"),
+        ("absent/../third", "here/third"),
+        ("link", "here/real"),
+    ] {
+        let output = run(&["--rows", "10000", "--layout", "by-date", "--output-dir", place]);
+        assert!(output.status.success(), "{place}: {}", text(&output.stderr));
+        assert!(parent.path().join(found).join("generation_metadata.yaml").is_file(), "{place}");
+        let output = run(&["--verify", "--output-dir", place]);
+        assert!(output.status.success(), "{place}: {}", text(&output.stderr));
+    }
+    for (place, status) in
+        [("file", 1), ("file/below", 1), ("broken", 1), ("link/sensor_hrv", 2), ("", 2)]
+    {
+        let output = run(&["--rows", "10000", "--output-dir", place]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{place}: {said}");
+        assert!(said.starts_with("error: ") && said.contains(place), "{place}: {said}");
+        assert!(!said.contains("panicked"), "{said}");
+    }
+    assert_eq!(fs::read_to_string(here.join("file")).unwrap(), "x");
+}
+
+/// A reader that goes away early ends nothing.
+#[test]
+fn a_closed_pipe_ends_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    for options in [&["--rows", "300000", "--chunk-rows", "10000"][..], &["--verify"], &["--help"]]
+    {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_generate_demo_data"))
+            .arg("--output-dir")
+            .arg(dir.path())
+            .args(options)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{options:?}: {}", text(&output.stderr));
+    }
 }
 
 #[test]
@@ -73,6 +158,41 @@ fn no_colour_where_none_is_wanted() {
         .output()
         .unwrap();
     assert!(output.status.success() && !text(&output.stdout).contains('\u{1b}'));
+}
+
+/// What the generator writes to a terminal of the kind `term`.
+#[cfg(target_os = "linux")]
+fn on_terminal(term: &str) -> String {
+    use std::io::Read;
+    use std::os::fd::FromRawFd;
+    let (mut ours, mut its) = (0, 0);
+    let (name, settings, size) = (std::ptr::null_mut(), std::ptr::null(), std::ptr::null());
+    // SAFETY: both numbers may be written to, and nothing else is asked for.
+    assert_eq!(unsafe { libc::openpty(&mut ours, &mut its, name, settings, size) }, 0);
+    // SAFETY: both are open, and nothing else owns them.
+    let (mut ours, its) = unsafe { (fs::File::from_raw_fd(ours), fs::File::from_raw_fd(its)) };
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_generate_demo_data"));
+    command.args(["--rows", "300000", "--chunk-rows", "10000", "--output-dir"]).arg(dir.path());
+    command.env("TERM", term).env_remove("NO_COLOR").stdout(Stdio::null()).stderr(its);
+    let mut child = command.spawn().unwrap();
+    // It holds the other end of the terminal.
+    drop(command);
+    let (mut written, mut buffer) = (Vec::new(), [0; 4096]);
+    // The end of a terminal is an error.
+    while let Ok(count @ 1..) = ours.read(&mut buffer) {
+        written.extend_from_slice(&buffer[..count]);
+    }
+    assert!(child.wait().unwrap().success());
+    text(&written)
+}
+
+/// A dumb terminal cannot move its cursor, so it gets no bar.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_bar_is_for_terminals_that_can_show_it() {
+    assert_eq!(on_terminal("dumb"), "");
+    assert!(on_terminal("xterm").contains("of 300,000 rows"));
 }
 
 fn some_number() -> impl Strategy<Value = String> {
@@ -139,7 +259,9 @@ proptest! {
 fn what_is_out_of_bounds_is_named() {
     let dir = tempfile::tempdir().unwrap();
     for (options, says) in [
-        (["--rows", "0"], "--rows is 0, but must be from 1 to 1,000,000,000,000"),
+        (["--rows", "0"], "--rows is 0, but must be at least 10,000, because"),
+        (["--rows", "9999"], "--rows is 9999, but must be at least 10,000, because"),
+        (["--rows", "1000000000001"], "but must be from 1 to 1,000,000,000,000"),
         (["--chunk-rows", "0"], "--chunk-rows is 0, but must be from 1 to 10,000,000"),
         (["--chunk-rows", "9"], "--chunk-rows is 9, but must be large enough for at most 100,000"),
         (["--row-group-rows", "0"], "--row-group-rows is 0, but must be from 1 to 10,000,000"),

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
@@ -47,12 +48,17 @@ fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 
 /// Waits until `dir` has a staging directory with a part in it.
 fn wait_until_at_work(dir: &Path, child: &mut Child) {
+    wait_until(dir, "sensor_hrv", child);
+}
+
+/// Waits until `dir` has a staging directory with `path` in it.
+fn wait_until(dir: &Path, path: &str, child: &mut Child) {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         assert!(child.try_wait().unwrap().is_none(), "it ended too early");
         assert!(Instant::now() < deadline, "it does not begin");
         let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-        if entries.map(|e| e.path().join("sensor_hrv")).any(|p| p.is_dir()) {
+        if entries.map(|e| e.path().join(path)).any(|p| p.exists()) {
             return;
         }
         sleep(Duration::from_millis(1));
@@ -64,9 +70,11 @@ fn wait_until_at_work(dir: &Path, child: &mut Child) {
 fn a_killed_generator_leaves_the_old_dataset_or_the_new_one() {
     const KILLS: u32 = 200;
     let size = ["--rows", "30000", "--chunk-rows", "3000"];
+    // One as drawn, the other sorted.
     let run = |dir: &Path, seed: u32| {
+        let layout = ["as-drawn", "by-device"][seed as usize];
         let seed = seed.to_string();
-        generator(dir, &[&size[..], &["--seed", &seed]].concat())
+        generator(dir, &[&size[..], &["--seed", &seed, "--layout", layout]].concat())
     };
     let expected = [0, 1].map(|seed| {
         let dir = tempfile::tempdir().unwrap();
@@ -102,18 +110,87 @@ fn a_killed_generator_leaves_the_old_dataset_or_the_new_one() {
     assert!(killed > KILLS / 4, "only {killed} were killed before they had ended");
 }
 
+fn send(signal: i32, child: &Child) {
+    // SAFETY: a signal to a child that has not been waited for.
+    unsafe { libc::kill(child.id() as i32, signal) };
+}
+
+/// By every signal that ends a program, while rows are sorted and while they are written.
 #[test]
 fn an_interrupt_is_one_line_and_leaves_nothing() {
-    let parent = tempfile::tempdir().unwrap();
-    let dir = parent.path().join("new");
-    let mut child = generator(&dir, &["--rows", "50000000"]).spawn().unwrap();
-    wait_until_at_work(&dir, &mut child);
-    // SAFETY: a signal to a child that has not been waited for.
-    unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
+    for (layout, at_work) in [
+        ("as-drawn", "sensor_hrv"),
+        ("by-date", "temporary"),
+        ("by-device", "temporary"),
+        ("by-date", "sensor_hrv"),
+    ] {
+        for (signal, status) in [(libc::SIGINT, 130), (libc::SIGTERM, 143), (libc::SIGHUP, 129)] {
+            let parent = tempfile::tempdir().unwrap();
+            let dir = parent.path().join("new/deep");
+            // Small parts, so that writing them takes long enough to be interrupted.
+            let rows = if at_work == "temporary" { "50000000" } else { "2000000" };
+            let options = ["--rows", rows, "--layout", layout, "--chunk-rows", "1000"];
+            let mut child = generator(&dir, &options).spawn().unwrap();
+            wait_until(&dir, at_work, &mut child);
+            send(signal, &child);
+            let output = child.wait_with_output().unwrap();
+            assert_eq!(output.status.code(), Some(status), "{layout} {}", stderr(&output));
+            assert_eq!(stderr(&output), "error: interrupted; nothing has changed\n");
+            assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+        }
+    }
+}
+
+/// Reading takes long, too: here a part has a hole of 60 GB in front of its footer.
+#[test]
+fn an_interrupt_ends_a_look_at_all_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(generator(dir.path(), &["--rows", "10000"]).output().unwrap().status.success());
+    let part = dir.path().join("sensor_hrv/part-00000.parquet");
+    let bytes = fs::read(&part).unwrap();
+    let tail = bytes.last_chunk::<8>().unwrap();
+    let footer = u32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]]) as usize + tail.len();
+    let file = fs::OpenOptions::new().write(true).open(&part).unwrap();
+    file.write_all_at(&bytes[bytes.len() - footer..], 60_000_000_000).unwrap();
+    for (signal, status) in [(libc::SIGINT, 130), (libc::SIGTERM, 143)] {
+        let child = generator(dir.path(), &["--verify"]).spawn().unwrap();
+        sleep(Duration::from_millis(500));
+        let start = Instant::now();
+        send(signal, &child);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(status), "{}", stderr(&output));
+        assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    }
+}
+
+/// As `nohup` starts it, a generator outlives its terminal.
+#[test]
+fn a_signal_that_is_ignored_stays_ignored() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = r#"trap "" HUP; exec "$0" --rows 3000000 --chunk-rows 30000 --output-dir "$1""#;
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, GENERATOR]).arg(dir.path()).stdout(Stdio::null());
+    let mut child = shell.stderr(Stdio::piped()).spawn().unwrap();
+    wait_until_at_work(dir.path(), &mut child);
+    send(libc::SIGHUP, &child);
     let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
-    assert_eq!(stderr(&output), "error: interrupted; nothing has changed\n");
-    assert!(!dir.exists());
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+/// Temporary files of a killed generator are removed by the next one.
+#[test]
+fn the_next_generator_removes_what_a_killed_one_left() {
+    for layout in ["by-date", "by-device"] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = ["--rows", "50000000", "--layout", layout];
+        let mut child = generator(dir.path(), &options).spawn().unwrap();
+        wait_until(dir.path(), "temporary/bucket-00000", &mut child);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(generator(dir.path(), &["--rows", "10000"]).output().unwrap().status.success());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4, "three tables and the metadata");
+    }
 }
 
 #[test]
@@ -121,7 +198,7 @@ fn the_second_of_two_generators_is_told_of_the_first() {
     let dir = tempfile::tempdir().unwrap();
     let mut first = generator(dir.path(), &["--rows", "20000000"]).spawn().unwrap();
     wait_until_at_work(dir.path(), &mut first);
-    let second = generator(dir.path(), &["--rows", "1000"]).output().unwrap();
+    let second = generator(dir.path(), &["--rows", "10000"]).output().unwrap();
     assert_eq!(second.status.code(), Some(1));
     assert!(stderr(&second).contains("Another process is generating a dataset"));
     first.kill().unwrap();
@@ -162,19 +239,27 @@ fn mounted(script: &str, dir: &Path) -> Option<Output> {
     }
 }
 
+/// While rows are sorted, and while files are written.
 #[test]
 fn a_full_disk_is_called_by_its_name() {
-    let dir = tempfile::tempdir().unwrap();
-    // Room for the bytes, but not for the files.
-    let script = r#"
-        mount -t tmpfs -o size=100m,nr_inodes=12 tmpfs "$DIR"
-        "$GENERATOR" --output-dir "$DIR" --rows 100000 --chunk-rows 5000 --quiet || echo "status $?"
+    // Room for the bytes, but not for so many files.
+    for (files, layout, place) in
+        [(12, "as-drawn", "part-"), (30, "by-date", "temporary"), (60, "by-date", "part-")]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let script = format!(
+            r#"
+        mount -t tmpfs -o size=100m,nr_inodes={files} tmpfs "$DIR"
+        "$GENERATOR" --output-dir "$DIR" --rows 100000 --chunk-rows 5000 --quiet \
+            --layout {layout} || echo "status $?"
         ls -A "$DIR" | wc -l
-    "#;
-    if let Some(output) = mounted(script, dir.path()) {
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "status 1\n0\n");
-        let text = stderr(&output);
-        assert!(text.contains("The disk is full") && text.contains("part-"), "{text}");
+    "#
+        );
+        if let Some(output) = mounted(&script, dir.path()) {
+            let text = stderr(&output);
+            assert_eq!(String::from_utf8_lossy(&output.stdout), "status 1\n0\n", "{text}");
+            assert!(text.contains("The disk is full") && text.contains(place), "{text}");
+        }
     }
 }
 
@@ -198,14 +283,17 @@ fn a_read_only_directory_keeps_its_dataset() {
     let dir = tempfile::tempdir().unwrap();
     let script = r#"
         mount -t tmpfs tmpfs "$DIR"
-        "$GENERATOR" --output-dir "$DIR" --rows 1000 --quiet
+        "$GENERATOR" --output-dir "$DIR" --rows 10000 --quiet
         mount -o remount,ro "$DIR"
-        "$GENERATOR" --output-dir "$DIR" --rows 2000 --quiet || echo "status $?"
+        "$GENERATOR" --output-dir "$DIR" --rows 20000 --quiet || echo "status $?"
         "$GENERATOR" --output-dir "$DIR" --verify --json
     "#;
     if let Some(output) = mounted(script, dir.path()) {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(text.starts_with("status 1\n") && text.contains(r#""sensor_rows":1000"#), "{text}");
+        assert!(
+            text.starts_with("status 1\n") && text.contains(r#""sensor_rows":10000"#),
+            "{text}"
+        );
         assert!(stderr(&output).contains("read-only"), "{}", stderr(&output));
     }
 }

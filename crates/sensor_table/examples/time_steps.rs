@@ -49,12 +49,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     });
     let (mut drawing, mut rows) = (Drawing::new(&table), Columns::default());
     let drawn = seconds(ROWS / BLOCK_ROWS, |block| {
-        drawing.append(block as u64, 0..BLOCK_ROWS, |_, _| true, &mut rows);
+        drawing.append(block as u64, 0..BLOCK_ROWS, &mut rows);
     });
     let part = table.drawn(0, PART_ROWS as u64);
     let mut bytes = Vec::new();
     let encoding = seconds(ROWS / PART_ROWS, |_| {
-        bytes = encode::parquet(&table, &part, 0, PART_ROWS).expect("codes can be encoded");
+        bytes = encode::parquet(&table, &part).expect("codes can be encoded");
     });
     let file = bytes.len() as f64 / PART_ROWS as f64;
     let checksum = seconds(ROWS / PART_ROWS, |_| {

@@ -35,6 +35,9 @@ pub enum Codes {
 /// Columns of codes.
 pub const WIDTH: usize = Codes::Missingness as usize + 1;
 
+/// The codes of one row, in the order of [`Codes`].
+pub(crate) type Row = [u16; WIDTH];
+
 /// What a column of the file makes of a code.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Meaning {
@@ -107,10 +110,16 @@ impl Columns {
         &mut self.columns
     }
 
-    /// Adds the rows of `other` at `places`, in that order.
-    pub(crate) fn extend_by(&mut self, other: &Columns, places: &[u32]) {
-        for (to, from) in self.columns.iter_mut().zip(&other.columns) {
-            to.extend(places.iter().map(|&place| from[place as usize]));
+    /// The rows, one after the other.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = Row> {
+        let columns = self.columns.each_ref().map(|column| &column[..self.len()]);
+        (0..self.len()).map(move |row| columns.map(|column| column[row]))
+    }
+
+    /// Adds `rows` at the end.
+    pub(crate) fn extend(&mut self, rows: &[Row]) {
+        for (column, codes) in self.columns.iter_mut().enumerate() {
+            codes.extend(rows.iter().map(|row| row[column]));
         }
     }
 }

@@ -54,8 +54,6 @@ pub struct Drawing<'a> {
     normals: Vec<f64>,
     wearers: Vec<u16>,
     segments: Vec<u16>,
-    /// The rows that are wanted of the block.
-    places: Vec<usize>,
     hours: [Hour; 24],
 }
 
@@ -68,39 +66,21 @@ impl<'a> Drawing<'a> {
             normals: vec![0.0; BLOCK_ROWS],
             wearers: vec![0; BLOCK_ROWS],
             segments: vec![0; BLOCK_ROWS],
-            places: Vec::with_capacity(BLOCK_ROWS),
             hours: of_hour(),
         }
     }
 
-    /// Appends to `to` what is wanted of the rows with the numbers from `block · BLOCK_ROWS` on: those
-    /// of `rows`, counted from there, whose wearer and segment `wanted` likes.
-    pub fn append(
-        &mut self,
-        block: u64,
-        rows: Range<usize>,
-        wanted: impl Fn(u16, u16) -> bool,
-        to: &mut Columns,
-    ) {
+    /// Appends rows of a block to `to`: `rows` counts from the block's first row, whose number is
+    /// `block · BLOCK_ROWS`.
+    pub fn append(&mut self, block: u64, rows: Range<usize>, to: &mut Columns) {
         let mut rng = self.keys(block);
-        self.places.clear();
-        self.places.extend(rows.filter(|&i| wanted(self.wearers[i], self.segments[i])));
-        if self.places.is_empty() {
-            return;
-        }
         rng.fill(self.words[For::Segment as usize + 1..].as_flattened_mut());
         self.normals.fill_with(|| StandardNormal.sample(&mut rng));
         let start = to.len();
-        to.resize(start + self.places.len());
+        to.resize(start + rows.len());
         let mut columns = to.columns_mut().each_mut().map(|column| &mut column[start..]);
-        self.follow(&mut columns);
-        self.independent(&mut columns);
-    }
-
-    /// Wearers and segments of a block.
-    pub fn wearers_and_segments(&mut self, block: u64) -> (&[u16], &[u16]) {
-        self.keys(block);
-        (&self.wearers, &self.segments)
+        self.follow(rows.clone(), &mut columns);
+        self.independent(rows, &mut columns);
     }
 
     /// Draws wearers and segments; returns the stream for what follows.
@@ -121,10 +101,10 @@ impl<'a> Drawing<'a> {
     }
 
     /// Wearer and segment, and what follows from them, and each other.
-    fn follow(&self, columns: &mut [&mut [u16]; WIDTH]) {
+    fn follow(&self, rows: Range<usize>, columns: &mut [&mut [u16]; WIDTH]) {
         use Codes::{Acc, Eda, HeartRate, Missingness, Rmssd, Sdnn, Segment, Steps, Wearer};
         let words = &self.words[..UNIFORMS];
-        for (row, &i) in self.places.iter().enumerate() {
+        for (row, i) in rows.enumerate() {
             let uniform = |of: For| uniform(words[of as usize][i]);
             let wearer = &self.table.wearers[self.wearers[i] as usize];
             let segment = self.segments[i] as usize;
@@ -170,7 +150,7 @@ impl<'a> Drawing<'a> {
     }
 
     /// What follows from nothing else.
-    fn independent(&self, columns: &mut [&mut [u16]; WIDTH]) {
+    fn independent(&self, rows: Range<usize>, columns: &mut [&mut [u16]; WIDTH]) {
         for (word, of, low, high, scale) in [
             // Not below the bound of 0.3 and far from that of 3.
             (For::LfHf, Codes::LfHf, 1.0 - 0.7, 1.0 + 1.0, 1000.0),
@@ -178,9 +158,9 @@ impl<'a> Drawing<'a> {
             (For::Spo2, Codes::Spo2, 95.0, 100.0, 10.0),
             (For::SkinTemp, Codes::SkinTemp, 32.0, 36.0, 10.0),
         ] {
-            let words = &self.words[word as usize];
-            for (value, &i) in columns[of as usize].iter_mut().zip(&self.places) {
-                *value = code(between(low, high, uniform(words[i])), scale);
+            let words = &self.words[word as usize][rows.clone()];
+            for (value, &word) in columns[of as usize].iter_mut().zip(words) {
+                *value = code(between(low, high, uniform(word)), scale);
             }
         }
     }

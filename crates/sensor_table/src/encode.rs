@@ -40,23 +40,18 @@ const OPTIONS: WriteOptions = WriteOptions {
 /// Columns may be null as far as a reader can tell, as in files that polars writes.
 const IS_NULLABLE: bool = true;
 
-/// The rows of `columns`, from `start` on, `count` of them, as the bytes of a Parquet file.
+/// The rows of `columns` as the bytes of a Parquet file.
 ///
 /// # Errors
 ///
 /// polars' error where it cannot encode them.
-pub fn parquet(
-    table: &SensorTable,
-    columns: &Columns,
-    start: usize,
-    count: usize,
-) -> PolarsResult<Vec<u8>> {
-    let bytes = Vec::with_capacity(count * BYTES_A_ROW);
+pub fn parquet(table: &SensorTable, columns: &Columns) -> PolarsResult<Vec<u8>> {
+    let bytes = Vec::with_capacity(columns.len() * BYTES_A_ROW);
     let mut writer = FileWriter::try_new(bytes, schema(), OPTIONS)?;
     let fields = writer.parquet_schema().fields().to_vec();
-    let mut from = start;
-    while from < start + count {
-        let rows = table.row_group_rows.min(start + count - from);
+    let mut from = 0;
+    while from < columns.len() {
+        let rows = table.row_group_rows.min(columns.len() - from);
         // Start and end of a segment have the same codes.
         let mut last: Option<(Codes, Dictionary)> = None;
         let pages = COLUMNS.iter().zip(&fields).map(|((_, codes, meaning), field)| {

@@ -8,16 +8,19 @@
 //! different values at most. [`draw`] therefore draws whole numbers, *codes*: a heart rate variability of
 //! 61.27 ms is 6127. [`columns`] holds them, 26 bytes a row; [`encode`] writes the codes as they are,
 //! with a dictionary of what they stand for, which is the form that Parquet would look for itself.
-//! [`layout`] says which rows are in which file.
+//! [`layout`] says which rows are in which file, and [`external_sort`] puts rows into another order than
+//! they are drawn in.
 
 pub mod columns;
 pub mod draw;
 pub mod encode;
+pub mod external_sort;
 pub mod layout;
 
 use std::ops::Range;
 
-pub use layout::{Layout, Maker, Part, Pass};
+pub use external_sort::{Buckets, SortedRows};
+pub use layout::{Layout, Maker, Part};
 
 /// Days in the dataset.
 pub const DAYS: u32 = 35;

@@ -273,6 +273,13 @@ fn io_hint(source: &std::io::Error, path: &Path) -> String {
             "You may not: see who owns it (ls -ld {}), or choose another directory",
             nearest_that_exists(path).display()
         ),
+        ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {
+            "Something other than a directory has that name: move it away, or choose another directory"
+                .to_owned()
+        }
+        ErrorKind::InvalidFilename => {
+            "Rename the directories whose names are not valid UTF-8, or move the files".to_owned()
+        }
         _ => "Check that the path exists and is what its name says".to_owned(),
     }
 }

@@ -8,7 +8,8 @@
 //! table: streams of ChaCha8, which is specified. With the locked versions of rand's distributions
 //! and of polars, the same options give the same bytes, on any number of threads. As drawn, a longer
 //! dataset of the same seed and number of users begins with the shorter one's rows, and the rows do
-//! not depend on how many are in a part. Memory is bounded by one part for each thread.
+//! not depend on how many are in a part. For each thread, memory is bounded by one part, or by
+//! [`BATCH_ROWS`] rows while rows are sorted for another layout.
 
 pub mod diary;
 mod metadata;
@@ -17,7 +18,9 @@ pub mod people;
 mod write;
 
 use std::fmt;
+use std::fs;
 use std::io::Write as _;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
@@ -26,7 +29,8 @@ use std::time::Duration;
 use chrono::Local;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
-use sensor_table::{Maker, Part, SensorTable, Wearer};
+use sensor_table::external_sort::{BATCH_ROWS, Batch};
+use sensor_table::{Buckets, Maker, Part, SensorTable, SortedRows, Wearer};
 
 pub use metadata::Checksums;
 pub use options::{GenerateOptions, Size};
@@ -44,13 +48,13 @@ pub(crate) use write::{recover_killed, restore, swap};
 /// How far a generation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Sensor rows written so far.
+    /// Sensor rows written so far. In a layout that needs a sort, sorting a row counts half.
     pub rows_done: u64,
     /// Sensor rows to write.
     pub rows_total: u64,
     /// Sensor parts written so far.
     pub parts_done: u64,
-    /// Sensor parts to write.
+    /// Sensor parts to write. By date, more may turn out to be needed than is known at the beginning.
     pub parts_total: u64,
 }
 
@@ -88,7 +92,7 @@ pub fn generate_dataset(options: &GenerateOptions) -> Result<Generated> {
 }
 
 /// [`generate_dataset`], telling `on_progress` how far it is: once before the first sensor part
-/// and after each one.
+/// and after each one, and in a layout that needs a sort, several times before the first.
 ///
 /// # Errors
 ///
@@ -101,7 +105,8 @@ pub fn generate_dataset_with_progress(
     let started = Local::now();
     let rows = options.size.rows();
 
-    let staging = Staging::create(&options.output_dir, options.most_bytes())?;
+    let staging =
+        Staging::create(&options.output_dir, options.most_bytes() + options.temporary_bytes())?;
     let people = people::draw(options.size.users(), &mut stream(options.seed, PEOPLE));
     let mut files = vec![
         staging.write(USER_PROFILE.location, &mut people::table(&people)?)?,
@@ -125,81 +130,128 @@ pub fn generate_dataset_with_progress(
     staging.finish(options, started, rows, wearers.len(), files)
 }
 
-/// Makes the sensor table's files, passes side by side.
+/// Writes the sensor table's files.
 fn write_parts(
     table: &SensorTable,
     staging: &Staging,
     threads: usize,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<WrittenFile>> {
-    let passes = table.passes(threads);
-    let parts_total = passes.iter().map(|pass| pass.parts.len() as u64).sum();
-    let mut progress =
-        Progress { rows_done: 0, rows_total: table.rows, parts_done: 0, parts_total };
-    on_progress(progress);
-
-    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let work = |written: mpsc::Sender<Result<(u64, WrittenFile)>>| {
-        let mut maker = Maker::new(table);
-        while let Some(pass) = passes.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let result = maker.make(pass, |part, bytes| {
-                if stop.load(Ordering::Relaxed) {
-                    return Err(Ended::Stopped);
-                }
-                let file = staging.write_bytes(&location(part), &bytes).map_err(Ended::Failed)?;
-                // Nobody hears it once the others have failed.
-                let _ = written.send(Ok((part.rows, file)));
-                Ok(())
-            });
-            match result {
-                Ok(()) => {}
-                Err(Ended::Stopped) => return,
-                Err(Ended::Failed(error)) => {
-                    let _ = written.send(Err(error));
-                    return;
-                }
-            }
-        }
+    let mut progress = Progress {
+        rows_done: 0,
+        rows_total: table.rows,
+        parts_done: 0,
+        parts_total: table.rows.div_ceil(table.chunk_rows),
     };
-    let mut files = Vec::new();
-    thread::scope(|scope| -> Result<()> {
-        // An error or an interrupt ends all threads, with the part that they are at.
-        let _stop = StopAtTheEnd(&stop);
-        let (sender, written) = mpsc::channel();
-        for _ in 0..threads.min(passes.len()) {
-            let sender = sender.clone();
-            scope.spawn(|| work(sender));
-        }
-        drop(sender);
-        loop {
-            interrupt::check();
-            match written.recv_timeout(Duration::from_millis(50)) {
-                Ok(result) => {
-                    let (rows, file) = result?;
-                    progress.rows_done += rows;
-                    progress.parts_done += 1;
-                    files.push(file);
-                    on_progress(progress);
-                }
-                Err(mpsc::RecvTimeoutError::Timeout) => {}
-                Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(()),
-            }
-        }
-    })?;
+    on_progress(progress);
+    let temporary = match table.layout {
+        Layout::AsDrawn => None,
+        Layout::ByDevice | Layout::ByDate => Some(staging.temporary_directory()?),
+    };
+    let sorted = match &temporary {
+        None => None,
+        Some(directory) => Some(sort(table, directory, threads, &mut |rows| {
+            // Drawn is half of it.
+            on_progress(Progress { rows_done: rows / 2, ..progress });
+        })?),
+    };
+    let parts = sorted.as_ref().map_or_else(|| table.parts(), SortedRows::parts);
+    progress.parts_total = parts.len() as u64;
+    let encode = |maker: &mut Maker, number: usize| -> Result<(u64, WrittenFile)> {
+        let part = &parts[number];
+        let rows = maker.rows(part, sorted.as_ref()).map_err(Error::io("read", &staging.dir))?;
+        let bytes = sensor_table::encode::parquet(table, rows)
+            .map_err(Error::polars("encode sensor_hrv"))?;
+        Ok((part.rows, staging.write_bytes(&location(part), &bytes)?))
+    };
+    let (mut files, mut rows_written) = (Vec::new(), 0);
+    side_by_side(
+        parts.len(),
+        threads,
+        || Maker::new(table),
+        encode,
+        |(rows, file)| {
+            rows_written += rows;
+            progress.rows_done = match sorted {
+                Some(_) => (table.rows + rows_written).div_ceil(2),
+                None => rows_written,
+            };
+            progress.parts_done += 1;
+            files.push(file);
+            on_progress(progress);
+        },
+    )?;
+    if let Some(directory) = temporary {
+        fs::remove_dir_all(&directory).map_err(Error::io("remove", &directory))?;
+    }
     files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(files)
 }
 
-/// Why a thread ended before its work.
-enum Ended {
-    Stopped,
-    Failed(Error),
+/// Puts the table's rows into the order of its layout, in temporary files; calls `on_progress` with the
+/// rows that are drawn so far.
+fn sort<'a>(
+    table: &'a SensorTable<'a>,
+    directory: &Path,
+    threads: usize,
+    on_progress: &mut dyn FnMut(u64),
+) -> Result<SortedRows<'a>> {
+    let buckets = Buckets::new(table, directory);
+    let on_disk =
+        |result: std::io::Result<()>| result.map_err(Error::io("sort rows in", directory));
+    let no_state = || ();
+    for first in (0..buckets.batches()).step_by(threads) {
+        // Drawn side by side, and appended in the order of their numbers.
+        let count = (buckets.batches() - first).min(threads as u64) as usize;
+        let mut batches: Vec<Batch> = vec![Vec::new(); count];
+        let draw = |(): &mut (), number| Ok((number, buckets.draw(first + number as u64)));
+        side_by_side(count, threads, no_state, draw, |(number, batch)| batches[number] = batch)?;
+        let append = |(): &mut (), bucket| on_disk(buckets.append(bucket, &batches));
+        side_by_side(buckets.count(), threads, no_state, append, |()| {})?;
+        on_progress(table.rows.min((first + count as u64) * BATCH_ROWS));
+    }
+    let sort = |(): &mut (), bucket| on_disk(buckets.sort(bucket));
+    side_by_side(buckets.count(), threads, no_state, sort, |()| {})?;
+    buckets.finish().map_err(Error::io("sort rows in", directory))
 }
 
-impl From<polars::prelude::PolarsError> for Ended {
-    fn from(source: polars::prelude::PolarsError) -> Ended {
-        Ended::Failed(Error::polars("encode sensor_hrv")(source))
-    }
+/// Calls `work` for each number below `tasks`, on `threads` threads with a state each, and calls `done`
+/// with each result, here and as they come. An error or an interrupt ends it, once each thread is done
+/// with its task.
+fn side_by_side<S, T: Send>(
+    tasks: usize,
+    threads: usize,
+    new_state: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, usize) -> Result<T> + Sync,
+    mut done: impl FnMut(T),
+) -> Result<()> {
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let run = |results: mpsc::Sender<Result<T>>| {
+        let mut state = new_state();
+        while !stop.load(Ordering::Relaxed) {
+            let task = next.fetch_add(1, Ordering::Relaxed);
+            if task >= tasks || results.send(work(&mut state, task)).is_err() {
+                return;
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let _stop = StopAtTheEnd(&stop);
+        let (sender, results) = mpsc::channel();
+        for _ in 0..threads.min(tasks) {
+            let sender = sender.clone();
+            scope.spawn(|| run(sender));
+        }
+        drop(sender);
+        loop {
+            interrupt::check();
+            match results.recv_timeout(Duration::from_millis(50)) {
+                Ok(result) => done(result?),
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+        }
+    })
 }
 
 struct StopAtTheEnd<'a>(&'a AtomicBool);

@@ -6,6 +6,8 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Once;
+#[cfg(target_os = "linux")]
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use polars::error::abort;
 
@@ -26,6 +28,36 @@ pub fn interruptible(cell: &mut dyn FnMut()) -> bool {
         }
     }
 }
+
+/// Has SIGTERM and SIGHUP interrupt what [`interruptible`] runs, as SIGINT does, so that a program
+/// cleans up before it ends. A signal that the process was started to ignore (`nohup`) is still
+/// ignored.
+#[cfg(target_os = "linux")]
+pub fn interrupt_on_termination() {
+    extern "C" fn interrupt(signal: libc::c_int) {
+        TERMINATED_BY.store(signal, Ordering::Relaxed);
+        // SAFETY: raise may be called in a signal handler.
+        unsafe { libc::raise(libc::SIGINT) };
+    }
+    for signal in [libc::SIGTERM, libc::SIGHUP] {
+        // SAFETY: the handler stores a number and raises a signal, which handlers may do.
+        unsafe {
+            let handler = interrupt as extern "C" fn(libc::c_int) as libc::sighandler_t;
+            if libc::signal(signal, handler) == libc::SIG_IGN {
+                libc::signal(signal, libc::SIG_IGN);
+            }
+        }
+    }
+}
+
+/// The signal that [`interrupt_on_termination`] has turned into an interrupt, if one has come.
+#[cfg(target_os = "linux")]
+pub fn terminated_by() -> Option<i32> {
+    Some(TERMINATED_BY.load(Ordering::Relaxed)).filter(|signal| *signal != 0)
+}
+
+#[cfg(target_os = "linux")]
+static TERMINATED_BY: AtomicI32 = AtomicI32::new(0);
 
 /// Ends the work of the cell that calls it, if an interrupt has come; costs nothing otherwise.
 pub fn check() {

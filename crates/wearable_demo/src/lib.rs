@@ -82,7 +82,7 @@ pub mod prelude {
     pub use crate::plan::{Execution, Plan, explain, explain_all, logical_graph, physical_graph};
     pub use crate::scan::{
         check_dataset, has_sensor_data, scan_layout, scan_sensor_hrv, scan_sensor_hrv_times,
-        scan_sleep_diary, scan_user_profile, verify_dataset,
+        scan_sleep_diary, scan_user_profile, sensor_files, verify_dataset,
     };
     pub use crate::stages::{RECORDED_PLAN, stage_graph};
     pub use crate::{chrono, plotly, query, tables};

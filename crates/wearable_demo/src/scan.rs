@@ -5,6 +5,7 @@
 //! would show up in the middle of a query, as a message about a plan.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::panic::{self, AssertUnwindSafe};
@@ -37,31 +38,36 @@ pub fn has_sensor_data(data: &Path) -> bool {
 ///
 /// # Errors
 ///
-/// [`Error::MissingData`] with every file that is not there and the number of sensor parts,
+/// [`Error::MissingData`] with every table that is not there and the number of sensor parts,
 /// [`Error::DamagedFile`] for a file that is not readable Parquet, [`Error::SchemaMismatch`] for a
-/// file with other columns than its table's, [`Error::InconsistentData`] where users, rows or parts
-/// are not as many as the metadata say (a dataset without metadata is not compared),
-/// [`Error::Io`] where a file or directory cannot be read.
+/// file with other columns than its table's, [`Error::InconsistentData`] if the metadata name other
+/// files, users or rows (a dataset without metadata is not compared), [`Error::Io`] if a file or
+/// directory cannot be read.
 pub fn check_dataset(data: &Path) -> Result<Inventory> {
     recover_killed(data)?;
     let metadata = Metadata::read(data)?;
     let mut missing = Vec::new();
     let mut rows = [0; 3];
-    let sensor_parts = files(data, &SENSOR_HRV)?.len();
+    let mut found = Vec::new();
     for (table, rows) in TABLES.iter().zip(&mut rows) {
         let files = files(data, table)?;
         if files.is_empty() {
             missing.push(data.join(table.location));
         }
-        for file in files {
-            *rows += check_file_of(data, metadata.as_ref(), &file, table)?;
+        for file in &files {
+            *rows += check_file_of(data, metadata.as_ref(), file, table)?;
         }
+        found.push(files);
     }
+    let sensor_parts = found.last().map_or(0, Vec::len);
     if !missing.is_empty() {
         return Err(Error::MissingData { dir: data.to_owned(), missing, sensor_parts });
     }
     let inventory = Inventory { sensor_parts, rows };
-    let differences = metadata.map_or(Vec::new(), |of| metadata_differences(&of, &inventory));
+    let found: Vec<&Path> =
+        found.iter().flatten().filter_map(|file| file.strip_prefix(data).ok()).collect();
+    let differences =
+        metadata.map_or(Vec::new(), |of| metadata_differences(&of, &inventory, &found));
     match differences.is_empty() {
         true => Ok(inventory),
         false => Err(Error::InconsistentData { dir: data.to_owned(), differences }),
@@ -119,7 +125,8 @@ pub fn scan_sleep_diary(data: &Path) -> Result<LazyFrame> {
 }
 
 /// sensor_hrv: one row per recorded five-minute segment, from every part in the directory.
-/// Columns: [`SENSOR_HRV`], and `date` where the parts lie in a folder for each date.
+/// Columns: [`SENSOR_HRV`], in every layout. If the parts lie in a folder for each date,
+/// [`scan_layout`] of the directory has the folders' `date`, too.
 ///
 /// # Errors
 ///
@@ -140,8 +147,7 @@ pub fn scan_layout(path: &Path) -> Result<LazyFrame> {
     check_footers(path)?;
     let hive_options = HiveOptions { enabled: Some(path.is_dir()), ..Default::default() };
     let args = ScanArgsParquet { hive_options, glob: false, ..Default::default() };
-    PlRefPath::try_from_path(path)
-        .and_then(|path| LazyFrame::scan_parquet(path, args))
+    LazyFrame::scan_parquet(utf8_path(path)?, args)
         .map_err(Error::polars(format!("scan {}", path.display())))
 }
 
@@ -196,22 +202,31 @@ fn scan_times(data: &Path, table: &'static Table, times: usize) -> Result<LazyFr
         check_file_of(data, metadata.as_ref(), file, table)?;
     }
     // The files are listed here rather than by a pattern, so that a `*` or `[` in the data
-    // directory's own name means itself.
-    let by_date = files.iter().any(|file| date_folder(file).is_some());
-    let hive_options = HiveOptions {
-        enabled: Some(by_date),
-        // Behind the data directory, whose own path may have a `=` in it, too.
-        hive_start_idx: data.as_os_str().len(),
-        schema: by_date
-            .then(|| Schema::from_iter([Field::new("date".into(), DataType::Date)]).into()),
-        try_parse_dates: true,
-    };
+    // directory's own name means itself. The date that a folder's name has is in `ts_start`, too, so
+    // it is no column: every layout has the same ones.
+    let hive_options = HiveOptions { enabled: Some(false), ..Default::default() };
     let args = ScanArgsParquet { glob: false, hive_options, ..Default::default() };
     let files = std::iter::repeat_n(&files, times).flatten();
-    let paths: PolarsResult<_> = files.map(|file| PlRefPath::try_from_path(file)).collect();
-    paths
-        .and_then(|paths| LazyFrame::scan_parquet_files(paths, args))
+    let paths: Result<_> = files.map(|file| utf8_path(file)).collect();
+    LazyFrame::scan_parquet_files(paths?, args)
         .map_err(Error::polars(format!("scan {}", table.name)))
+}
+
+/// `path` as polars takes it.
+fn utf8_path(path: &Path) -> Result<PlRefPath> {
+    PlRefPath::try_from_path(path).map_err(|_| {
+        let reason = "polars reads only paths that are valid UTF-8";
+        Error::io("scan", path)(std::io::Error::new(ErrorKind::InvalidFilename, reason))
+    })
+}
+
+/// The Parquet files of sensor_hrv, in the order in which [`scan_sensor_hrv`] reads them.
+///
+/// # Errors
+///
+/// [`Error::Io`] if a directory cannot be read.
+pub fn sensor_files(data: &Path) -> Result<Vec<PathBuf>> {
+    files(data, &SENSOR_HRV)
 }
 
 /// The table's files that are there, in name order; those in the folders of dates, too. Hidden files
@@ -249,19 +264,35 @@ fn date_folder(file: &Path) -> Option<NaiveDate> {
     file.parent()?.file_name()?.to_str()?.strip_prefix("date=")?.parse().ok()
 }
 
-/// In what the dataset is not the one that `generation_metadata.yaml` describes, if there is one.
-fn metadata_differences(metadata: &Metadata, found: &Inventory) -> Vec<String> {
-    let expected = [
+/// Differences between the dataset and its metadata; `files` are the paths in the dataset's directory.
+fn metadata_differences(metadata: &Metadata, found: &Inventory, files: &[&Path]) -> Vec<String> {
+    let named: HashSet<&Path> = metadata.paths().map(Path::new).collect();
+    let parts = named.iter().filter(|path| path.starts_with("sensor_hrv")).count() as u64;
+    let counts = [
         ("users", metadata.users, found.rows[0]),
         ("sensor rows", metadata.sensor_rows, found.rows[2]),
-        ("sensor parts", Some(metadata.sensor_parts()), found.sensor_parts as u64),
+        ("sensor parts", Some(parts), found.sensor_parts as u64),
     ];
     let differs = |(what, expected, found): (&str, Option<u64>, u64)| match expected {
         Some(expected) if expected == found => None,
         Some(expected) => Some(format!("{what}: {found}, should be {expected}")),
         None => Some(format!("{what}: not in the metadata")),
     };
-    expected.into_iter().filter_map(differs).collect()
+    let mut differences: Vec<String> = counts.into_iter().filter_map(differs).collect();
+    let there: HashSet<&Path> = files.iter().copied().collect();
+    for (what, mut paths) in [
+        ("missing", named.difference(&there).collect::<Vec<_>>()),
+        ("not in the metadata", there.difference(&named).collect()),
+    ] {
+        const MOST: usize = 5;
+        paths.sort();
+        let shown = paths.iter().take(MOST).map(|path| format!("{what}: {}", path.display()));
+        differences.extend(shown);
+        if paths.len() > MOST {
+            differences.push(format!("{what}: {} more files", paths.len() - MOST));
+        }
+    }
+    differences
 }
 
 /// [`check_file`], and the footer's checksum, if the dataset's metadata has one: polars trusts a

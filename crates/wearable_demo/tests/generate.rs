@@ -36,6 +36,8 @@ fn parquet_files(dir: &Path) -> Vec<(String, Vec<u8>)> {
     paths.iter().map(|p| (name(p), fs::read(p).unwrap())).collect()
 }
 
+const LAYOUTS: [Layout; 3] = [Layout::AsDrawn, Layout::ByDevice, Layout::ByDate];
+
 fn any_layout() -> impl Strategy<Value = Layout> {
     prop_oneof![Just(Layout::AsDrawn), Just(Layout::ByDevice), Just(Layout::ByDate)]
 }
@@ -92,17 +94,17 @@ proptest! {
     fn layouts_differ_in_their_order_alone(
         rows in 1u64..30_000, chunk_rows in 100u64..20_000, seed in any::<u64>(),
     ) {
-        let columns: Vec<PlSmallStr> = SENSOR_HRV.columns.iter().map(|c| c.name.into()).collect();
         let sorted = |frame: &DataFrame| {
-            let frame = frame.select(columns.clone()).unwrap();
-            frame.sort(columns.clone(), SortMultipleOptions::default()).unwrap()
+            let columns = frame.get_column_names_owned();
+            frame.sort(columns, SortMultipleOptions::default()).unwrap()
         };
-        let made = [Layout::AsDrawn, Layout::ByDevice, Layout::ByDate].map(|layout| {
+        let made = LAYOUTS.map(|layout| {
             let dir = tempfile::tempdir().unwrap();
             let options =
                 GenerateOptions { seed, chunk_rows, layout, ..options(rows, dir.path()) };
             generate_dataset(&options).unwrap();
             let frame = scan::scan_sensor_hrv(dir.path()).unwrap().collect().unwrap();
+            assert_eq!(frame.schema(), &SENSOR_HRV.schema());
             (dir, frame)
         });
         let [drawn, by_device, by_date] = &made;
@@ -112,10 +114,47 @@ proptest! {
         let options = SortMultipleOptions::default().with_maintain_order(true);
         prop_assert!(by_device.1.sort(in_order, options).unwrap().equals(&by_device.1));
         // A folder's name is the date of all that is in it.
-        let off = by_date.1.clone().lazy().filter(col("date").neq(col("ts_start").dt().date()));
+        let folder = by_date.0.path().join("sensor_hrv");
+        let with_date = scan::scan_layout(&folder).unwrap().collect().unwrap();
+        prop_assert!(with_date.drop("date").unwrap().equals(&by_date.1));
+        let off = with_date.clone().lazy().filter(col("date").neq(col("ts_start").dt().date()));
         prop_assert_eq!(off.collect().unwrap().height(), 0);
-        let folders = by_date.1.column("date").unwrap().n_unique().unwrap();
-        prop_assert_eq!(fs::read_dir(by_date.0.path().join("sensor_hrv")).unwrap().count(), folders);
+        let folders = with_date.column("date").unwrap().n_unique().unwrap();
+        prop_assert_eq!(fs::read_dir(folder).unwrap().count(), folders);
+    }
+}
+
+/// More rows than are sorted at once: the same bytes on any number of threads, and the rows as drawn.
+#[test]
+fn a_large_table_is_sorted_the_same_on_any_number_of_threads() {
+    let made = |layout, threads| {
+        let dir = tempfile::tempdir().unwrap();
+        let threads = NonZeroUsize::new(threads);
+        let asked = options(1_200_000, dir.path());
+        let options = GenerateOptions { layout, threads, chunk_rows: 90_000, ..asked };
+        let generated = generate_dataset(&options).unwrap();
+        let bytes: u64 = generated.files.iter().map(|file| file.bytes).sum();
+        assert!(bytes <= options.most_bytes());
+        assert_eq!(scan::verify_dataset(dir.path()).unwrap().rows[2], 1_200_000);
+        dir
+    };
+    // Equal sums of what each row has, and so equal rows, are enough here: the order is tested above.
+    let summed = |dir: &tempfile::TempDir| {
+        let query = scan::scan_sensor_hrv(dir.path()).unwrap().group_by([col("device_id")]).agg([
+            len(),
+            (col("ts_start").cast(DataType::Int64) * col("heart_rate") % lit(9973i64)).sum(),
+            (col("ts_end").cast(DataType::Int64) % lit(7919i64) * col("steps")).sum(),
+        ]);
+        query.sort(["device_id"], SortMultipleOptions::default()).collect().unwrap()
+    };
+    let drawn = summed(&made(Layout::AsDrawn, 2));
+    for layout in [Layout::ByDevice, Layout::ByDate] {
+        let one = made(layout, 1);
+        assert_eq!(summed(&one), drawn);
+        for threads in [2, 3] {
+            let more = made(layout, threads);
+            assert!(parquet_files(one.path()) == parquet_files(more.path()), "{layout} {threads}");
+        }
     }
 }
 
@@ -349,6 +388,92 @@ fn a_directory_that_cannot_be_made_is_named() {
         assert!(error.to_string().contains(&place.display().to_string()), "{error}");
     }
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+/// A directory whose name is not valid UTF-8 holds a dataset like any other; polars cannot scan it, and
+/// the error names the reason.
+#[cfg(unix)]
+#[test]
+fn a_name_that_is_not_utf8_is_no_obstacle_to_the_generator() {
+    use std::os::unix::ffi::OsStrExt;
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join(std::ffi::OsStr::from_bytes(b"data \xff"));
+    for layout in LAYOUTS {
+        generate_dataset(&GenerateOptions { layout, ..options(100, &dir) }).unwrap();
+        assert_eq!(scan::verify_dataset(&dir).unwrap().rows[2], 100);
+        let error = scan::scan_sensor_hrv(&dir).err().unwrap().to_string();
+        assert!(error.contains("UTF-8") && error.contains("Rename"), "{error}");
+    }
+}
+
+/// Characters that mean something in YAML, in a Hive path or in a pattern mean themselves.
+#[test]
+fn a_dataset_may_lie_in_an_oddly_named_directory() {
+    let parent = tempfile::tempdir().unwrap();
+    for name in ["a: b", "date=2020-01-01", "user_id=7", "- x", "[1]*?", "é 🙂", "a\nb", "#", "{a}"]
+    {
+        for layout in LAYOUTS {
+            let dir = parent.path().join(name);
+            generate_dataset(&GenerateOptions { layout, ..options(100, &dir) }).unwrap();
+            assert_eq!(scan::verify_dataset(&dir).unwrap().rows[2], 100, "{name} {layout}");
+            let frame = scan::scan_sensor_hrv(&dir).unwrap().collect().unwrap();
+            assert_eq!((frame.height(), frame.schema()), (100, &SENSOR_HRV.schema()), "{name}");
+            let columns = 14 + usize::from(layout == Layout::ByDate);
+            let frame = scan::scan_layout(&dir.join("sensor_hrv")).unwrap().collect().unwrap();
+            assert_eq!((frame.height(), frame.width()), (100, columns), "{name} {layout}");
+        }
+    }
+}
+
+/// Inside the tables of a dataset, another one would be taken for parts of it.
+#[test]
+fn a_dataset_inside_another_one_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    generate_dataset(&options(10, dir.path())).unwrap();
+    let before = parquet_files(dir.path());
+    for below in ["sensor_hrv", "sensor_hrv/date=2024-01-01", "sensor_hrv/new/../deep"] {
+        let error = generate_dataset(&options(20, &dir.path().join(below))).unwrap_err();
+        assert!(matches!(error, Error::InvalidOption { option: "output_dir", .. }), "{error}");
+    }
+    assert_eq!(parquet_files(dir.path()), before);
+    assert_eq!(fs::read_dir(dir.path().join("sensor_hrv")).unwrap().count(), 1);
+    // Beside the tables, it is a directory like any other.
+    generate_dataset(&options(20, &dir.path().join("more"))).unwrap();
+    scan::verify_dataset(dir.path()).unwrap();
+    let error = generate_dataset(&options(20, Path::new(""))).unwrap_err();
+    assert!(error.to_string().contains("output_dir is empty"), "{error}");
+}
+
+/// Directories that were made for a dataset that failed are removed again, those that were there stay.
+#[test]
+fn a_failure_leaves_no_directories() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("a/b/c");
+    let too_many = GenerateOptions { chunk_rows: 10_000_000, ..options(1_000_000_000_000, &place) };
+    assert!(matches!(generate_dataset(&too_many), Err(Error::NoRoom { .. })));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    fs::create_dir(dir.path().join("a")).unwrap();
+    assert!(generate_dataset(&too_many).is_err());
+    assert_eq!(fs::read_dir(dir.path().join("a")).unwrap().count(), 0);
+    generate_dataset(&options(10, &place)).unwrap();
+    assert_eq!(scan::check_dataset(&place).unwrap().rows[2], 10);
+}
+
+/// The room for temporary files is part of what is looked at.
+#[test]
+fn temporary_files_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let free = wearable_demo::generate::free_bytes(dir.path()).unwrap();
+    // As drawn it fits, and sorted it does not.
+    let rows = (free / 30).min(900_000_000_000);
+    let drawn = GenerateOptions { chunk_rows: 10_000_000, ..options(rows, dir.path()) };
+    assert!(drawn.most_bytes() + drawn.temporary_bytes() < free);
+    for layout in [Layout::ByDevice, Layout::ByDate] {
+        let sorted = GenerateOptions { layout, ..drawn.clone() };
+        let error = generate_dataset(&sorted).unwrap_err();
+        assert!(matches!(error, Error::NoRoom { .. }), "{error}");
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
 #[test]

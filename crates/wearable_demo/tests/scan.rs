@@ -3,7 +3,7 @@
 use std::fs;
 
 use polars::prelude::*;
-use wearable_demo::{Error, GenerateOptions, Size, generate_dataset, output, scan};
+use wearable_demo::{Error, GenerateOptions, Layout, Size, generate_dataset, output, query, scan};
 
 fn dataset() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -104,12 +104,18 @@ fn a_dataset_that_is_not_what_its_metadata_say_is_noticed() {
     let message = scan::check_dataset(dir.path()).unwrap_err().to_string();
     assert!(message.contains("sensor rows: 40, should be 30"), "{message}");
     assert!(message.contains("sensor parts: 4, should be 3"), "{message}");
+    assert!(message.contains("not in the metadata: sensor_hrv/copy.parquet"), "{message}");
     assert!(message.contains("./justw data small"), "{message}");
 
     fs::remove_file(part("copy.parquet")).unwrap();
     fs::remove_file(part("part-00001.parquet")).unwrap();
     let error = scan::check_dataset(dir.path()).unwrap_err();
     assert!(matches!(error, Error::InconsistentData { .. }), "{error}");
+    assert!(error.to_string().contains("missing: sensor_hrv/part-00001.parquet"), "{error}");
+    // As many as before, but not the same.
+    fs::copy(part("part-00000.parquet"), part("part-00007.parquet")).unwrap();
+    let error = scan::check_dataset(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("not in the metadata: sensor_hrv/part-00007.parquet"), "{error}");
     fs::remove_file(dir.path().join("generation_metadata.yaml")).unwrap();
     scan::check_dataset(dir.path()).unwrap();
 }
@@ -125,4 +131,75 @@ fn a_damaged_page_comes_with_the_mending_command() {
     let query = scan::scan_sensor_hrv(dir.path()).unwrap();
     let error = Error::from(query.collect().unwrap_err());
     assert!(error.to_string().contains("./justw data small"), "{error}");
+}
+
+/// A part that is moved to the folder of another date, and one that is cut short.
+#[test]
+fn a_dataset_by_date_is_checked_file_by_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = GenerateOptions {
+        layout: Layout::ByDate,
+        ..GenerateOptions::new(Size::Rows(5_000), dir.path())
+    };
+    generate_dataset(&options).unwrap();
+    assert_eq!(scan::verify_dataset(dir.path()).unwrap().sensor_parts, 35);
+    assert!(scan::has_sensor_data(dir.path()));
+    let files = scan::sensor_files(dir.path()).unwrap();
+    assert!(files.len() == 35 && files.is_sorted());
+
+    let moved = files[0].with_file_name("../date=2024-01-03/part-00001.parquet");
+    fs::rename(&files[0], &moved).unwrap();
+    let message = scan::check_dataset(dir.path()).unwrap_err().to_string();
+    assert!(message.contains("missing: sensor_hrv/date=2024-01-01/part-00000"), "{message}");
+    assert!(message.contains("metadata: sensor_hrv/date=2024-01-03/part-00001"), "{message}");
+    fs::rename(&moved, &files[0]).unwrap();
+
+    let bytes = fs::read(&files[5]).unwrap();
+    fs::write(&files[5], &bytes[..bytes.len() - 1]).unwrap();
+    let error = scan::check_dataset(dir.path()).unwrap_err();
+    assert!(matches!(&error, Error::DamagedFile { file, .. } if *file == files[5]), "{error}");
+    fs::write(&files[5], &bytes).unwrap();
+    // A page: only a look at all bytes finds that.
+    let mut damaged = bytes.clone();
+    damaged[100] ^= 1;
+    fs::write(&files[5], damaged).unwrap();
+    scan::check_dataset(dir.path()).unwrap();
+    let error = scan::verify_dataset(dir.path()).unwrap_err();
+    assert!(matches!(&error, Error::DamagedFile { file, .. } if *file == files[5]), "{error}");
+
+    for file in &files[3..20] {
+        fs::remove_file(file).unwrap();
+    }
+    let message = scan::check_dataset(dir.path()).unwrap_err().to_string();
+    assert!(message.contains("missing: 12 more files"), "{message}");
+}
+
+/// Every layout gives the same rows to every query.
+#[test]
+fn queries_do_not_depend_on_the_layout() {
+    let results = [Layout::AsDrawn, Layout::ByDevice, Layout::ByDate].map(|layout| {
+        let dir = tempfile::tempdir().unwrap();
+        let options =
+            GenerateOptions { layout, ..GenerateOptions::new(Size::Rows(20_000), dir.path()) };
+        generate_dataset(&options).unwrap();
+        let sensor = scan::scan_sensor_hrv(dir.path()).unwrap();
+        let good = query::quality_filter(&sensor);
+        let nightly = query::nightly(&query::night_segments(&query::with_keys(&good)));
+        let (sleep, users) = (
+            scan::scan_sleep_diary(dir.path()).unwrap(),
+            scan::scan_user_profile(dir.path()).unwrap(),
+        );
+        let built = query::summary(&query::joined(&sleep, &nightly, &users));
+        let sql = query::summary_sql(&sensor, &sleep, &users).unwrap();
+        let by_device =
+            query::summary(&query::joined(&sleep, &query::nightly_by_device(&good), &users));
+        [built, sql, by_device].map(|query| query.collect().unwrap())
+    });
+    let [expected, ..] = &results[0];
+    assert!(expected.height() > 10);
+    for frames in &results {
+        for frame in frames {
+            assert!(wearable_demo::compare::alike(frame, expected), "{frame} {expected}");
+        }
+    }
 }

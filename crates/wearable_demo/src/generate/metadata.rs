@@ -11,6 +11,7 @@ use chrono::{DateTime, Local};
 use super::options::{GenerateOptions, Size};
 use super::write::{Generated, megabytes};
 use crate::error::{Error, Result};
+use crate::interrupt;
 
 /// Name of the file.
 pub(crate) const METADATA: &str = "generation_metadata.yaml";
@@ -65,6 +66,7 @@ pub(crate) fn whole_checksum(path: &Path) -> Result<u32> {
 fn checksum(mut file: File) -> std::io::Result<u32> {
     let (mut hasher, mut buffer) = (crc32fast::Hasher::new(), vec![0; 1 << 16]);
     loop {
+        interrupt::check();
         match file.read(&mut buffer)? {
             0 => return Ok(hasher.finalize()),
             count => hasher.update(&buffer[..count]),
@@ -149,9 +151,9 @@ impl Metadata {
         metadata
     }
 
-    /// Parts of sensor_hrv that it names.
-    pub(crate) fn sensor_parts(&self) -> u64 {
-        self.files.keys().filter(|path| path.starts_with("sensor_hrv/")).count() as u64
+    /// Paths of the files that it names, in the dataset's directory.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &str> {
+        self.files.keys().map(String::as_str)
     }
 
     /// The checksum of the file at `path` in the dataset's directory.
@@ -179,7 +181,7 @@ mod tests {
             (metadata.whole(part), metadata.footer(part)),
             (Some(0xabcd), Some(0x1234_5678))
         );
-        assert_eq!((metadata.sensor_parts(), metadata.whole(Path::new("a"))), (1, None));
+        assert_eq!((metadata.paths().count(), metadata.whole(Path::new("a"))), (2, None));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use sensor_table::Layout;
+use sensor_table::external_sort::{BATCH_ROWS, ROW_BYTES};
 
 use crate::error::{Error, Result};
 
@@ -48,7 +49,7 @@ pub struct GenerateOptions {
     pub seed: u64,
     /// Directory to write into; made if it is not there.
     pub output_dir: PathBuf,
-    /// Rows to a part of sensor_hrv (by date: of each date), and so the bound of the memory in use.
+    /// Rows to a part of sensor_hrv (by date: of each date). Each thread holds one part in memory.
     pub chunk_rows: u64,
     /// Rows to a row group of sensor_hrv: what a scan can skip.
     pub row_group_rows: u64,
@@ -90,12 +91,16 @@ impl GenerateOptions {
         }
     }
 
-    /// How many threads make parts: those asked for, or the machine's; fewer where parts are so large
-    /// that they would not fit into memory side by side.
+    /// How many threads make parts: those asked for, or the machine's; fewer if the rows that each
+    /// holds would not fit into memory side by side.
     pub fn threads(&self) -> usize {
         let machines = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let threads = self.threads.map_or_else(machines, NonZeroUsize::get);
-        threads.min((Self::ROWS_AT_ONCE / self.chunk_rows.max(1)).max(1) as usize)
+        let rows = match self.layout {
+            Layout::AsDrawn => self.chunk_rows.max(1),
+            Layout::ByDevice | Layout::ByDate => self.chunk_rows.max(BATCH_ROWS),
+        };
+        threads.min((Self::ROWS_AT_ONCE / rows).max(1) as usize)
     }
 
     /// An upper bound of the bytes that the dataset takes on a disk.
@@ -115,6 +120,15 @@ impl GenerateOptions {
             + dates.min(120 * rows + 500_000)
             + 70 * nights
             + 300_000
+    }
+
+    /// Bytes of temporary files beside the dataset, until it is complete.
+    pub fn temporary_bytes(&self) -> u64 {
+        match self.layout {
+            Layout::AsDrawn => 0,
+            // The last 4 KiB of each file are counted whole.
+            Layout::ByDevice | Layout::ByDate => self.size.rows() * (ROW_BYTES + 1) + 35 * 4096,
+        }
     }
 
     /// Checks every option's bounds.

@@ -69,8 +69,8 @@ pub(super) fn megabytes(bytes: u64) -> f64 {
 /// whether to put the old dataset back.
 pub(super) struct Staging {
     output_dir: PathBuf,
-    dir: PathBuf,
-    made_output_dir: bool,
+    pub(super) dir: PathBuf,
+    made: MadeDirectories,
     /// The output directory, locked against other generators as long as this lives.
     _lock: File,
 }
@@ -80,14 +80,14 @@ const PREFIX: &str = ".generating-";
 impl Staging {
     /// For a dataset of at most `bytes`.
     pub(super) fn create(output_dir: &Path, bytes: u64) -> Result<Staging> {
-        let made_output_dir = !output_dir.exists();
-        fs::create_dir_all(output_dir).map_err(Error::io("create", output_dir))?;
+        check_place(output_dir)?;
+        let made = MadeDirectories::create(output_dir)?;
         let nanoseconds = Local::now().timestamp_nanos_opt().unwrap_or_default();
         let name = format!("{PREFIX}{}-{nanoseconds:x}", std::process::id());
         let staging = Staging {
             output_dir: output_dir.to_owned(),
             dir: output_dir.join(name),
-            made_output_dir,
+            made,
             _lock: lock(output_dir)?.ok_or_else(|| Error::Busy { dir: output_dir.to_owned() })?,
         };
         recover(output_dir)?;
@@ -141,9 +141,17 @@ impl Staging {
         })
     }
 
+    /// A new directory for temporary files. What is left in it goes with the staging directory, also
+    /// if the process is killed.
+    pub(super) fn temporary_directory(&self) -> Result<PathBuf> {
+        let directory = self.dir.join("temporary");
+        fs::create_dir(&directory).map_err(Error::io("create", &directory))?;
+        Ok(directory)
+    }
+
     /// Writes the metadata and moves everything into place.
     pub(super) fn finish(
-        self,
+        mut self,
         options: &GenerateOptions,
         started: DateTime<Local>,
         sensor_rows: u64,
@@ -160,6 +168,7 @@ impl Staging {
         self.write_bytes(METADATA, metadata::yaml(options, started, &generated).as_bytes())?;
         sync_directories(&self.dir)?;
         self.put_into_place()?;
+        self.made.0.clear();
         sync_directory(&self.output_dir)?;
         Ok(generated)
     }
@@ -277,10 +286,61 @@ impl Drop for Staging {
             // A failure to remove the rest changes nothing.
             let _ = fs::remove_dir_all(&self.dir);
         }
-        if self.made_output_dir {
-            // Only if it is empty.
-            let _ = fs::remove_dir(&self.output_dir);
+    }
+}
+
+/// Directories that were made for a dataset. Those that are still empty when this is dropped are
+/// removed.
+struct MadeDirectories(Vec<PathBuf>);
+
+impl MadeDirectories {
+    /// Makes `directory`, and those above it that are not there.
+    fn create(directory: &Path) -> Result<MadeDirectories> {
+        let mut made = MadeDirectories(Vec::new());
+        let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+        let missing: Vec<&Path> = directory.ancestors().take_while(is_missing).collect();
+        for path in missing.into_iter().rev() {
+            match fs::create_dir(path) {
+                Ok(()) => made.0.push(path.to_owned()),
+                // As `new` once `new/..` was made.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => {}
+                Err(error) => return Err(Error::io("create", path)(error)),
+            }
         }
+        match directory.metadata().map_err(Error::io("read", directory))?.is_dir() {
+            true => Ok(made),
+            false => Err(Error::io("create", directory)(ErrorKind::AlreadyExists.into())),
+        }
+    }
+}
+
+impl Drop for MadeDirectories {
+    fn drop(&mut self) {
+        for directory in self.0.iter().rev() {
+            let _ = fs::remove_dir(directory);
+        }
+    }
+}
+
+/// Refuses a directory in which a dataset would be lost or spoil another one.
+fn check_place(output_dir: &Path) -> Result<()> {
+    let refuse =
+        |value, allowed| Err(Error::InvalidOption { option: "output_dir", value, allowed });
+    if output_dir.as_os_str().is_empty() {
+        return refuse("empty".to_owned(), "the path of a directory");
+    }
+    // Its real path, as far as it is there.
+    let absolute = std::path::absolute(output_dir).map_err(Error::io("read", output_dir))?;
+    let there = absolute.ancestors().find_map(|path| Some((path, path.canonicalize().ok()?)));
+    let Some((path, real)) = there else { return Ok(()) };
+    let real = real.join(absolute.strip_prefix(path).unwrap_or(Path::new("")));
+    let is_inside = |dataset: &Path| {
+        dataset.join(METADATA).is_file()
+            && real.strip_prefix(dataset).is_ok_and(|below| entries().any(|e| below.starts_with(e)))
+    };
+    match real.ancestors().skip(1).any(is_inside) {
+        true => refuse(output_dir.display().to_string(), "outside the tables of another dataset"),
+        false => Ok(()),
     }
 }
 

@@ -49,7 +49,9 @@ def by_duckdb(data: Path, query: str) -> list[tuple]:
     with duckdb.connect() as connection:
         for table in ("user_profile", "sleep_diary"):
             connection.read_parquet(str(data / f"{table}.parquet")).create_view(table)
-        connection.read_parquet(str(data / "sensor_hrv" / "*.parquet")).create_view("sensor_hrv")
+        # Of every layout; a folder's date is no column of the table.
+        files = str(data / "sensor_hrv" / "**" / "*.parquet")
+        connection.read_parquet(files, hive_partitioning=False).create_view("sensor_hrv")
         return connection.sql(NIGHTLY + query).fetchall()
 
 
@@ -57,7 +59,7 @@ def joined(data: Path) -> pl.LazyFrame:
     """The joined table by py-polars."""
     hour = pl.col("ts_start").dt.hour()
     nightly = (
-        pl.scan_parquet(data / "sensor_hrv" / "*.parquet")
+        pl.scan_parquet(data / "sensor_hrv" / "**" / "*.parquet", hive_partitioning=False)
         .filter(pl.col("missingness_score") <= 0.35, (hour >= 22) | (hour < 7))
         .group_by(
             ("USER-" + pl.col("device_id").str.strip_prefix("DEV-")).alias("user_id"),

@@ -166,6 +166,13 @@ def test_edge_cases(case, tiny, tmp_path):
         assert rows == 1
 
 
+@pytest.mark.parametrize("layout", ["as-drawn", "by-device", "by-date"])
+def test_each_layout(layout, tmp_path):
+    options = ("--rows", "20000", "--chunk-rows", "7000", "--layout", layout)
+    prepare.run_binary("generate_demo_data", *options, "--output-dir", str(tmp_path / "data"))
+    assert check(tmp_path / "data", tmp_path / "outputs") > 1000
+
+
 def test_the_small_dataset(small_data, tmp_path):
     assert check(small_data, tmp_path) == 5250
 
