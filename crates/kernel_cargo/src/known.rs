@@ -24,24 +24,27 @@ impl Call {
         fs::read_to_string(self.0.join("key")).is_ok_and(|known| known == key)
     }
 
-    /// Becomes the call, after saying in `told` where the compiled cell will be; returns only if
+    /// Becomes the call, after writing into `told` where the compiled cell will be; returns only if
     /// it cannot.
     pub fn repeat(&self, told: &Path) -> io::Error {
-        let words = match fs::read_to_string(self.0.join("command")) {
-            Ok(text) => text.split('\0').map(str::to_owned).collect::<Vec<_>>(),
-            Err(error) => return error,
-        };
-        if let Err(error) = fs::copy(self.0.join("cell"), told) {
-            return error;
+        match self.command(told) {
+            Ok(mut command) => command.exec(),
+            Err(error) => error,
         }
+    }
+
+    /// The call, after writing into `told` where the compiled cell will be.
+    pub fn command(&self, told: &Path) -> io::Result<Command> {
+        let text = fs::read_to_string(self.0.join("command"))?;
+        let words: Vec<String> = text.split('\0').map(str::to_owned).collect();
+        fs::copy(self.0.join("cell"), told)?;
         let variables = variables(&words);
-        let Some(program) = words.get(variables) else {
-            return io::Error::other("the call is empty");
-        };
-        Command::new(program)
+        let program = words.get(variables).ok_or_else(|| io::Error::other("the call is empty"))?;
+        let mut command = Command::new(program);
+        command
             .envs(words[..variables].iter().filter_map(|word| word.split_once('=')))
-            .args(&words[variables + 1..])
-            .exec()
+            .args(&words[variables + 1..]);
+        Ok(command)
     }
 
     /// The path of what the call compiles, if it is known.
@@ -70,8 +73,12 @@ impl Call {
     }
 }
 
+/// The crate that cells report with.
+pub const CELL_CRATE: &str = "kernel_cell";
+
 /// A call that does the same in less time, and links the cell with `library`, the compiled
-/// `cell.rs`, and has the lines of its source in it.
+/// `cell.rs`, and has the lines of its source in it. Warnings are off: evcxr shows none of a cell that
+/// compiles, and shows them as errors of one that does not.
 ///
 /// A cell is never compiled again with a small change, so what incremental compilation notes is
 /// of no use; one unit of code is quicker than sixteen; nobody reads the dependencies; and of a
@@ -97,19 +104,21 @@ pub fn quicker(words: Vec<String>, library: &str) -> Vec<String> {
             "-C" => ["incremental=", "strip=", "codegen-units=", "debuginfo="]
                 .iter()
                 .any(|option| next.starts_with(option)),
-            "--extern" => superseded(next),
+            "--extern" => superseded(next) || next.starts_with(&format!("{CELL_CRATE}=")),
             _ => false,
         };
         match (dropped, word.as_str()) {
             (true, _) => drop(rest.next()),
+            (_, "-Awarnings") => {}
             (_, "--emit=dep-info,link") => made.push("--emit=link".to_owned()),
             (_, word) => made.push(word.to_owned()),
         }
     }
     made.extend(
-        ["-Ccodegen-units=1", "-Cdebuginfo=line-tables-only", "--extern"].map(str::to_owned),
+        ["-Awarnings", "-Ccodegen-units=1", "-Cdebuginfo=line-tables-only", "--extern"]
+            .map(str::to_owned),
     );
-    made.push(format!("kernel_cell={library}"));
+    made.push(format!("{CELL_CRATE}={library}"));
     made
 }
 
@@ -195,7 +204,7 @@ mod tests {
         let words = quicker(words(call), "/cell.rlib").join(" ");
         assert_eq!(
             words,
-            "/rustc --crate-name ctx src/lib.rs --emit=link -C embed-bitcode=no --extern a=/liba.so --extern b=/libb.rlib -Cprefer-dynamic -Ccodegen-units=1 -Cdebuginfo=line-tables-only --extern kernel_cell=/cell.rlib"
+            "/rustc --crate-name ctx src/lib.rs --emit=link -C embed-bitcode=no --extern a=/liba.so --extern b=/libb.rlib -Cprefer-dynamic -Awarnings -Ccodegen-units=1 -Cdebuginfo=line-tables-only --extern kernel_cell=/cell.rlib"
         );
     }
 

@@ -58,8 +58,10 @@ STILL_RUNNING = (
 )
 STREAMS = ("stdout", "stderr")
 ATTENDED = "attended"
-# The function that evcxr generates for a cell of definitions only.
-RUNS_NOTHING = "(\nmut x: *mut std::os::raw::c_void) -> *mut std::os::raw::c_void {x}"
+# The current cell's code.
+CELL = "cell"
+# What evcxr has generated from it, and from earlier cells.
+GENERATED = "generated"
 # How a cell has ended that could not tell it any more.
 GONE = "gone"
 # Set by the strict runner: no cell goes online that does not say so.
@@ -108,6 +110,8 @@ class Running:
         self.ended: str | None = None
         self.marks: dict[str, str] = {}
         self.published_at = 0.0
+        # Variables that no longer exist, each with the reason.
+        self.dropped: dict[str, str] = {}
         self.interrupts: list[float] = []
         self.told_going_on = False
         # When each phase began, for the benchmark.
@@ -224,6 +228,8 @@ class Execution:
             return
         if (offline := code.setting(":offline")) is not None:
             self.is_online = offline != "1"
+        # Of two `impl` blocks, that of the current cell counts; see kernel_cargo.
+        (self.directory / CELL).write_text(code.sent, errors="replace")
         self.outlet.to_evcxr(request, code=code.sent)
 
     def _refuse(self, cell: Running, fault: str) -> None:
@@ -299,6 +305,9 @@ class Execution:
                 message, file, line, column, compiled, calls, backtrace = fields
                 place = (str(int(line)), str(int(column)))
                 cell.panicked = [message, file, *place, compiled, calls, backtrace]
+            case "dropped":
+                variable, reason = fields
+                cell.dropped[variable] = reason
             case "end":
                 number, how = fields[:2]
                 if number == cell.begun:
@@ -591,6 +600,8 @@ class Execution:
         told = {"phases": cell.phases(), "compilations": cell.compilations}
         reply.metadata = reply.metadata | told | {"cell": cell.evidence()}
         if not cell.silent:
+            if failed is None and cell.dropped:
+                self._say(cell.request, "stderr", failure.dropped_variables(cell.dropped))
             for result in cell.results:
                 self.outlet.publish(result)
             if failed is not None:
@@ -627,7 +638,7 @@ class Execution:
             return failure.process_ended(evcxrs, len(cell.interrupts) > 1)
         if not refused:
             reported = cell.begun is not None and cell.ended == "ok"
-            if cell.parsed.has_rust and not reported and not self._runs_nothing():
+            if cell.parsed.has_rust and not reported:
                 return failure.not_reported(cell.compilations)
             return None
         if cell.interrupts and cell.begun is None:
@@ -635,19 +646,12 @@ class Execution:
         online = cell.went_online or self.is_online
         path = cell.parsed.setting(":dep") or ""
         explained = failure.dependency(cell.errors, online, path)
-        return explained or failure.not_compiled(cell.errors, cell.count)
-
-    def _runs_nothing(self) -> bool:
-        """Whether evcxr has compiled definitions only: then there is nothing that could report."""
-        with suppress(OSError):
-            generated = (self.directory / "project" / "src" / "lib.rs").read_text()
-            return RUNS_NOTHING in generated
-        return False
+        return explained or failure.not_compiled(cell.errors, cell.count, cell.dropped)
 
     def _where(self, cell: Running, file: str, line: str, column: str) -> list[str]:
         generated = ""
         with suppress(OSError):
-            generated = (self.directory / "project" / "src" / "lib.rs").read_text()
+            generated = (self.directory / GENERATED).read_text()
         return failure.where(cell.code, generated, file, Place(int(line), int(column)), cell.count)
 
     def _abort_waiting(self) -> None:

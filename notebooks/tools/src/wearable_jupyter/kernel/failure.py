@@ -184,10 +184,26 @@ def dependency(errors: list[dict[str, Any]], online: bool, path: str = "") -> Fa
     return None
 
 
-def not_compiled(errors: list[dict[str, Any]], count: int) -> Failure:
+# Why a variable no longer exists.
+REASONS = {"changed": "its type changed", "missing": "the cell that defines it did not store it"}
+
+
+def dropped_variables(dropped: dict[str, str]) -> str:
+    """A line for each variable that no longer exists."""
+    return "".join(
+        f"The variable `{name}` was dropped because {REASONS.get(reason, reason)}. "
+        "Run the cell that defines it again.\n"
+        for name, reason in dropped.items()
+    )
+
+
+def not_compiled(
+    errors: list[dict[str, Any]], count: int, dropped: dict[str, str] | None = None
+) -> Failure:
     """What evcxr says of a cell that did not compile, as one failure: its `error` messages.
 
     evcxr calls the cell's source `command_` and a number of its own; here it is `In[count]`.
+    `dropped` are variables that the cell can no longer use, each with the reason.
     """
     if not errors:
         return failure("error", "evcxr reported an error, without a message.")
@@ -198,6 +214,9 @@ def not_compiled(errors: list[dict[str, Any]], count: int) -> Failure:
     ][:-1]
     code = re.search(r"\[(E\d{4})\]", "\n".join(lines))
     messages = [error["evalue"] for error in errors]
+    if dropped:
+        notes = dropped_variables(dropped).splitlines()
+        lines, messages = [*lines, "", *notes], [*messages, *notes]
     return Failure(f"error[{code[1]}]" if code else "error", "\n".join(messages), lines)
 
 

@@ -52,6 +52,8 @@ def locate(cell: str, generated: str, place: Place) -> Place | None:
 def shown(cell: str, place: Place, name: str) -> list[str]:
     """The line of a cell with a mark below the column, as rustc shows it."""
     text = cell.splitlines()[place.line - 1].rstrip()
+    if place.column > len(text):  # of code that the kernel has added to the line
+        place = Place(place.line, len(text) - len(text.lstrip()) + 1)
     # Tabs as the line has them, or the mark would stand elsewhere.
     margin = "".join("\t" if c == "\t" else " " for c in text[: place.column - 1])
     number = str(place.line)

@@ -1,0 +1,221 @@
+//! `impl` blocks that a later cell replaces.
+//!
+//! evcxr replaces an item by another of the same name, but an `impl` block has no name: one that is
+//! edited and run again stands beside the one before, and the compiler rejects both. Here the later
+//! one counts: of a trait's implementations for a type, of methods of a type, and of foreign functions.
+
+use std::collections::HashMap;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+
+use proc_macro2::{TokenStream, TokenTree};
+use quote::ToTokens;
+
+use crate::definitions::plain;
+use crate::edits::{self, Edits};
+
+/// A part of an item that can stand only once in a crate.
+struct Part {
+    /// Equal for parts that exclude each other.
+    key: String,
+    /// A hash of its text.
+    text: u64,
+    range: Range<usize>,
+}
+
+/// The texts of parts, in the order in which cells brought them, the newest at the end.
+#[derive(Default)]
+pub struct Order {
+    texts: Vec<u64>,
+    /// The texts that the current cell brings.
+    current: Vec<u64>,
+}
+
+impl Order {
+    /// The order that is kept in `file`, with what the current cell brings, its `code`.
+    pub fn read(file: &Path, code: &str) -> Order {
+        let kept = fs::read_to_string(file).unwrap_or_default();
+        let mut texts: Vec<u64> = kept.lines().filter_map(|line| line.parse().ok()).collect();
+        let current: Vec<u64> = parts_in_cell(code).iter().map(|part| part.text).collect();
+        texts.retain(|text| !current.contains(text));
+        texts.extend(&current);
+        Order { texts, current }
+    }
+
+    pub fn write(&self, file: &Path) -> io::Result<()> {
+        let lines: String = self.texts.iter().map(|text| format!("{text}\n")).collect();
+        fs::write(file, lines)
+    }
+
+    fn age(&self, text: u64) -> Option<usize> {
+        self.texts.iter().position(|each| *each == text)
+    }
+
+    /// Whether both are different parts of the current cell, whose error it then is.
+    fn conflict(&self, one: &Part, other: &Part) -> bool {
+        one.text != other.text
+            && self.current.contains(&one.text)
+            && self.current.contains(&other.text)
+    }
+}
+
+/// Removes what a later cell replaces; returns the items that stay, whole or in part.
+///
+/// In the source, items without a name stand in the order of their cells, behind those with one.
+pub fn replace(items: &[syn::Item], order: &Order, edits: &mut Edits) -> Vec<syn::Item> {
+    let all: Vec<Part> = items.iter().flat_map(parts).collect();
+    let mut newest: HashMap<&str, (Option<usize>, &Part)> = HashMap::new();
+    for part in &all {
+        let age = order.age(part.text);
+        let best = newest.entry(&part.key).or_insert((age, part));
+        if age >= best.0 {
+            *best = (age, part);
+        }
+    }
+    let replaced: Vec<&Range<usize>> = all
+        .iter()
+        .filter(|part| {
+            let best = newest[part.key.as_str()].1;
+            best.range != part.range && !order.conflict(best, part)
+        })
+        .map(|part| &part.range)
+        .collect();
+    for range in &replaced {
+        edits.replace((*range).clone(), "");
+    }
+    let stays = |range: Range<usize>| !replaced.contains(&&range);
+    items
+        .iter()
+        .filter(|item| stays(edits::range(*item)))
+        .cloned()
+        .map(|mut item| {
+            match &mut item {
+                syn::Item::Impl(item) => item.items.retain(|part| stays(edits::range(part))),
+                syn::Item::ForeignMod(item) => item.items.retain(|part| stays(edits::range(part))),
+                _ => {}
+            }
+            item
+        })
+        .collect()
+}
+
+/// The parts of an item, if it is one without a name.
+fn parts(item: &syn::Item) -> Vec<Part> {
+    match item {
+        syn::Item::Impl(item) => match &item.trait_ {
+            Some((not, path, _)) => vec![Part {
+                key: key(&item.generics, |tokens| {
+                    not.to_tokens(tokens);
+                    path.to_tokens(tokens);
+                    quote::quote!(for).to_tokens(tokens);
+                    item.self_ty.to_tokens(tokens);
+                }),
+                text: hash(item),
+                range: edits::range(item),
+            }],
+            None => {
+                let block = key(&item.generics, |tokens| item.self_ty.to_tokens(tokens));
+                let member = |member: &syn::ImplItem| {
+                    let ident = match member {
+                        syn::ImplItem::Const(member) => &member.ident,
+                        syn::ImplItem::Fn(member) => &member.sig.ident,
+                        syn::ImplItem::Type(member) => &member.ident,
+                        _ => return None,
+                    };
+                    let key = format!("{block} :: {}", plain(&ident.to_string()));
+                    Some(Part { key, text: hash(member), range: edits::range(member) })
+                };
+                item.items.iter().filter_map(member).collect()
+            }
+        },
+        syn::Item::ForeignMod(item) => {
+            let member = |member: &syn::ForeignItem| {
+                let ident = match member {
+                    syn::ForeignItem::Fn(member) => &member.sig.ident,
+                    syn::ForeignItem::Static(member) => &member.ident,
+                    syn::ForeignItem::Type(member) => &member.ident,
+                    _ => return None,
+                };
+                let key = format!("extern {}", plain(&ident.to_string()));
+                Some(Part { key, text: hash(member), range: edits::range(member) })
+            };
+            item.items.iter().filter_map(member).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The parts that a cell's code brings.
+fn parts_in_cell(code: &str) -> Vec<Part> {
+    let Ok(statements) = syn::parse::Parser::parse_str(syn::Block::parse_within, code) else {
+        return Vec::new();
+    };
+    let items = statements.iter().filter_map(|statement| match statement {
+        syn::Stmt::Item(item) => Some(item),
+        _ => None,
+    });
+    items.flat_map(parts).collect()
+}
+
+/// A text that is the same for blocks whose type parameters have other names or bounds: two of them
+/// exclude each other all the same.
+fn key(generics: &syn::Generics, write: impl FnOnce(&mut TokenStream)) -> String {
+    let mut tokens = TokenStream::new();
+    write(&mut tokens);
+    let mut numbers: HashMap<String, usize> = HashMap::new();
+    let names: Vec<String> = generics
+        .params
+        .iter()
+        .map(|param| match param {
+            syn::GenericParam::Type(param) => param.ident.to_string(),
+            syn::GenericParam::Const(param) => param.ident.to_string(),
+            syn::GenericParam::Lifetime(param) => format!("'{}", param.lifetime.ident),
+        })
+        .collect();
+    let mut text = String::new();
+    renamed(tokens, &names, &mut numbers, &mut text);
+    text
+}
+
+fn renamed(
+    tokens: TokenStream,
+    names: &[String],
+    numbers: &mut HashMap<String, usize>,
+    text: &mut String,
+) {
+    let mut lifetime = false;
+    for token in tokens {
+        match token {
+            TokenTree::Group(group) => {
+                text.push_str(&format!("{:?}(", group.delimiter()));
+                renamed(group.stream(), names, numbers, text);
+                text.push(')');
+            }
+            TokenTree::Punct(punct) if punct.as_char() == '\'' => lifetime = true,
+            TokenTree::Ident(ident) => {
+                let name = format!("{}{}", if lifetime { "'" } else { "" }, ident);
+                lifetime = false;
+                if names.contains(&name) || name == "'_" {
+                    let next = numbers.len();
+                    // Each `'_` is one of its own.
+                    let name = if name == "'_" { format!("'_{next}") } else { name };
+                    let number = numbers.entry(name).or_insert(next);
+                    text.push_str(&format!("#{number} "));
+                } else {
+                    text.push_str(&format!("{} ", plain(&name)));
+                }
+            }
+            other => text.push_str(&format!("{other} ")),
+        }
+    }
+}
+
+/// A hash of a part's tokens.
+fn hash(part: &impl ToTokens) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    part.to_token_stream().to_string().hash(&mut hasher);
+    hasher.finish()
+}
