@@ -1,0 +1,127 @@
+"""Every kernel replies: new ones and prewarmed ones, many in a row.
+
+The proxy asked evcxr once for a first message, and evcxr published it before the proxy's
+subscription was active: one prewarmed kernel in three then never replied.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+from jupyter_client.manager import KernelManager
+
+from wearable_jupyter.kernel import directories, relay, spare
+from wearable_jupyter.kernel.events import Events
+from wearable_jupyter.setup import layout
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+# Prewarming takes longest; a kernel that does not reply within this time has failed.
+PREWARM_SECONDS, REPLY_SECONDS = 180, 120
+
+
+def spares() -> set:
+    return {path for path in directories.found() if directories.is_spare(path)}
+
+
+def prewarm() -> None:
+    """Have a prewarmed kernel whose evcxr has long published its first status."""
+    spare.start(os.getpid())
+    deadline = time.monotonic() + PREWARM_SECONDS
+    while time.monotonic() < deadline:
+        for directory in spares():
+            # The last that it does before it waits for requests is to compile the warm-up.
+            if spare.mark_of(directory) and list(directory.glob("project/**/*code_*.so")):
+                time.sleep(0.5)
+                return
+        time.sleep(0.1)
+    pytest.fail("there is no prewarmed kernel")
+
+
+def replies() -> str | None:
+    """Start a kernel, run a cell, and shut it down; what it printed, or None for no reply."""
+    manager = KernelManager(kernel_name="rust")
+    manager.start_kernel(cwd=str(layout.NOTEBOOKS))
+    client = manager.client()
+    printed = []
+    try:
+        client.start_channels()
+        client.wait_for_ready(timeout=REPLY_SECONDS)
+        client.execute_interactive(
+            'println!("{}", 6 * 7);',
+            timeout=REPLY_SECONDS,
+            output_hook=lambda m: printed.append(m["content"].get("text", "")),
+        )
+    except (RuntimeError, TimeoutError) as error:
+        return f"{type(error).__name__}: {error}"
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    return "".join(printed)
+
+
+COUNTS = [5, pytest.param(100, marks=[pytest.mark.long, pytest.mark.timeout(7200)])]
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_every_new_kernel_replies(count, monkeypatch):
+    monkeypatch.setenv(spare.VARIABLE, "0")
+    assert [replies() for _ in range(count)] == ["42\n"] * count
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_every_prewarmed_kernel_replies(count, monkeypatch):
+    if spares():
+        pytest.skip("JupyterLab runs in this clone, with a spare kernel: stop it first")
+    monkeypatch.setenv(spare.VARIABLE, str(os.getpid()))
+    got = []
+    try:
+        for _ in range(count):
+            prewarm()
+            (prewarmed,) = spares()
+            got.append(replies())
+            assert prewarmed not in spares(), "it was not taken"
+    finally:
+        for directory in spares():
+            os.kill(directories.maker(directory), signal.SIGTERM)
+    assert got == ["42\n"] * count
+
+
+def test_a_hundred_proxies_in_a_row_hear_an_evcxr_that_has_long_started(tmp_path):
+    """Each one's subscription is new, as that of a prewarmed kernel's proxy."""
+    folders = [tmp_path / name for name in ("evcxr", "config", "jupyter")]
+    for folder in folders:
+        folder.mkdir()
+    directories.write_connection(tmp_path / "private")
+    environment = layout.kernel_environment() | layout.with_standard_library()
+    names = ("EVCXR_TMPDIR", "EVCXR_CONFIG_DIR", "JUPYTER_PATH")
+    environment |= dict(zip(names, map(str, folders), strict=True))
+    evcxr = subprocess.Popen(
+        [layout.evcxr(), "--control_file", tmp_path / "private"],
+        env=environment,
+        process_group=0,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    private = json.loads((tmp_path / "private").read_text())
+    try:
+        for number in range(100):
+            directory = tmp_path / str(number)
+            directory.mkdir()
+            directories.write_connection(directory / "public")
+            public = json.loads((directory / "public").read_text())
+            proxy = relay.Relay(public, private, Events(directory), directory)
+            # The first waits until evcxr has started.
+            deadline = time.monotonic() + (REPLY_SECONDS if number == 0 else 20)
+            while not proxy.execution.is_attended and time.monotonic() < deadline:
+                proxy.step(0.1)
+            assert proxy.execution.is_attended, f"number {number}"
+            proxy.context.destroy(linger=0)
+            os.close(proxy.events.pipe)
+    finally:
+        directories.end(evcxr.pid)
+        evcxr.wait()
