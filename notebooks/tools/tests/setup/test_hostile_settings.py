@@ -2,7 +2,7 @@
 
 One notebook that passes and one that fails run under each setting, in the command that the README
 names. What is printed, the exit status and the executed notebooks must be as without the setting.
-A few settings run in every test run, and each of them alone with `./justw test-long`.
+It takes long: `./justw test-long` runs it, and CI every week.
 """
 
 import json
@@ -21,13 +21,13 @@ from wearable_jupyter.notebook.normal_form import KERNELSPEC
 from wearable_jupyter.setup import layout
 
 PASSES = (
-    "use wearable_demo::prelude::*;",
+    'use wearable_demo::prelude::*;\nprintln!("loaded");',
     'let frame = df!["x" => [1i64, 2, 3]]?;\nframe',
     'let total = frame.column("x")?.i64()?.sum();\nprintln!("{total:?} ü");',
     'claim(total == Some(6), "the sum is six")?;',
 )
 FAILS = (
-    "use wearable_demo::prelude::*;",
+    'use wearable_demo::prelude::*;\nprintln!("loaded");',
     'claim(1 == 2, "one is two")?;',
     'println!("it runs on");',
 )
@@ -62,7 +62,7 @@ def result(root: Path, notebooks: list[Path], variables: dict[str, str], **optio
     outputs = {}
     for path in (path for path in executed if path.is_file()):
         read = nbformat.read(path, as_version=4)
-        outputs[path.name.split("-")[0]] = [
+        outputs[path.stem] = [
             [{k: v for k, v in output.items() if k != "metadata"} for output in cell.outputs]
             for cell in read.cells
         ]
@@ -263,7 +263,7 @@ SETTINGS: dict[str, Setting] = {
     "TMPDIR with odd letters": lambda tmp, plain: {"TMPDIR": str(odd_directory(tmp))},
     "a home with hostile files": lambda tmp, plain: home(tmp / "home", plain),
 }
-# These are tried in every run of the tests, together.
+# Tried together, before each of them alone.
 QUICK = {
     "cargo": (
         *("CARGO_TERM_COLOR", "CLICOLOR_FORCE", "RUSTC_WRAPPER", "RUSTFLAGS", "RUSTC"),
@@ -280,6 +280,7 @@ QUICK = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("settings", QUICK.values(), ids=QUICK)
 def test_result_is_the_same_under_settings(settings, expected, plain, tmp_path):
     variables = dict(plain)
