@@ -49,7 +49,7 @@ REDEFINED = [
     (
         "object",
         "trait T10 { fn a(&self) -> u8; } struct A10; impl T10 for A10 { fn a(&self) -> u8 { 1 } }",
-        "trait T10 { fn b(&self) -> u16; fn a(&self) -> u8; }",
+        "trait T10 { fn b(&self) -> u16 { 2 } fn a(&self) -> u8; }",
         "{ let made: Box<dyn T10> = Box::new(A10); made }",
     ),
     (
