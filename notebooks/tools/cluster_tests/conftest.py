@@ -12,7 +12,7 @@ import pytest
 
 from wearable_jupyter.cluster import commands, engines
 from wearable_jupyter.cluster.engines import Running
-from wearable_jupyter.setup import prepare
+from wearable_jupyter.setup import build
 
 SETTINGS = {
     # Small parts, so that there are tasks to be lost: some sixty for a million rows.
@@ -28,7 +28,7 @@ TOLERANCE = 1e-9
 def needs_java() -> None:
     try:
         engines.java()
-    except prepare.Problem as problem:
+    except build.Problem as problem:
         pytest.skip(str(problem))
 
 
@@ -39,9 +39,9 @@ def client() -> Path:
 
 def generated(folder: Path, size: str) -> Path:
     """A dataset of this run's own."""
-    prepare.build_workspace()
+    build.build_workspace()
     options = ("--size", size, "--quiet", "--output-dir", str(folder))
-    prepare.run_binary("generate_demo_data", *options)
+    build.run_binary("generate_demo_data", *options)
     return folder
 
 

@@ -22,7 +22,7 @@ from test_engines import next_stage, wait_for_work
 
 from wearable_jupyter.cluster import commands, engines
 from wearable_jupyter.cluster.processes import LOOPBACK, Processes
-from wearable_jupyter.setup.environments import environment
+from wearable_jupyter.setup.venvs import environment
 
 # How often a worker is killed: one time each at three moments; `WEARABLE_KILLS=20` for more.
 KILLS = int(os.environ.get("WEARABLE_KILLS", "3"))

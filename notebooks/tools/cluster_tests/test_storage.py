@@ -10,7 +10,7 @@ from conftest import Asker
 from wearable_jupyter.cluster import commands
 from wearable_jupyter.cluster.processes import LOOPBACK, Processes, free_port, listens
 from wearable_jupyter.setup import layout
-from wearable_jupyter.setup.prepare import run_cargo
+from wearable_jupyter.setup.build import run_cargo
 
 SERVER, VERSION = "s3s-fs", "0.14.1"
 KEY, SECRET = "reader", "a-secret-of-this-test"

@@ -12,8 +12,8 @@ import pytest
 
 from wearable_jupyter.bench import browser
 from wearable_jupyter.kernel import template
-from wearable_jupyter.notebook import normal_form, runner
-from wearable_jupyter.setup import layout, prepare
+from wearable_jupyter.runner import clean, strict_run
+from wearable_jupyter.setup import build, layout
 
 
 def pytest_collection_modifyitems(config, items):
@@ -41,7 +41,7 @@ def notebook(tmp_path):
     """Write a Rust notebook of these cells, each a source or a (source, metadata) pair."""
 
     def write(*cells, name: str = "made") -> Path:
-        made = nbformat.v4.new_notebook(metadata={"kernelspec": normal_form.KERNELSPEC})
+        made = nbformat.v4.new_notebook(metadata={"kernelspec": clean.KERNELSPEC})
         for cell in cells:
             source, metadata = cell if isinstance(cell, tuple) else (cell, {})
             made.cells.append(nbformat.v4.new_code_cell(source, metadata=metadata))
@@ -79,7 +79,7 @@ def assert_tooltip():
 
 def kernel_processes() -> list[psutil.Process]:
     """Processes of this clone's kernels: what runs in their directories, and who cares for it."""
-    modules = ("launcher", "companion", "warm")
+    modules = ("launcher", "supervisor", "prewarm")
     carers = tuple(f"wearable_jupyter.kernel.{module}" for module in modules)
     found = []
     for process in psutil.process_iter():
@@ -114,7 +114,7 @@ def nothing_left():
 def small_data(tmp_path_factory):
     """The small dataset."""
     directory = tmp_path_factory.mktemp("small")
-    prepare.run_binary("generate_demo_data", "--size", "small", "--output-dir", str(directory))
+    build.run_binary("generate_demo_data", "--size", "small", "--output-dir", str(directory))
     return directory
 
 
@@ -125,6 +125,6 @@ def walkthrough(small_data, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WEARABLE_DATA_DIR", str(small_data))
         patch.setenv("WEARABLE_OUTPUT_DIR", str(outputs))
-        result = runner.run(layout.NOTEBOOKS / "02a_lazy_join.ipynb")
+        result = strict_run.run(layout.NOTEBOOKS / "02a_lazy_join.ipynb")
     assert result.failure is None, result.failure
     return result, outputs

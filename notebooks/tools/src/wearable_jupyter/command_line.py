@@ -7,17 +7,17 @@ from functools import partial
 from pathlib import Path
 
 from . import development, doctor
+from .bootstrap.venv import BUNDLE_VARIABLE
 from .kernel import install, template
-from .notebook import commands, smoke
-from .notebook.runner import CELL_SECONDS
-from .setup import bundle, data
-from .setup.environment import BUNDLE_VARIABLE
+from .runner import commands, smoke
+from .runner.strict_run import CELL_SECONDS
+from .setup import dataset, offline_bundle
 
 
 def setup(bundled: str | None, dependencies: bool) -> None:
     # justw has had it taken already, for the Python packages in it.
     if bundled is not None and not os.environ.get(BUNDLE_VARIABLE):
-        bundle.use(Path(bundled))
+        offline_bundle.use(Path(bundled))
     if dependencies:
         template.prepare_dependencies()
         return
@@ -95,7 +95,9 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="only what other people's packages make, for an image or a cache for many users",
     )
-    packed = command("bundle", bundle.make, "write a set-up into one file, for other machines")
+    packed = command(
+        "bundle", offline_bundle.make, "write a set-up into one file, for other machines"
+    )
     packed.add_argument("--toolchain", action="store_true", help="with the Rust toolchain")
     command("doctor", doctor.report, "say what is ready and what is not")
     kernel = command("kernel", install.install, "install the kernel for the user's other Jupyters")
@@ -106,9 +108,9 @@ def parser() -> argparse.ArgumentParser:
     html = with_notebooks("html", commands.to_html, "write notebooks as HTML")
     html.add_argument("--slides", action="store_true", help="slides of reveal.js")
     html.add_argument("--no-code", action="store_true", help="without the cells' code")
-    dataset = command("data", data.make, "write a dataset")
-    dataset.add_argument("size", nargs="?", default="small")
-    dataset.add_argument("options", nargs=argparse.REMAINDER, help="the generator's own")
+    data = command("data", dataset.make, "write a dataset")
+    data.add_argument("size", nargs="?", default="small")
+    data.add_argument("options", nargs=argparse.REMAINDER, help="the generator's own")
     measured = command("bench", bench, "measure, beside the same in Python")
     measured.add_argument("what", choices=["kernel", "lab", "queries", "generate"])
     measured.add_argument("--rounds", type=int)

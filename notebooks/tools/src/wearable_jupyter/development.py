@@ -9,14 +9,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from . import rust_tests
+from .bootstrap.command_environment import user_environment
 from .kernel.template import prepare
-from .notebook import normal_form
-from .notebook.selection import project_notebooks
+from .runner import clean
+from .runner.selection import project_notebooks
 from .setup import layout
-from .setup.files import write
+from .setup.atomic_write import write
+from .setup.build import build_workspace, cargo, prerequisites
 from .setup.layout import Problem
-from .setup.prepare import build_workspace, cargo, prerequisites
-from .setup.process_environment import user_environment
 
 TOOLS = layout.NOTEBOOKS / "tools"
 # A limit for all Python tests, several times what they take on 2 cores. Each has one, too, in
@@ -81,15 +81,13 @@ def ruff(*arguments: str) -> None:
 
 def format_notebooks() -> None:
     for path in project_notebooks():
-        write(path, normal_form.text(path))
+        write(path, clean.text(path))
 
 
 def check_notebooks() -> None:
     """Raise `Problem` with all notebooks that have outputs or another trace of a run."""
     names = [
-        path.name
-        for path in project_notebooks()
-        if path.read_bytes() != normal_form.text(path).encode()
+        path.name for path in project_notebooks() if path.read_bytes() != clean.text(path).encode()
     ]
     if names:
         raise Problem(

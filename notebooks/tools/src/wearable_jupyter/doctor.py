@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from .kernel import directories, spec
-from .notebook import smoke
-from .setup import layout, store
+from .runner import smoke
+from .setup import artifact_cache, layout
+from .setup.build import compiled_parts, dependencies_in, prerequisites, starts
 from .setup.layout import Problem
-from .setup.prepare import compiled_parts, dependencies_in, prerequisites, starts
 
 # For compiling everything, and for a kernel afterwards.
 NEEDED_GB = 6
@@ -51,7 +51,7 @@ def kernel_binary() -> str:
 
 def dependencies() -> str:
     compiled = layout.compiled_dependencies()
-    if not compiled.is_dir() and (ready := store.found()) is not None:
+    if not compiled.is_dir() and (ready := artifact_cache.found()) is not None:
         raise NotYet(f"compiled already, in {ready.parent}; ./justw setup takes them from there")
     if not compiled.is_dir():
         others = list(layout.cache_directory().glob("dependencies-*"))

@@ -6,7 +6,7 @@ The options are JupyterLab's. A module of its own, so that it loads no more than
 import os
 import sys
 
-from .kernel import spare, spec
+from .kernel import prewarmed, spec
 from .kernel.template import prepare
 from .setup import layout
 
@@ -30,8 +30,8 @@ def main(options: list[str]) -> None:
     os.chdir(layout.ROOT)
     command += options  # last, so that they take precedence
     server = os.getpid()  # from the last line on
-    if spare.want(server):
-        spare.start(server)
+    if prewarmed.want(server):
+        prewarmed.start(server)
     os.execv(command[0], [str(part) for part in command])
 
 

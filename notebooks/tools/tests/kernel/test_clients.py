@@ -17,7 +17,7 @@ from jupyter_client.blocking import BlockingKernelClient
 
 from wearable_jupyter.kernel import install
 from wearable_jupyter.setup import layout
-from wearable_jupyter.setup.environments import environment
+from wearable_jupyter.setup.venvs import environment
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from wearable_jupyter.kernel import companion, directories, failure, processes
+from wearable_jupyter.kernel import directories, failure, processes, supervisor
 from wearable_jupyter.setup import layout
 
 OFFLINE = (
@@ -103,7 +103,7 @@ def test_why_evcxr_stopped_is_its_panic(tmp_path):
         ("", None, "does not answer any more"),
     ):  # fmt: skip
         process = subprocess.Popen(["sh", "-c", script], stderr=subprocess.PIPE)
-        output = companion.ErrorOutput(process.stderr.fileno())
+        output = supervisor.ErrorOutput(process.stderr.fileno())
         process.wait()
         deadline = time.monotonic() + 10
         while said not in output.reason(status) and time.monotonic() < deadline:
@@ -130,7 +130,7 @@ def test_a_kernel_whose_evcxr_does_not_start_has_a_reason_and_keeps_its_launcher
     try:
         claim = directories.Claim(launcher.pid, os.getpid(), str(tmp_path / "public"))
         directories.hand_over(directory, claim)
-        companion.accompany(directory, os.getpid())
+        supervisor.accompany(directory, os.getpid())
         assert "exit status 1: Error: no space left" in directories.take_reason(launcher.pid)
         assert launcher.poll() is None and not directory.exists()
     finally:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 from jupyter_client.manager import KernelManager, start_new_kernel
 
-from wearable_jupyter.notebook.streams import without_colors
+from wearable_jupyter.runner.streams import without_colors
 from wearable_jupyter.setup import layout
 
 LOAD = (

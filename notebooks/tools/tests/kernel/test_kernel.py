@@ -10,7 +10,7 @@ from jupyter_client.manager import KernelManager, start_new_kernel
 
 from wearable_jupyter.bench import measure
 from wearable_jupyter.kernel import template
-from wearable_jupyter.notebook import promises, runner
+from wearable_jupyter.runner import output_tags, strict_run
 from wearable_jupyter.setup import layout
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -39,9 +39,9 @@ def assert_of_the_workspace(lock: str) -> None:
 
 
 def test_a_kernel_uses_the_versions_of_the_workspace(notebook):
-    result = runner.run(notebook(LOAD, "use wearable_demo::prelude::*;", SHOW_LOCK))
+    result = strict_run.run(notebook(LOAD, "use wearable_demo::prelude::*;", SHOW_LOCK))
     assert result.failure is None, result.failure
-    assert_of_the_workspace(promises.stream(result.executed.cells[2], "stdout"))
+    assert_of_the_workspace(output_tags.stream(result.executed.cells[2], "stdout"))
 
 
 def test_a_generation_shows_one_bar_that_moves(notebook, tmp_path):
@@ -50,9 +50,9 @@ def test_a_generation_shows_one_bar_that_moves(notebook, tmp_path):
     let options = GenerateOptions::new(Size::Rows(4_000_000), {json.dumps(str(tmp_path / "data"))});
     println!("{{}}", generate_dataset_with_progress(&options, &mut print_progress)?);
     """
-    result = runner.run(notebook(f"{LOAD}\nuse wearable_demo::prelude::*;", generate))
+    result = strict_run.run(notebook(f"{LOAD}\nuse wearable_demo::prelude::*;", generate))
     assert result.failure is None, result.failure
-    bar, outcome = promises.stream(result.executed.cells[1], "stdout").splitlines()
+    bar, outcome = output_tags.stream(result.executed.cells[1], "stdout").splitlines()
     assert bar == f"sensor_hrv {'█' * 30} 100 %, 4,000,000 of 4,000,000 rows"
     assert outcome.startswith("4000000 sensor rows")
 
@@ -82,10 +82,10 @@ def test_kernels_at_once_do_not_run_each_others_code(notebook):
     names = ("one", "two", "three")
     paths = [notebook(*cells(name), name=name) for name in names]
     with ThreadPoolExecutor(len(paths)) as pool:
-        results = list(pool.map(runner.run, paths))
+        results = list(pool.map(strict_run.run, paths))
     for name, result in zip(names, results, strict=True):
         assert result.failure is None, result.failure
-        printed = [promises.stream(cell, "stdout") for cell in result.executed.cells]
+        printed = [output_tags.stream(cell, "stdout") for cell in result.executed.cells]
         assert printed == [f"{name} {i}\n" for i in range(12)]
 
 
@@ -146,12 +146,12 @@ def test_a_dependency_added_in_one_of_two_kernels(notebook):
         name="not_adding",
     )
     with ThreadPoolExecutor(2) as pool:
-        added, other = pool.map(runner.run, (adding, not_adding))
+        added, other = pool.map(strict_run.run, (adding, not_adding))
     assert added.failure is None, added.failure
-    assert promises.stream(added.executed.cells[5], "stdout") == "Left(1)\n"
-    assert_of_the_workspace(promises.stream(added.executed.cells[6], "stdout"))
+    assert output_tags.stream(added.executed.cells[5], "stdout") == "Left(1)\n"
+    assert_of_the_workspace(output_tags.stream(added.executed.cells[6], "stdout"))
     assert list(other.failures) == [11] and "either" in other.failure
-    printed = [promises.stream(cell, "stdout") for cell in other.executed.cells[1:11]]
+    printed = [output_tags.stream(cell, "stdout") for cell in other.executed.cells[1:11]]
     assert printed == [f"other {i}\n" for i in range(10)]
 
 
@@ -164,7 +164,7 @@ def test_a_dependency_that_cannot_be_compiled_here_says_why(notebook):
         f'std::fs::write({target}, "").unwrap();',
         ':dep either = "1"',
     )
-    result = runner.run(path)
+    result = strict_run.run(path)
     assert list(result.failures) == [2]
     assert "error: File exists: " in result.failure
     assert result.failure.count("./justw setup") == 1 and "Traceback" not in result.failure

@@ -4,9 +4,9 @@ import json
 import time
 
 import pytest
-from test_relay import COMMAND, Ends, message, signed
+from test_proxy import COMMAND, Ends, message, signed
 
-from wearable_jupyter.kernel import execution, wire
+from wearable_jupyter.kernel import execution, messages
 
 # All that evcxr sends about a cell, and the marks in the cell's output.
 SENT = ("busy", "execute_input", "result", "stdout", "stderr", "reply", "idle")
@@ -242,12 +242,12 @@ def test_what_evcxr_could_not_read_does_not_reach_it(ends):
     header = {"msg_type": "execute_request", "msg_id": "1", "session": "s", "extra": deep}
     content = {"code": "1\ud800", "cursor_pos": 10**400, "user_expressions": {"a": float("nan")}}
     parts = (header, {}, {"x": deep, "y": float("inf")}, content)
-    frames = [wire.DELIMITER, b"", *(json.dumps(part).encode() for part in parts)]
+    frames = [messages.DELIMITER, b"", *(json.dumps(part).encode() for part in parts)]
     ends.client["shell"].send_multipart([*signed(ends.connection, frames), b"a buffer", b"another"])
     ends.pass_on()
     router = ends.evcxr["shell"]
     frames = router.recv_multipart()
-    at = frames.index(wire.DELIMITER)
+    at = frames.index(messages.DELIMITER)
     assert len(frames) == at + 6
     header, parent, metadata, content = map(json.loads, frames[at + 2 :])
     assert header == {"msg_type": "execute_request", "msg_id": "1", "session": "s"}
@@ -268,7 +268,7 @@ def test_what_evcxr_could_not_read_does_not_reach_it(ends):
     ids=range(7),
 )
 def test_a_broken_message_is_left_out_and_the_next_is_handled(ends, parts):
-    frames = signed(ends.connection, [wire.DELIMITER, b"", *parts])
+    frames = signed(ends.connection, [messages.DELIMITER, b"", *parts])
     for channel in ("shell", "control", "stdin"):
         ends.client[channel].send_multipart(frames)
     ends.ask("2")

@@ -13,7 +13,7 @@ import time
 import pytest
 from jupyter_client.manager import KernelManager
 
-from wearable_jupyter.kernel import directories, relay, spare
+from wearable_jupyter.kernel import directories, prewarmed, proxy
 from wearable_jupyter.kernel.events import Events
 from wearable_jupyter.setup import layout
 
@@ -29,12 +29,12 @@ def spares() -> set:
 
 def prewarm() -> None:
     """Have a prewarmed kernel whose evcxr has long published its first status."""
-    spare.start(os.getpid())
+    prewarmed.start(os.getpid())
     deadline = time.monotonic() + PREWARM_SECONDS
     while time.monotonic() < deadline:
         for directory in spares():
             # The last that it does before it waits for requests is to compile the warm-up.
-            if spare.mark_of(directory) and list(directory.glob("project/**/*code_*.so")):
+            if prewarmed.mark_of(directory) and list(directory.glob("project/**/*code_*.so")):
                 time.sleep(0.5)
                 return
         time.sleep(0.1)
@@ -68,7 +68,7 @@ COUNTS = [5, pytest.param(100, marks=[pytest.mark.long, pytest.mark.timeout(7200
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_every_new_kernel_replies(count, monkeypatch):
-    monkeypatch.setenv(spare.VARIABLE, "0")
+    monkeypatch.setenv(prewarmed.VARIABLE, "0")
     assert [replies() for _ in range(count)] == ["42\n"] * count
 
 
@@ -76,14 +76,14 @@ def test_every_new_kernel_replies(count, monkeypatch):
 def test_every_prewarmed_kernel_replies(count, monkeypatch):
     if spares():
         pytest.skip("JupyterLab runs in this clone, with a spare kernel: stop it first")
-    monkeypatch.setenv(spare.VARIABLE, str(os.getpid()))
+    monkeypatch.setenv(prewarmed.VARIABLE, str(os.getpid()))
     got = []
     try:
         for _ in range(count):
             prewarm()
-            (prewarmed,) = spares()
+            (directory,) = spares()
             got.append(replies())
-            assert prewarmed not in spares(), "it was not taken"
+            assert directory not in spares(), "it was not taken"
     finally:
         for directory in spares():
             os.kill(directories.maker(directory), signal.SIGTERM)
@@ -114,14 +114,14 @@ def test_a_hundred_proxies_in_a_row_hear_an_evcxr_that_has_long_started(tmp_path
             directory.mkdir()
             directories.write_connection(directory / "public")
             public = json.loads((directory / "public").read_text())
-            proxy = relay.Relay(public, private, Events(directory), directory)
+            relay = proxy.Relay(public, private, Events(directory), directory)
             # The first waits until evcxr has started.
             deadline = time.monotonic() + (REPLY_SECONDS if number == 0 else 20)
-            while not proxy.execution.is_attended and time.monotonic() < deadline:
-                proxy.step(0.1)
-            assert proxy.execution.is_attended, f"number {number}"
-            proxy.context.destroy(linger=0)
-            os.close(proxy.events.pipe)
+            while not relay.execution.is_attended and time.monotonic() < deadline:
+                relay.step(0.1)
+            assert relay.execution.is_attended, f"number {number}"
+            relay.context.destroy(linger=0)
+            os.close(relay.events.pipe)
     finally:
         directories.end(evcxr.pid)
         evcxr.wait()

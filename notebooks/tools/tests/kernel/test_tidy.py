@@ -173,7 +173,7 @@ def test_a_full_disk_is_told_and_leaves_no_half_directory(monkeypatch):
         (directory / "bin").mkdir(parents=True)
         raise OSError(28, "No space left on device", str(directory))
 
-    monkeypatch.setattr(directories.cells, "make_programs", full)
+    monkeypatch.setattr(directories.rustc_call, "make_programs", full)
     with pytest.raises(layout.Problem, match=r"No space left on device.*Free some space"):
         directories.make()
     assert not directories.of(os.getpid())

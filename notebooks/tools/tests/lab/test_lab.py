@@ -7,7 +7,7 @@ import pytest
 
 from wearable_jupyter.bench import browser
 from wearable_jupyter.bench.driver import KERNEL, NAME, PANEL, SCREENSHOTS, Lab, served, stream
-from wearable_jupyter.kernel import directories, spare
+from wearable_jupyter.kernel import directories, prewarmed
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -36,7 +36,7 @@ def assert_charts(lab: Lab) -> None:
 def test_the_walkthrough_in_jupyterlab(tmp_path, chromium, assert_tooltip):
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     with (
-        served(tmp_path, **{spare.VARIABLE: "1"}) as address,
+        served(tmp_path, **{prewarmed.VARIABLE: "1"}) as address,
         browser.opened(viewport={"width": 1400, "height": 900}) as tab,
     ):
         page, lab = tab.page, Lab(tab.page)
@@ -177,7 +177,7 @@ def test_the_walkthrough_in_jupyterlab(tmp_path, chromium, assert_tooltip):
 def test_pictures_of_plans_in_jupyterlab(tmp_path, chromium):
     """The second notebook: its pictures fit the page, and are read in a light and a dark theme."""
     with (
-        served(tmp_path, **{spare.VARIABLE: "0"}) as address,
+        served(tmp_path, **{prewarmed.VARIABLE: "0"}) as address,
         browser.opened(viewport={"width": 1280, "height": 900}) as tab,
     ):
         page, lab = tab.page, Lab(tab.page)

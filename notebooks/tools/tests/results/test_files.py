@@ -9,8 +9,8 @@ import duckdb
 import polars as pl
 import pytest
 
-from wearable_jupyter.setup.environments import environment
-from wearable_jupyter.setup.prepare import run_binary
+from wearable_jupyter.setup.build import run_binary
+from wearable_jupyter.setup.venvs import environment
 
 HERE = Path(__file__).parent
 ROWS, ROW_GROUP_ROWS = 60_000, 7_000

@@ -8,7 +8,7 @@ import oracle
 import polars as pl
 import pytest
 
-from wearable_jupyter.setup import prepare
+from wearable_jupyter.setup import build
 
 ENGINES = ("streaming", "in_memory")
 FILTERS = ("expression", "sql")
@@ -45,7 +45,7 @@ def write(data: Path, users: pl.DataFrame, diary: pl.DataFrame, sensor: pl.DataF
 def tiny(tmp_path_factory):
     """A generated dataset of 20,000 sensor rows, as frames to change."""
     directory = tmp_path_factory.mktemp("tiny")
-    prepare.run_binary("generate_demo_data", "--rows", "20000", "--output-dir", str(directory))
+    build.run_binary("generate_demo_data", "--rows", "20000", "--output-dir", str(directory))
     return (
         pl.read_parquet(directory / "user_profile.parquet"),
         pl.read_parquet(directory / "sleep_diary.parquet"),
@@ -130,7 +130,7 @@ CASES = (
 
 def check(data: Path, outputs: Path) -> int:
     """Run the library's queries on `data` and compare every result; returns the joined rows."""
-    prepare.run_binary(
+    build.run_binary(
         "run_queries",
         example=True,
         WEARABLE_DATA_DIR=str(data),
@@ -169,7 +169,7 @@ def test_edge_cases(case, tiny, tmp_path):
 @pytest.mark.parametrize("layout", ["as-drawn", "by-device", "by-date"])
 def test_each_layout(layout, tmp_path):
     options = ("--rows", "20000", "--chunk-rows", "7000", "--layout", layout)
-    prepare.run_binary("generate_demo_data", *options, "--output-dir", str(tmp_path / "data"))
+    build.run_binary("generate_demo_data", *options, "--output-dir", str(tmp_path / "data"))
     assert check(tmp_path / "data", tmp_path / "outputs") > 1000
 
 

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from test_oracle import assert_same
 
-from wearable_jupyter.notebook import promises
+from wearable_jupyter.runner import output_tags
 
 FILES = ("sleep_hrv_by_group.parquet", "sleep_hrv_by_group.csv", "sleep_hrv_by_group_sink.parquet")
 
@@ -21,7 +21,7 @@ def cells(walkthrough):
 
 
 def shown(cell) -> str:
-    return promises.stream(cell, "stdout")
+    return output_tags.stream(cell, "stdout")
 
 
 class Table(HTMLParser):
@@ -50,7 +50,7 @@ class Table(HTMLParser):
 
 
 def table(cell) -> list[list[str]]:
-    (text,) = promises.outputs(cell, "text/html")
+    (text,) = output_tags.outputs(cell, "text/html")
     return Table(text).rows
 
 
@@ -63,7 +63,7 @@ def test_every_cell_ran_and_none_wrote_to_stderr(walkthrough):
     code = [cell for cell in result.executed.cells if cell.cell_type == "code"]
     assert len(code) == result.cells > 30
     assert all(cell.execution_count for cell in code)
-    assert not any(promises.stream(cell, "stderr") for cell in code)
+    assert not any(output_tags.stream(cell, "stderr") for cell in code)
 
 
 def test_the_files_hold_the_summary(walkthrough, small_data):
@@ -126,7 +126,7 @@ def test_the_correlation_is_right(cells, small_data):
 
 
 def test_the_bars_are_the_measured_seconds(cells):
-    (chart,) = promises.outputs(cells["bar-chart"], promises.CHART)
+    (chart,) = output_tags.outputs(cells["bar-chart"], output_tags.CHART)
     (bars,) = chart["data"]
     assert bars["type"] == "bar" and bars["x"] == ["streaming", "default"]
     assert chart["layout"]["title"]["text"] == "Streaming vs Default"
@@ -136,7 +136,7 @@ def test_the_bars_are_the_measured_seconds(cells):
 
 
 def test_the_scatter_shows_2000_nights_of_the_joined_table(cells, small_data):
-    (chart,) = promises.outputs(cells["scatter"], promises.CHART)
+    (chart,) = output_tags.outputs(cells["scatter"], output_tags.CHART)
     layout = chart["layout"]
     assert layout["title"]["text"] == "Sleep Quality vs HRV (sample of 2000 nights)"
     assert layout["xaxis"]["title"]["text"] == "Sleep Efficiency (%)"
@@ -165,5 +165,5 @@ def test_sources_are_those_that_were_compiled(cells):
 
     query = (layout.ROOT / "crates/wearable_demo/src/query.rs").read_text()
     for cell in ("filter-expression", "keys", "night-segments", "nightly", "joined", "summary"):
-        (text,) = promises.outputs(cells[cell], "text/markdown")
+        (text,) = output_tags.outputs(cells[cell], "text/markdown")
         assert text.removeprefix("```rust\n").removesuffix("\n```") in query

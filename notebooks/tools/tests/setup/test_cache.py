@@ -10,8 +10,9 @@ import pytest
 from users import IS_ROOT, REASON, VICTIM, run_as
 
 from wearable_jupyter import doctor
+from wearable_jupyter.bootstrap import trust, venv
 from wearable_jupyter.kernel import directories, template
-from wearable_jupyter.setup import bundle, environment, environments, layout, prepare, store, trust
+from wearable_jupyter.setup import artifact_cache, build, layout, offline_bundle, venvs
 from wearable_jupyter.setup.layout import Problem
 
 
@@ -42,7 +43,7 @@ def open_to_others(path: Path) -> None:
 def test_a_kernel_that_others_can_change_is_never_run(caches, tmp_path):
     ran = tmp_path / "ran"
     program = make_kernel(caches[0], ran)
-    assert layout.evcxr() == program and prepare.starts(program) and ran.exists()
+    assert layout.evcxr() == program and build.starts(program) and ran.exists()
     ran.unlink()
     for path in (program, program.parent, program.parent.parent, caches[0], caches[0].parent):
         mode = path.stat().st_mode
@@ -50,7 +51,7 @@ def test_a_kernel_that_others_can_change_is_never_run(caches, tmp_path):
         for use in (
             layout.evcxr,
             doctor.kernel_binary,
-            prepare.install_kernel,
+            build.install_kernel,
             directories.get_ready,
         ):
             with pytest.raises(Problem, match="can be changed by every user"):
@@ -74,19 +75,19 @@ def test_of_a_shared_kernel_others_can_change_nothing_or_it_is_left_out(caches, 
 def dependencies(monkeypatch):
     """Compiled dependencies in the user's own cache, with a link as into a shared one."""
     compiled = layout.compiled_dependencies()
-    for part in prepare.compiled_parts():
+    for part in build.compiled_parts():
         (compiled / part / "deps").mkdir(parents=True)
     file = compiled / "debug/deps/liba.rlib"
     file.write_text("compiled")
     file.with_name("libb.rlib").symlink_to(file)
-    (compiled / store.ORIGIN).write_text("{}")
-    monkeypatch.setattr(prepare, "fetch", lambda: None)
-    monkeypatch.setattr(prepare, "is_seeded", lambda: False)
+    (compiled / artifact_cache.ORIGIN).write_text("{}")
+    monkeypatch.setattr(build, "fetch", lambda: None)
+    monkeypatch.setattr(build, "is_seeded", lambda: False)
     monkeypatch.setattr(template, "dependencies_in", lambda folder: None)
     return compiled
 
 
-USES = [prepare.seed, template.seed, directories.compiled]
+USES = [build.seed, template.seed, directories.compiled]
 
 
 @pytest.mark.parametrize("use", USES, ids=lambda use: use.__qualname__)
@@ -123,9 +124,9 @@ def test_dependencies_that_are_deleted_while_they_are_linked_are_reported(
         shutil.rmtree(dependencies)
         os.link(source, target)
 
-    monkeypatch.setattr(prepare, "link", link)
+    monkeypatch.setattr(build, "link", link)
     with pytest.raises(Problem, match=r"was deleted while it was linked\. Run: ./justw setup"):
-        prepare.link_compiled(dependencies, tmp_path / "linked")
+        build.link_compiled(dependencies, tmp_path / "linked")
 
 
 def test_of_several_caches_the_first_that_is_safe_is_taken(caches, monkeypatch, capsys):
@@ -135,12 +136,12 @@ def test_of_several_caches_the_first_that_is_safe_is_taken(caches, monkeypatch, 
     folders = [cache / name for cache in caches for name in alike]
     for folder in folders:
         folder.mkdir(parents=True)
-        (folder / store.ORIGIN).touch()
+        (folder / artifact_cache.ORIGIN).touch()
     for number, folder in enumerate(folders):
-        assert store.found() == folder
+        assert artifact_cache.found() == folder
         open_to_others(folder)
         layout.is_refused.cache_clear()
-        assert store.found() == (folders[number + 1] if number < 3 else None)
+        assert artifact_cache.found() == (folders[number + 1] if number < 3 else None)
     assert capsys.readouterr().err.count("Nothing is taken from") >= 4
 
 
@@ -149,21 +150,21 @@ def test_packages_that_others_can_change_are_not_installed(caches, tmp_path, mon
     lock = tmp_path / "lock.txt"
     lock.touch()
     monkeypatch.setattr(layout, "TARGET", tmp_path / "target")
-    assert environment.package_cache("uv") == str(own / "uv")
-    for name in ("uv", "pip", environment.wheels().name):
+    assert venv.package_cache("uv") == str(own / "uv")
+    for name in ("uv", "pip", venv.wheels().name):
         made = own / name / "deep" / "file"
         made.parent.mkdir(parents=True)
         made.touch()
         open_to_others(made)
         if name.startswith("wheels"):
-            python = environment.python_version()
-            entry = f"{bundle.digest(environment.REQUIREMENTS)} {python}"
-            (own / name / environment.LISTED).write_text(entry)
-            uses = [environment.from_wheels]
+            python = venv.python_version()
+            entry = f"{offline_bundle.digest(venv.REQUIREMENTS)} {python}"
+            (own / name / venv.LISTED).write_text(entry)
+            uses = [venv.from_wheels]
         else:
-            uses = [lambda name=name: environment.package_cache(name)]
+            uses = [lambda name=name: venv.package_cache(name)]
         if name == "uv":
-            uses.append(lambda: environments.environment("other", lock))
+            uses.append(lambda: venvs.environment("other", lock))
         for use in uses:
             with pytest.raises(SystemExit, match="deep/file can be changed by every user"):
                 use()
@@ -181,9 +182,9 @@ def test_a_cache_in_which_nothing_can_run_is_refused_before_anything_is_compiled
 
     monkeypatch.setattr(os, "statvfs", noexec)
     with pytest.raises(Problem, match="mounted noexec"):
-        prepare.install_kernel()
+        build.install_kernel()
     with pytest.raises(SystemExit, match="mounted noexec"):
-        environment.package_cache("uv")
+        venv.package_cache("uv")
 
 
 @pytest.mark.parametrize("chosen", [False, True], ids=["own", "shared"])
@@ -195,10 +196,10 @@ def test_what_is_put_into_a_cache_can_be_changed_by_its_owner_only(
         monkeypatch.setenv("WEARABLE_CACHE_DIR", str(tmp_path / "a" / "b"))
     before = os.umask(umask)
     try:
-        with prepare.locked("part"), prepare.staging("part") as folder:
+        with build.locked("part"), build.staging("part") as folder:
             (folder / "part").mkdir()
             (folder / "part" / "file").touch()
-            prepare.keep(folder / "part", layout.cache_directory() / "part")
+            build.keep(folder / "part", layout.cache_directory() / "part")
     finally:
         os.umask(before)
     file = layout.cache_directory() / "part" / "file"
@@ -212,10 +213,10 @@ def test_what_another_process_has_put_into_the_cache_meanwhile_stays(tmp_path):
     for name in ("staged", "there"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(name)
-    prepare.keep(tmp_path / "staged", tmp_path / "there")
+    build.keep(tmp_path / "staged", tmp_path / "there")
     assert (tmp_path / "there" / "file").read_text() == "there"
     with pytest.raises(FileNotFoundError):
-        prepare.keep(tmp_path / "staged", tmp_path / "no folder" / "there")
+        build.keep(tmp_path / "staged", tmp_path / "no folder" / "there")
 
 
 @pytest.mark.parametrize("number", [errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP])
@@ -269,7 +270,7 @@ needs_root = pytest.mark.skipif(not IS_ROOT, reason=REASON)
 
 
 def take_lock() -> str:
-    with prepare.locked("part"), prepare.staging("part"):
+    with build.locked("part"), build.staging("part"):
         return "taken"
 
 
@@ -309,7 +310,7 @@ def test_a_part_of_uvs_cache_that_root_left_is_named(home):
     for path in (home / "cache", *(home / "cache").rglob("*")):
         own(path)
     os.chown(deep, 0, 0)
-    told = run_as(VICTIM, lambda: environment.package_cache("uv"))
+    told = run_as(VICTIM, lambda: venv.package_cache("uv"))
     assert f"{deep} belongs to root, and you cannot write there. Fix: sudo chown -hR" in told
 
 

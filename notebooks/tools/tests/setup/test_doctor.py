@@ -7,8 +7,8 @@ import nbformat
 import pytest
 
 from wearable_jupyter import doctor
-from wearable_jupyter.notebook import runner, smoke
-from wearable_jupyter.setup import data, layout, prepare
+from wearable_jupyter.runner import smoke, strict_run
+from wearable_jupyter.setup import build, dataset, layout
 
 
 def finding(what: str) -> doctor.Finding:
@@ -36,7 +36,7 @@ def test_a_kernel_that_does_not_start_is_found(monkeypatch, tmp_path):
     binary.write_text("not a program")
     binary.chmod(0o755)
     assert "does not start. Run: ./justw setup" in finding("kernel").detail
-    assert not prepare.starts(binary)
+    assert not build.starts(binary)
 
 
 def test_dependencies_that_are_half_there_are_found(monkeypatch, tmp_path):
@@ -57,10 +57,10 @@ def test_a_part_of_the_toolchain_that_is_missing_is_found_and_fetched(monkeypatc
     (tmp_path / "bin" / "rustfmt").touch()
     asked = []
     monkeypatch.setattr(layout, "sysroot", lambda: tmp_path)
-    monkeypatch.setattr(prepare, "rustup", lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr(build, "rustup", lambda *arguments: asked.append(arguments))
     assert "rust-src is not there. Run: ./justw setup" in finding("Rust").detail
     assert not asked
-    prepare.prerequisites()
+    build.prerequisites()
     (command,) = asked
     assert command[:2] == ("component", "add") and set(command[-2:]) == {"clippy", "rust-src"}
 
@@ -68,7 +68,7 @@ def test_a_part_of_the_toolchain_that_is_missing_is_found_and_fetched(monkeypatc
 def test_without_rustup_a_missing_part_is_told(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(layout.Problem, match=r"There is no rustup for `rustup component add x`"):
-        prepare.rustup("component", "add", "x")
+        build.rustup("component", "add", "x")
 
 
 def test_a_dataset_that_lacks_a_table_is_found(monkeypatch, tmp_path):
@@ -92,20 +92,20 @@ def test_a_dataset_in_folders_by_date_is_found(monkeypatch, tmp_path):
     monkeypatch.setenv("WEARABLE_DATA_DIR", str(tmp_path))
     found = finding("data")
     assert found.ready and "2 sensor parts" in found.detail
-    monkeypatch.setattr(data, "make", lambda size: pytest.fail("there are data"))
-    data.ensure()
+    monkeypatch.setattr(dataset, "make", lambda size: pytest.fail("there are data"))
+    dataset.ensure()
 
 
 def test_a_relative_directory_for_data_or_outputs_is_refused(monkeypatch):
     """Each program would look for it below its own working directory."""
     monkeypatch.setenv("WEARABLE_OUTPUT_DIR", "results")
     with pytest.raises(layout.Problem, match="WEARABLE_OUTPUT_DIR must be an absolute path"):
-        data.ensure()
+        dataset.ensure()
     monkeypatch.delenv("WEARABLE_OUTPUT_DIR")
     monkeypatch.setenv("WEARABLE_DATA_DIR", "~/data")
     found = finding("data")
     assert found.ready is False and "WEARABLE_DATA_DIR must be an absolute path" in found.detail
-    for command in (data.ensure, lambda: data.make("small")):
+    for command in (dataset.ensure, lambda: dataset.make("small")):
         with pytest.raises(layout.Problem, match="and is '~/data'"):
             command()
 
@@ -139,12 +139,12 @@ def test_a_kernel_that_cannot_start_is_not_ready(monkeypatch, tmp_path):
         doctor.running_kernel()
 
 
-def run(printed: str, *failures: tuple[int | None, str]) -> runner.Result:
+def run(printed: str, *failures: tuple[int | None, str]) -> strict_run.Result:
     """A run of the two cells."""
     notebook = nbformat.v4.new_notebook()
     notebook.cells = [nbformat.v4.new_code_cell("")]
     notebook.cells[0].outputs = [nbformat.v4.new_output("stream", text=printed)]
-    return runner.Result(Path("smoke.ipynb"), failures=dict(failures), executed=notebook)
+    return strict_run.Result(Path("smoke.ipynb"), failures=dict(failures), executed=notebook)
 
 
 @pytest.mark.parametrize(

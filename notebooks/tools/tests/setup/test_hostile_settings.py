@@ -17,7 +17,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from wearable_jupyter.notebook.normal_form import KERNELSPEC
+from wearable_jupyter.runner.clean import KERNELSPEC
 from wearable_jupyter.setup import layout
 
 PASSES = (

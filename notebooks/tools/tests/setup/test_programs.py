@@ -3,7 +3,7 @@
 import os
 import subprocess
 
-from wearable_jupyter.setup import layout, prepare
+from wearable_jupyter.setup import build, layout
 
 
 def test_a_program_starts_where_its_own_path_to_the_standard_library_leads_nowhere(
@@ -21,5 +21,5 @@ def test_a_program_starts_where_its_own_path_to_the_standard_library_leads_nowhe
     assert alone.returncode != 0 and "libstd" in alone.stderr
 
     monkeypatch.setattr(layout, "TARGET", home)
-    prepare.run_binary(program.name, "--help")
+    build.run_binary(program.name, "--help")
     assert "--rows" in capfd.readouterr().out

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from wearable_jupyter.kernel import template
-from wearable_jupyter.setup import prepare, progress
+from wearable_jupyter.setup import build, progress
 
 INDEX = "registry+https://github.com/rust-lang/crates.io-index"
 
@@ -69,14 +69,14 @@ def test_minutes_left_are_by_what_was_done_here(seconds):
 
 def test_with_four_cores_kernel_and_dependencies_are_compiled_at_once(monkeypatch):
     both = threading.Barrier(2)
-    monkeypatch.setattr(prepare, "install_kernel", lambda: both.wait(10))
-    monkeypatch.setattr(prepare.os, "cpu_count", lambda: 4)
-    prepare.compile_all(lambda: both.wait(10))
+    monkeypatch.setattr(build, "install_kernel", lambda: both.wait(10))
+    monkeypatch.setattr(build.os, "cpu_count", lambda: 4)
+    build.compile_all(lambda: both.wait(10))
 
     done = []
-    monkeypatch.setattr(prepare, "install_kernel", lambda: time.sleep(0.1) or done.append("kernel"))
-    monkeypatch.setattr(prepare.os, "cpu_count", lambda: 2)
-    prepare.compile_all(lambda: done.append("workspace"))
+    monkeypatch.setattr(build, "install_kernel", lambda: time.sleep(0.1) or done.append("kernel"))
+    monkeypatch.setattr(build.os, "cpu_count", lambda: 2)
+    build.compile_all(lambda: done.append("workspace"))
     assert done == ["kernel", "workspace"]
 
 

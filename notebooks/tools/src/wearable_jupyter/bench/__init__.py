@@ -1,4 +1,4 @@
-"""Measuring, and driving JupyterLab in a browser, which the tests do, too.
+"""Benchmarks, and a driver for JupyterLab in a browser, which the tests use too.
 
-The highest room: all others may come in, and none but the commands may ask for it.
+May import all other subpackages. Only the command line imports this one.
 """

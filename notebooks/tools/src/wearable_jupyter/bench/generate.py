@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..kernel.template import prepare
 from ..setup import layout
-from ..setup.environments import environment
+from ..setup.venvs import environment
 
 HERE = Path(__file__).parent
 ROWS = 10_000_000

@@ -12,12 +12,12 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from ..kernel import spare
+from ..kernel import prewarmed
 from ..kernel.template import prepare
-from ..notebook import runner
-from ..notebook.normal_form import KERNELSPEC
+from ..runner import strict_run
+from ..runner.clean import KERNELSPEC
 from ..setup import layout
-from ..setup.prepare import run_binary
+from ..setup.build import run_binary
 from . import browser, driver
 from .table import Row, show
 
@@ -35,7 +35,7 @@ PYTHON = Path(__file__).with_name("python_walkthrough.py")
 OVERHEAD = ("analysis", "compilation", "delivery")
 
 
-class Stopwatch(runner.StrictClient):
+class Stopwatch(strict_run.StrictClient):
     """Keeps what the kernel says of each cell: its phases, in seconds, as `Running` has them.
 
     A cell's overhead is its wall time without its `run`.
@@ -91,7 +91,7 @@ def kernel(rounds: int = 3) -> None:
         for turn in range(rounds):
             print(f"round {turn + 1} of {rounds}", flush=True)
             short = made(KERNELSPEC, RUST_FIRST)
-            first.append(timed(runner.StrictClient(short, resources=resources)))
+            first.append(timed(strict_run.StrictClient(short, resources=resources)))
             notebook = nbformat.read(layout.NOTEBOOKS / "02a_lazy_join.ipynb", as_version=4)
             client = Stopwatch(notebook, resources=resources)
             whole.append(timed(client))
@@ -142,7 +142,7 @@ def lab(rounds: int = 3) -> None:
             walkthrough = layout.NOTEBOOKS / driver.NAME
             seconds["Rust"].append(waited(walkthrough, RUST_FIRST))
             # A Rust kernel that warms up would be in its way.
-            alone = {spare.VARIABLE: "0"}
+            alone = {prewarmed.VARIABLE: "0"}
             seconds["Python"].append(waited(empty, PYTHON_FIRST, *ALLOW_PYTHON, **alone))
     rust, python = (map(statistics.median, zip(*each, strict=True)) for each in seconds.values())
     what = ("JupyterLab, to polars result", "kernel, to polars result", "Restart, to polars result")
@@ -195,7 +195,7 @@ def printed(client, code: str) -> str:
         elif message["msg_type"] in ("stream", "error"):
             failed.append(content.get("text") or "\n".join(content["traceback"]))
 
-    client.execute_interactive(code, output_hook=collect, timeout=runner.CELL_SECONDS)
+    client.execute_interactive(code, output_hook=collect, timeout=strict_run.CELL_SECONDS)
     if failed:
         raise layout.Problem("a cell failed:\n" + "".join(failed))
     return "".join(texts)

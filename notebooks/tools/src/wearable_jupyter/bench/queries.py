@@ -13,8 +13,8 @@ from pathlib import Path
 from ..kernel.spec import start_kernel
 from ..kernel.template import prepare
 from ..setup import layout
-from ..setup.environments import environment
-from ..setup.prepare import run_binary
+from ..setup.build import run_binary
+from ..setup.venvs import environment
 from .measure import RUST_FIRST, printed
 from .table import Row, show
 

@@ -1,5 +1,5 @@
-"""A cluster on this machine's loopback, and the walkthrough's query on it.
+"""Starts a cluster on this machine's loopback interface and runs the walkthrough's query on it.
 
-Engines that exist, each in an environment of its own; the client is `crates/beyond_one_machine`.
-Of the other rooms only `setup` may come in.
+Each engine has a virtual environment of its own. The client is `crates/beyond_one_machine`.
+Imports only `bootstrap` and `setup`.
 """

@@ -16,10 +16,10 @@ from pathlib import Path
 import psutil
 
 from ..setup import layout
-from ..setup.environments import environment
-from ..setup.files import write
+from ..setup.atomic_write import write
+from ..setup.build import prerequisites, run_cargo
 from ..setup.layout import Problem
-from ..setup.prepare import prerequisites, run_cargo
+from ..setup.venvs import environment
 from .engines import ENGINES, HERE, Running, logs_folder
 from .processes import Processes
 

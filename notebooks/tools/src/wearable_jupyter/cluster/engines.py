@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..setup import layout
-from ..setup.environments import environment
 from ..setup.layout import Problem
+from ..setup.venvs import environment
 from .processes import LOOPBACK, Processes, free_port, listens
 
 HERE = Path(__file__).parent

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..setup import layout
-from ..setup.files import write
-from ..setup.prepare import Problem, build_workspace, run_binary
+from ..setup.atomic_write import write
+from ..setup.build import Problem, build_workspace, run_binary
 from . import commands, engines
 
 # Spark's own setting of how much of a file is one task is 128 MB; the files are 7 MB each.

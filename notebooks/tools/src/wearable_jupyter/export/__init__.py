@@ -1,4 +1,4 @@
-"""Executed notebooks for people: HTML, slides, and charts in words and pictures.
+"""Writes executed notebooks as HTML and slides, with charts as text and static pictures.
 
-Reads notebooks, runs nothing. No other room may come in, for JupyterLab loads this one, too.
+Runs no notebook. Imports no other subpackage, because JupyterLab loads this one too.
 """

@@ -1,5 +1,5 @@
-"""How evcxr becomes a good kernel: started, cared for, its cells compiled, its messages carried.
+"""Runs evcxr as a Jupyter kernel: start, supervision, compilation of cells, and messages.
 
-Knows nothing of wearables; the one crate that its cells can use is named in `setup.layout`. From
-the other rooms only `setup` may come in.
+Contains nothing about wearables; `setup.layout` names the one crate that cells can use. Imports
+only `bootstrap` and `setup`.
 """

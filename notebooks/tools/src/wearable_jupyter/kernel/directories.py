@@ -6,15 +6,15 @@ Two evcxr kernels that share a directory run each other's code, so each gets one
     project/           evcxr's Cargo project, and what it compiles
     config/            its start-up commands, and the workspace's lock file
     library/           our crates, and kernel_cell, as they were when the directory was made
-    bin/, known/       its cargo, and what it knows; see cells.py
+    bin/, known/       its cargo, and what it knows; see rustc_call.py
     alive              locked by the process that made the directory, until it ends
     events             a pipe, in which cells tell how they end; see events.py
     attended           there when evcxr has started, and somebody takes what cells print
     interrupted        there when the cell that is being compiled is not wanted any more
-    connection.json    its connection file; Jupyter's is another, see relay.py
+    connection.json    its connection file; Jupyter's is another, see proxy.py
     evcxr              its process
     claim              a pipe, in which the kernel's companion is told whom it is for
-    spare              of a kernel that nobody has asked for yet: what it is good for; see spare.py
+    spare              of a kernel that nobody has asked for yet: what it is good for; see prewarmed.py
 """
 
 import errno
@@ -35,9 +35,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..setup import layout
+from ..setup.build import is_rewritten, link_tree, prerequisites
 from ..setup.layout import Problem, link
-from ..setup.prepare import is_rewritten, link_tree, prerequisites
-from . import analysis, cells, template
+from . import prune_metadata, rustc_call, template
 
 MODULE = __spec__.name if __spec__ else __name__
 CONNECTION, EVCXR, CLAIM, SPARE = "connection.json", "evcxr", "claim", "spare"
@@ -164,7 +164,9 @@ def get_ready() -> None:
     try:
         sweep()
         template.build()
-        analysis.make_home(layout.ANALYSIS_HOME, layout.CRATE, layout.cargo(), layout.cargo_home())
+        prune_metadata.make_home(
+            layout.ANALYSIS_HOME, layout.CRATE, layout.cargo(), layout.cargo_home()
+        )
     except OSError as error:
         raise not_written(error) from error
 
@@ -208,7 +210,7 @@ def fill(directory: Path, warm: bool) -> None:
     told_by = library / template.cell_library().name
     link(template.cell_library(), told_by)
     shutil.copy(layout.KERNEL_CARGO / "src" / "cell.rs", library)
-    cells.make_programs(directory, template.program(), told_by, MODULE)
+    rustc_call.make_programs(directory, template.program(), told_by, MODULE)
     dependencies = compiled()
     for known, made in (("template", template.TEMPLATE), ("bare", template.BARE)):
         call = (made.folder / "call").read_text()
@@ -221,11 +223,11 @@ def fill(directory: Path, warm: bool) -> None:
         ):
             call = call.replace(part, replacement)
         call += f"\0-L\0dependency={library}"
-        key = cells.key(layout.RUSTFLAGS, made.arguments(), made.manifest)
-        folder = cells.folder_of(call)
+        key = rustc_call.key(layout.RUSTFLAGS, made.arguments(), made.manifest)
+        folder = rustc_call.folder_of(call)
         folder.mkdir(parents=True, exist_ok=True)
         cell = folder / layout.shared_library("ctx")
-        cells.know(directory / "known" / known, key, call, cell)
+        rustc_call.know(directory / "known" / known, key, call, cell)
 
     lock = config / "Cargo.lock"
     shutil.copy(layout.TEMPLATE / "Cargo.lock", lock)

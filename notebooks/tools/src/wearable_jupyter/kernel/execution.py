@@ -25,12 +25,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
-from . import cell_code, debug_lines, failure, processes
+from . import cell_code, failure, line_table, processes
 from .directories import alive
 from .events import Events
 from .failure import Failure
-from .origin import Place
-from .wire import SESSION, Message, made
+from .messages import SESSION, Message, made
+from .source_map import Place
 
 # When a cell has ended, its last lines are under way: milliseconds, or as long as a megabyte takes.
 # If its mark does not come at all, the cell has closed the stream, or written what is no text: then
@@ -625,7 +625,7 @@ class Execution:
             elsewhere = ""
             if file != failure.SOURCE:
                 elsewhere = f"{file}:{line}:{column}" if file else ""
-                line, column = debug_lines.called(Path(compiled), calls) or (0, 0)
+                line, column = line_table.called(Path(compiled), calls) or (0, 0)
                 file = failure.SOURCE if line else ""
             where = self._where(cell, file, line, column)
             return failure.panic(message, where, elsewhere, backtrace)

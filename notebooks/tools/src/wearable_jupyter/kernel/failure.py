@@ -3,8 +3,8 @@
 import re
 from typing import Any, NamedTuple
 
-from . import origin
-from .origin import Place
+from . import source_map
+from .source_map import Place
 
 RED, BOLD, PLAIN = "\x1b[31m", "\x1b[1m", "\x1b[0m"
 # What evcxr calls the source that it generates of a cell.
@@ -224,9 +224,9 @@ def where(cell: str, generated: str, file: str, place: Place, count: int) -> lis
     """The lines that show where in the cell it was; or in which file, if that is elsewhere."""
     if file != SOURCE:
         return []
-    found = origin.locate(cell, generated, place)
+    found = source_map.locate(cell, generated, place)
     if found is not None:
-        return origin.shown(cell, found, f"In[{count}]")
+        return source_map.shown(cell, found, f"In[{count}]")
     lines = generated.splitlines()
     line = lines[place.line - 1].strip() if 0 < place.line <= len(lines) else ""
     return [" --> in what an earlier cell has defined:", "  |", f"  | {line}"]

@@ -3,28 +3,29 @@
     python -m wearable_jupyter.kernel.launcher CONNECTION_FILE
 
 Jupyter starts this, as `kernelspec/kernel.json` says, and takes it for the kernel: it waits for its
-end, and kills it. evcxr itself runs beside it, cared for by a companion (`companion.py`); a spare
-one (`spare.py`) if there is one, or else a new one in a directory of its own (`directories.py`).
+end, and kills it. evcxr itself runs beside it, cared for by a companion (`supervisor.py`); a spare
+one (`prewarmed.py`) if there is one, or else a new one in a directory of its own (`directories.py`).
 """
 
 import os
 import signal
 import sys
 
-from ..setup import layout, process_environment
+from ..bootstrap import command_environment
+from ..setup import layout
 from ..setup.layout import Problem
-from . import companion, directories, spare
+from . import directories, prewarmed, supervisor
 
 
 def main(connection_file: str) -> None:
     # Jupyter says who it is: should it be gone already, this process has another parent.
     jupyter = int(os.environ.get("JPY_PARENT_PID") or os.getppid())
     claim = directories.Claim(os.getpid(), jupyter, connection_file)
-    process_environment.use_user_environment()
+    command_environment.use_user_environment()
     layout.find_rust()  # an editor may have been started from a menu
     try:
         directories.get_ready()
-        carer = spare.take(claim) or companion.start(directories.make(), claim)
+        carer = prewarmed.take(claim) or supervisor.start(directories.make(), claim)
     except Problem as problem:
         print(f"error: {problem}", file=sys.stderr, flush=True)
         apologize(connection_file, str(problem))
@@ -32,7 +33,7 @@ def main(connection_file: str) -> None:
 
     # To be interrupted is evcxr's business; Jupyter tells it by a message.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    companion.wait_for_end(carer)
+    supervisor.wait_for_end(carer)
     # It ends this process first, unless evcxr could not start, or it was killed itself.
     if (reason := directories.take_reason(os.getpid())) is not None:
         apologize(connection_file, reason)
@@ -44,9 +45,9 @@ def main(connection_file: str) -> None:
 
 def apologize(connection_file: str, reason: str) -> None:
     """Become a kernel that gives the reason in each cell."""
-    from . import apology  # only now: it loads IPython
+    from . import error_kernel  # only now: it loads IPython
 
-    apology.start(connection_file, reason)
+    error_kernel.start(connection_file, reason)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from jupyter_client.blocking import BlockingKernelClient
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
 from jupyter_client.manager import KernelManager
 
+from ..bootstrap.command_environment import user_environment
 from ..setup import layout
-from ..setup.process_environment import user_environment
 
 NAME = "rust"
 # For a kernel to reply to its first request.

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..setup import layout
-from ..setup.layout import Problem
-from ..setup.prepare import (
+from ..setup.build import (
     COMPILED,
     DEPENDENCIES,
     cargo,
@@ -21,8 +20,9 @@ from ..setup.prepare import (
     prerequisites,
     run_cargo,
 )
+from ..setup.layout import Problem
 from ..setup.progress import message_in
-from . import cells
+from . import rustc_call
 
 # What evcxr starts with, and with our library after a kernel's start-up commands.
 LOADED = f"{layout.CRATE} = {{ path = {layout.toml_string(layout.LIBRARY)} }}\n"
@@ -113,7 +113,7 @@ class Project(NamedTuple):
             quiet=True,
             CARGO_TARGET_DIR="target",
         )
-        if (seen := cells.call_in(program(), cell_library(), told.stderr)) is not None:
+        if (seen := rustc_call.call_in(program(), cell_library(), told.stderr)) is not None:
             call.write_text(seen)
         if not call.is_file():
             raise Problem(

@@ -1,4 +1,4 @@
-"""What has to be there before anything runs: where it is, how it is compiled, what is missing.
+"""Where things are, how they are compiled, and set-up of a machine.
 
-The lowest room: no other may come in. `environment` runs before any package is installed.
+Imports only `bootstrap`, so that every other subpackage can import this one.
 """

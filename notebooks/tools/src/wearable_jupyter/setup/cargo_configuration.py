@@ -1,7 +1,7 @@
 """The user's cargo configuration: settings that would compile polars again, or something else.
 
 cargo reads `.cargo/config.toml` in every directory above the clone, and in `CARGO_HOME`. Variables
-go before most settings there (`process_environment.py`). For the rest there is no variable, so
+go before most settings there (`command_environment.py`). For the rest there is no variable, so
 set-up stops with a message before anything is compiled.
 """
 

@@ -18,8 +18,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from . import cargo_configuration, process_environment, signals, trust
-from .environment import cache_directory, chosen_cache, is_shared
+from ..bootstrap import command_environment, trust
+from ..bootstrap.venv import cache_directory, chosen_cache, is_shared
+from . import cargo_configuration, signals
 
 ROOT = Path(__file__).resolve().parents[5]
 NOTEBOOKS = ROOT / "notebooks"
@@ -33,7 +34,7 @@ TARGET = ROOT / "target"
 # A kernel's Cargo project with everything compiled, and the directories of running kernels.
 TEMPLATE = TARGET / "kernel-template"
 KERNELS = TARGET / "kernels"
-# The cargo home of the kernels' rust-analyzer; see analysis.py.
+# The cargo home of the kernels' rust-analyzer; see prune_metadata.py.
 ANALYSIS_HOME = TARGET / "kernel-cargo-home"
 
 EVCXR_VERSION = "0.22.0"
@@ -75,7 +76,7 @@ def explained(error: OSError) -> str:
 def exit_code(command: Callable[[], int | None]) -> int:
     """Run a command, and print one line if it cannot go on; the exit code for the shell."""
     signals.raise_on_stop_signals()
-    process_environment.use_user_environment()
+    command_environment.use_user_environment()
     try:
         code = command() or 0
         sys.stdout.flush()
@@ -248,7 +249,7 @@ def rustc(*arguments: str) -> str:
     return subprocess.run(
         ["rustc", *arguments],
         cwd=ROOT,
-        env=process_environment.tool_environment() | pinned_toolchain,
+        env=command_environment.tool_environment() | pinned_toolchain,
         check=True,
         capture_output=True,
         text=True,
@@ -269,17 +270,17 @@ def cargo() -> Path:
 def cargo_environment() -> dict[str, str]:
     """The environment for cargo in the workspace."""
     rustc = {"RUSTC": str(sysroot() / "bin" / "rustc")}
-    return process_environment.tool_environment() | cargo_settings() | rustc
+    return command_environment.tool_environment() | cargo_settings() | rustc
 
 
 def kernel_environment() -> dict[str, str]:
     """The environment for evcxr, in which it runs cargo, rustc and cells."""
-    return process_environment.user_environment() | cargo_settings()
+    return command_environment.user_environment() | cargo_settings()
 
 
 def cargo_settings() -> dict[str, str]:
     """Settings that go before the user's cargo configuration."""
-    return process_environment.cargo_settings(
+    return command_environment.cargo_settings(
         flags=RUSTFLAGS,
         target=TARGET,
         toolchain=pinned()["channel"],

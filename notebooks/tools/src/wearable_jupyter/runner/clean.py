@@ -1,0 +1,33 @@
+"""The form in which a notebook is committed: no outputs, no traces of a run, stable cell ids."""
+
+import json
+from pathlib import Path
+
+import nbformat
+
+from .load import read
+
+KERNELSPEC = {"display_name": "Rust", "language": "rust", "name": "rust"}
+# What the kernel reports of its language, so that saving a notebook in JupyterLab adds nothing.
+LANGUAGE = {
+    "codemirror_mode": "rust",
+    "file_extension": ".rs",
+    "mimetype": "text/rust",
+    "name": "Rust",
+    "pygment_lexer": "rust",
+    "version": "",
+}
+CELL_METADATA = ("tags", "limit_seconds", "slideshow")
+
+
+def text(path: Path) -> str:
+    """The normal form of the notebook at `path`."""
+    notebook = read(path)
+    notebook.metadata = nbformat.from_dict({"kernelspec": KERNELSPEC, "language_info": LANGUAGE})
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    for cell in notebook.cells:
+        cell.metadata = {k: v for k, v in cell.metadata.items() if k in CELL_METADATA}
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    written = json.loads(nbformat.writes(notebook))
+    return json.dumps(written, indent=1, ensure_ascii=False, sort_keys=True) + "\n"

@@ -1,0 +1,27 @@
+"""Python environments beside `.venv`, with what must not be in it: other polars, other Jupyters."""
+
+import subprocess
+from pathlib import Path
+
+from ..bootstrap.command_environment import tool_environment
+from ..bootstrap.venv import PYTHON, TOOLS, from_wheels, package_cache
+from . import layout
+
+
+def environment(name: str, lock: Path) -> Path:
+    """The `bin` of `target/NAME`, which has what `lock` names, with hashes, and nothing else."""
+    folder = layout.TARGET / name
+    stamp = folder / "installed"
+    if not stamp.is_file() or stamp.read_text() != lock.read_text():
+        uv = PYTHON.with_name("uv")
+        locked = ("--require-hashes", lock, *from_wheels(lock))
+        variables = tool_environment() | {"UV_CACHE_DIR": package_cache("uv")}
+        for command in (
+            ("venv", "--clear", "--quiet", "--python", PYTHON, folder),
+            ("pip", "sync", "--quiet", "--python", folder, *locked),
+        ):
+            result = subprocess.run([uv, *command], cwd=TOOLS, env=variables, umask=0o022)
+            if result.returncode != 0:
+                raise layout.Problem(f"{lock.name} could not be installed (see above)")
+        stamp.write_text(lock.read_text())
+    return folder / "bin"

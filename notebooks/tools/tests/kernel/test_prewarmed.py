@@ -1,0 +1,178 @@
+"""A spare kernel is what a new one would be, only warm; and there is never more than one."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import psutil
+import pytest
+from jupyter_client.manager import start_new_kernel
+
+from wearable_jupyter.bench import measure
+from wearable_jupyter.kernel import directories, prewarm, prewarmed, supervisor
+from wearable_jupyter.setup import layout
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+USE = "use wearable_demo::prelude::*;"
+LOAD = f':dep wearable_demo = {{ path = "{layout.ROOT}/crates/wearable_demo" }}\n{USE}'
+
+
+def spares() -> set:
+    return {path for path in directories.found() if directories.is_spare(path)}
+
+
+@pytest.fixture(autouse=True)
+def nobody_elses():
+    """A clone has one spare kernel, and the tests must not take, or end, that of its user."""
+    if spares():
+        pytest.skip("JupyterLab runs in this clone, with a spare kernel: stop it first")
+
+
+def wait_for_spare():
+    """The spare kernel's directory, when there is one whose evcxr runs."""
+    deadline = time.monotonic() + supervisor.QUIET_SECONDS + 30
+    while time.monotonic() < deadline:
+        for directory in spares():
+            if prewarmed.mark_of(directory):
+                return directory
+        time.sleep(0.1)
+    pytest.fail("there is no spare kernel")
+
+
+def results(client, code: str) -> list[dict]:
+    """The number and the results of a cell."""
+    shown = []
+    reply = client.execute_interactive(code, timeout=60, output_hook=shown.append)
+    return [reply["content"]["execution_count"], *(m["content"].get("data") for m in shown)]
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Kernels to start in the test, as `./justw lab` does; they and a spare one end after it."""
+    monkeypatch.setenv(prewarmed.VARIABLE, str(os.getpid()))
+    kernels = []
+
+    def start(directory=layout.NOTEBOOKS, wanted=True):
+        environment = os.environ | ({} if wanted else {prewarmed.VARIABLE: "0"})
+        kernels.append(start_new_kernel(kernel_name="rust", cwd=str(directory), env=environment))
+        return kernels[-1]
+
+    yield start
+    for manager, client in kernels:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    for directory in spares():
+        os.kill(directories.maker(directory), signal.SIGTERM)
+
+
+def test_a_spare_kernel_is_as_a_new_one_and_the_next_takes_its_place(started):
+    prewarmed.start(os.getpid())
+    first = wait_for_spare()
+    manager, client = started()
+    assert spares() == set() and first.exists()
+    # It is the kernel of the launcher, which has none of its own.
+    assert directories.of(manager.provisioner.pid) == []
+
+    new, client_of_new = started(wanted=False)
+    assert directories.of(new.provisioner.pid)
+    for code in ("1 + 1", ":vars"):
+        assert results(client, code) == results(client_of_new, code) != []
+    with pytest.raises(layout.Problem, match="cannot find"):
+        measure.printed(client, 'println!("{:?}", col("x"));')
+    with pytest.raises(layout.Problem, match="cannot find value `spare`"):
+        measure.printed(client, "drop(spare);")
+    assert measure.printed(client, LOAD) == ""
+    assert measure.printed(client, 'println!("{}", col("x"));') == 'col("x")\n'
+
+    second = wait_for_spare()
+    manager.restart_kernel(now=True)
+    client.wait_for_ready(timeout=60)
+    assert spares() == set() and second.exists() and not first.exists()
+    assert measure.printed(client, f'{LOAD}\nprintln!("{{}}", col("x"));') == 'col("x")\n'
+
+
+def test_there_is_one_spare_kernel_at_most_and_it_is_nobody_elses(started, monkeypatch):
+    for _ in range(3):
+        prewarmed.start(os.getpid())
+    first = wait_for_spare()
+    time.sleep(2)
+    assert spares() == {first}
+    # Of another working directory, or of another server.
+    manager, _ = started(layout.ROOT, wanted=False)
+    assert directories.of(manager.provisioner.pid) and spares() == {first}
+    monkeypatch.chdir(layout.NOTEBOOKS)
+    assert prewarmed.take(directories.Claim(os.getpid(), os.getppid(), "connection.json")) is None
+    assert spares() == {first}
+
+
+def test_a_spare_kernel_that_is_taken_by_a_launcher_that_is_killed_does_not_stay():
+    prewarmed.start(os.getpid())
+    directory = wait_for_spare()
+    (directory / directories.SPARE).unlink()
+    deadline = time.monotonic() + supervisor.CLAIM_SECONDS + 10
+    while directory.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not directory.exists()
+
+
+def test_an_edit_of_the_library_ends_the_spare_kernel(started):
+    source = layout.LIBRARY / "src" / "lib.rs"
+    committed = source.read_text()
+    prewarmed.start(os.getpid())
+    before = wait_for_spare()
+    try:
+        source.write_text(f"{committed}\n/// For a test.\npub fn edited() -> u32 {{ 7 }}\n")
+        manager, client = started(wanted=False)
+        assert directories.of(manager.provisioner.pid) and spares() == set()
+        measure.printed(client, LOAD)
+        assert measure.printed(client, 'println!("{}", wearable_demo::edited());') == "7\n"
+        assert not before.exists()
+    finally:
+        source.write_text(committed)
+
+
+def test_a_server_that_is_killed_takes_its_spare_kernel_along():
+    script = textwrap.dedent("""
+        import os, time
+        from wearable_jupyter.kernel import spare
+        spare.start(os.getpid())
+        time.sleep(600)
+    """)
+    server = subprocess.Popen([sys.executable, "-c", script])
+    wait_for_spare()
+    server.kill()
+    server.wait()
+
+
+def test_what_a_killed_spare_kernel_leaves_running_is_ended_by_the_next_kernel():
+    """Nobody else watches it: it has no launcher yet, and its server does not know of it."""
+    prewarmed.start(os.getpid())
+    directory = wait_for_spare()
+    evcxr = psutil.Process(directories.evcxr(directory))
+    os.kill(directories.maker(directory), signal.SIGKILL)
+    time.sleep(1)
+    assert evcxr.is_running() and directory.exists()
+    directories.sweep()
+    evcxr.wait(10)
+    assert not directory.exists()
+
+
+def test_whose_spare_kernels_are_made(monkeypatch):
+    monkeypatch.setenv(prewarmed.VARIABLE, "0")
+    assert not prewarmed.want(7) and not prewarmed.wanted(7)
+    monkeypatch.delenv(prewarmed.VARIABLE)
+    assert not prewarmed.wanted(7)
+    assert prewarmed.want(7) and prewarmed.wanted(7)
+    # What is run headless in a terminal of JupyterLab's inherits the variable.
+    assert not prewarmed.wanted(8)
+
+
+def test_where_memory_is_short_there_is_no_spare_kernel(monkeypatch):
+    before = set(directories.found())
+    monkeypatch.setattr(prewarm, "ROOM", psutil.virtual_memory().total)
+    prewarm.make(os.getpid())
+    assert set(directories.found()) == before

@@ -1,0 +1,130 @@
+"""What rust-analyzer reads, and what it still knows."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from jupyter_client.manager import start_new_kernel
+
+from wearable_jupyter.kernel import prune_metadata
+from wearable_jupyter.setup import layout
+
+LOAD = (
+    f':dep wearable_demo = {{ path = "{layout.ROOT}/crates/wearable_demo" }}\n'
+    "use wearable_demo::prelude::*;"
+)
+
+
+@pytest.fixture(scope="module")
+def kernel():
+    """A kernel with the library loaded and a lazy frame in it."""
+    manager, client = start_new_kernel(kernel_name="rust", cwd=str(layout.NOTEBOOKS))
+    for code in (LOAD, 'let frame = df!["x" => [1i64, 2]]?.lazy();'):
+        reply = client.execute_interactive(code, timeout=300, output_hook=lambda message: None)
+        assert reply["content"]["status"] == "ok", reply
+    yield client
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+
+
+def answer(client, request: str, code: str) -> dict:
+    message = getattr(client, request)(code, len(code))
+    while True:
+        reply = client.get_shell_msg(timeout=120)
+        if reply["parent_header"].get("msg_id") == message:
+            return reply["content"]
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("frame.coll", "collect"),
+        ('col("x").is_betw', "is_between"),
+        ("query::night", "nightly"),
+        ("plotly::Pl", "Plot"),
+        ("vec![1].itera", None),
+        ("vec![1].ite", "iter"),
+    ],
+)
+def test_completions_know_polars_plotly_std_and_the_library(kernel, code, expected):
+    matches = answer(kernel, "complete", code)["matches"]
+    if expected is None:
+        assert matches == []
+    else:
+        assert any(match.startswith(expected) for match in matches), matches
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"), [("LazyFrame", "Lazy abstraction"), ("frame", "LazyFrame")]
+)
+def test_hovers_show_polars_documentation(kernel, code, expected):
+    content = answer(kernel, "inspect", code)
+    assert content["found"]
+    assert expected in content["data"]["text/plain"]
+
+
+def metadata() -> dict:
+    result = subprocess.run(
+        ["cargo", "metadata", "--format-version=1", "--offline"],
+        cwd=layout.TEMPLATE,
+        check=True,
+        capture_output=True,
+    )
+    return json.loads(result.stdout)
+
+
+def names(pruned: dict) -> set[str]:
+    return {package["name"] for package in pruned["packages"]}
+
+
+def test_only_what_a_cell_can_name_is_read():
+    whole = metadata()
+    before = len(whole["packages"])
+    pruned = prune_metadata.prune(whole, layout.CRATE)
+    assert before > 300
+    assert {"ctx", "wearable_demo", "polars", "polars-core", "plotly", "chrono"} <= names(pruned)
+    assert not names(pruned) & {"reqwest", "tokio", "ring", "syn", "serde_derive"}
+    assert len(pruned["packages"]) < 50
+    # It still is a graph: nothing points to what is gone.
+    kept = {package["id"] for package in pruned["packages"]}
+    assert {node["id"] for node in pruned["resolve"]["nodes"]} == kept
+    for node in pruned["resolve"]["nodes"]:
+        assert {d["pkg"] for d in node["deps"]} | set(node["dependencies"]) <= kept
+
+
+def test_what_a_notebook_adds_itself_is_read_whole():
+    """A notebook that also depends on rand gets rand with all it needs."""
+    whole = metadata()
+    root = whole["workspace_members"][0]
+    rand = next(p["id"] for p in whole["packages"] if p["name"] == "rand")
+    assert "rand_core" not in names(prune_metadata.prune(metadata(), layout.CRATE))
+    node = next(n for n in whole["resolve"]["nodes"] if n["id"] == root)
+    node["deps"].append({"name": "rand", "pkg": rand, "dep_kinds": [{"kind": None}]})
+    node["dependencies"].append(rand)
+    assert {"rand", "rand_core"} <= names(prune_metadata.prune(whole, layout.CRATE))
+
+
+def test_a_failing_cargo_fails_as_before(tmp_path, capfd):
+    manifest = str(tmp_path / "Cargo.toml")
+    assert prune_metadata.main("x", "cargo", "metadata", "--manifest-path", manifest) != 0
+    assert "Cargo.toml" in capfd.readouterr().err
+
+
+def test_an_answer_that_is_not_understood_is_passed_on(capfdbinary):
+    assert prune_metadata.main("x", "echo", "not json") == 0
+    assert capfdbinary.readouterr().out == b"not json\n"
+
+
+def test_nothing_of_what_is_not_read_can_be_named():
+    """Of polars' crates that are left out, no other makes anything public."""
+    packages = metadata()["packages"]
+    family = [p for p in packages if p["name"].startswith("polars") or p["name"] == layout.CRATE]
+    assert {p["name"] for p in family} >= set(prune_metadata.INNER)
+    inner = "|".join(name.replace("-", "_") for name in prune_metadata.INNER)
+    public = re.compile(rf"^\s*pub (?:use|extern crate) (?:::)?(?:{inner})\b.*", re.MULTILINE)
+    for package in family:
+        if package["name"] not in prune_metadata.INNER:
+            for file in Path(package["manifest_path"]).parent.glob("src/**/*.rs"):
+                assert not public.findall(file.read_text()), file

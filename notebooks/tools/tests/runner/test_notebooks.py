@@ -1,0 +1,47 @@
+"""The notebooks as they are committed."""
+
+import re
+
+import nbformat
+import pytest
+
+from wearable_jupyter.runner import clean, output_tags
+from wearable_jupyter.setup import layout
+
+NOTEBOOKS = sorted(layout.NOTEBOOKS.glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_committed_without_traces_of_a_run(path):
+    assert path.read_text() == clean.text(path), "run ./justw fmt"
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "rust"
+    ids = [cell.id for cell in notebook.cells]
+    assert len(set(ids)) == len(ids)
+    # A cell's id says what it is; a random one would change with every copy.
+    assert all(re.fullmatch(r"[a-z][a-z0-9-]+", i) for i in ids)
+    assert not any(re.fullmatch(r"[0-9a-f]{8,}", i) for i in ids)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_cells_say_what_they_show_and_code_comes_with_text(path):
+    cells = nbformat.read(path, as_version=4).cells
+    assert cells[0].cell_type == "markdown"
+    for cell in cells:
+        if cell.cell_type == "code":
+            for tag in cell.metadata.get("tags", []):
+                assert tag in output_tags.PROMISES or tag == output_tags.FAILS, f"{cell.id}: {tag}"
+
+
+def test_a_run_leaves_the_normal_form_recognisable(tmp_path):
+    """Outputs, counts and editors' metadata go; sources and ids stay."""
+    path = tmp_path / "n.ipynb"
+    notebook = nbformat.read(NOTEBOOKS[0], as_version=4)
+    code = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    code.execution_count = 7
+    code.outputs = [nbformat.v4.new_output("stream", text="x")]
+    code.metadata["collapsed"] = True
+    notebook.metadata["widgets"] = {}
+    nbformat.write(notebook, path)
+    assert clean.text(path) == clean.text(NOTEBOOKS[0])

@@ -1,0 +1,176 @@
+"""The strict runner: each way in which a notebook can fail makes it fail, and says where."""
+
+import json
+import re
+
+import pytest
+
+from wearable_jupyter.runner import clean, output_tags, snapshots, strict_run
+from wearable_jupyter.runner.load import read
+from wearable_jupyter.setup import layout
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+FINE = 'println!("fine");'
+
+
+def test_an_unbroken_notebook_passes(notebook):
+    path = notebook('let x: i32 = 41;\nprintln!("{x}");', "x + 1", "// a comment only", "")
+    result = strict_run.run(path)
+    assert result.failure is None
+    assert result.cells == 4
+    assert output_tags.outputs(result.executed.cells[1], "text/plain") == ["42"]
+    # An empty cell is not sent to the kernel.
+    assert list(result.timings) == [0, 1, 2] and min(result.timings.values()) > 0
+
+
+@pytest.mark.parametrize(
+    ("broken", "metadata", "message"),
+    [
+        pytest.param(
+            'let n: i32 = "x".parse()?;', {}, "ParseIntError: invalid digit", id="question-mark"
+        ),
+        pytest.param('panic!("no way");', {}, "panic: no way", id="panic"),
+        pytest.param("let n: i32 = true;", {}, "mismatched types", id="compile-error"),
+        pytest.param("std::process::exit(0);", {}, "exit status: 0", id="exit"),
+        pytest.param(
+            "loop { std::hint::spin_loop(); }", {"limit_seconds": 3}, "limit of 3 s", id="timeout"
+        ),
+        pytest.param(
+            'println!("no table");', {"tags": ["shows-table"]}, "shows-table", id="no-table"
+        ),
+        pytest.param("1 + 1", {"tags": ["shows-chart"]}, "text/plain", id="no-chart"),
+        pytest.param("let y = 1;", {"tags": ["shows-text"]}, "nothing", id="no-text"),
+        pytest.param("let y = 1;", {"tags": ["shows-tabel"]}, "none of", id="misspelt-tag"),
+        pytest.param("let y = 1;", {"tags": ["raises-exception"]}, "does not", id="does-not-fail"),
+    ],
+)
+@pytest.mark.parametrize("last", [True, False], ids=["last", "not-last"])
+def test_a_broken_cell_fails(notebook, broken, metadata, message, last):
+    path = notebook(FINE, (f"// what it is for\n{broken}", metadata), *([] if last else [FINE]))
+    result = strict_run.run(path)
+    assert result.failure is not None
+    assert re.match(rf"cell 2 \([\w-]+\): {re.escape(broken)}\n", result.failure)
+    assert message in result.failure
+    # The executed notebook up to there is kept; after it nothing ran.
+    assert output_tags.stream(result.executed.cells[0], "stdout") == "fine\n"
+    assert last or result.executed.cells[2].outputs == []
+    assert list(result.failures) == [1] and result.timings[1] > 0
+
+
+def test_a_kernel_that_dies_fails(notebook):
+    kill = 'std::process::Command::new("kill").args(["-9", &parent()]).status().unwrap();'
+    parent = "fn parent() -> String { std::os::unix::process::parent_id().to_string() }"
+    result = strict_run.run(notebook(parent, kill, FINE))
+    assert result.failure is not None
+    assert result.failure.startswith("cell 2 (")
+    assert "the kernel died" in result.failure
+
+
+def test_what_is_no_failure(notebook):
+    """A warning on stderr, and a cell that is tagged to fail, as Jupyter has it."""
+    failing = ('panic!("as it should");', {"tags": ["raises-exception"]})
+    result = strict_run.run(notebook('eprintln!("a warning");', failing, FINE))
+    assert result.failure is None
+    assert output_tags.stream(result.executed.cells[0], "stderr") == "a warning\n"
+    assert output_tags.stream(result.executed.cells[2], "stdout") == "fine\n"
+
+
+@pytest.mark.parametrize("minor", [0, 4])
+def test_a_notebook_of_an_older_format_runs(tmp_path, minor):
+    """Its cells have no ids; they are called by their place, and differ in nothing each time."""
+    cells = [
+        {"cell_type": "markdown", "metadata": {}, "source": ["# Old"]},
+        {
+            "cell_type": "code",
+            "execution_count": None,
+            "metadata": {},
+            "outputs": [],
+            "source": ['println!("old");'],
+        },
+    ]
+    kernelspec = {"name": "rust", "display_name": "Rust", "language": "rust"}
+    path = tmp_path / "old.ipynb"
+    whole = {"nbformat": 4, "nbformat_minor": minor, "cells": cells}
+    path.write_text(json.dumps(whole | {"metadata": {"kernelspec": kernelspec}}))
+    result = strict_run.run(path)
+    assert result.failure is None
+    assert [cell.id for cell in result.executed.cells] == ["cell-1", "cell-2"]
+    assert output_tags.stream(result.executed.cells[1], "stdout") == "old\n"
+    assert snapshots.render(result.executed).count("## cell-2") == 1
+    normal = clean.text(path)
+    path.write_text(normal)
+    assert clean.text(path) == normal
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "not JSON"),
+        (b"\xff\xfe", "not JSON in UTF-8"),
+        (b"{half", "not JSON"),
+        (b"[1, 2]", "does not say which nbformat"),
+        (b'{"cells": []}', "does not say which nbformat"),
+        (b'{"nbformat": 4, "nbformat_minor": 5}', "is not a notebook"),
+        (
+            b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [3]}',
+            "is not a notebook",
+        ),
+        (
+            b'{"nbformat": 99, "nbformat_minor": 0, "metadata": {}, "cells": []}',
+            "its nbformat is 99",
+        ),
+        (
+            b'{"nbformat": 5, "nbformat_minor": 0, "metadata": {}, "cells": []}',
+            "its nbformat is 5",
+        ),
+        (b'{"nbformat": 4, "nbformat_minor": null, "metadata": {}, "cells": []}', "not a notebook"),
+        (b'{"nbformat": 3, "nbformat_minor": 0, "worksheets": 3}', "is not a notebook"),
+        (b"[" * 100_000, "not JSON"),
+        (
+            b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{"id": "a", '
+            b'"cell_type": "markdown", "metadata": {}, "source": "\\ud800"}]}',
+            "half of a character",
+        ),
+        (
+            b'{"nbformat": 4, "nbformat_minor": 5, "cells": [], "metadata": '
+            b'{"kernelspec": {"name": "python3", "display_name": "P", "language": "python"}}}',
+            "is a notebook in python; only Rust notebooks",
+        ),
+        (
+            b'{"nbformat": 4, "nbformat_minor": 5, "cells": [], "metadata": '
+            b'{"kernelspec": {"name": "python3", "display_name": "P"}}}',
+            "is a notebook for the kernel 'python3'; only Rust notebooks",
+        ),
+    ],
+)
+def test_what_is_no_rust_notebook_is_told_in_a_line(tmp_path, content, said):
+    path = tmp_path / "odd.ipynb"
+    path.write_bytes(content)
+    with pytest.raises(layout.Problem) as problem:
+        read(path)
+    assert said in str(problem.value) and "odd.ipynb" in str(problem.value)
+    assert len(str(problem.value).splitlines()) == 1
+
+
+def test_cells_without_a_good_id_are_named_by_their_place(tmp_path):
+    """nbformat's repair gives them random ids, by which no snapshot finds them again."""
+    path = tmp_path / "odd.ipynb"
+    cells = [{"cell_type": "markdown", "metadata": {}, "source": "x"} for _ in range(6)]
+    for cell, own in zip(cells, ["a", "a", None, "x y", "", 3], strict=True):
+        if own is not None:
+            cell["id"] = own
+    whole = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells}
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(whole).encode())
+    ids = [cell.id for cell in read(path).cells]
+    assert ids == ["a", "cell-2", "cell-3", "cell-4", "cell-5", "cell-6"]
+    assert [cell.id for cell in read(path).cells] == ids
+
+
+def test_a_kernel_that_cannot_start_says_why_in_the_notebook(notebook, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/nonexistent")
+    result = strict_run.run(notebook(FINE))
+    assert result.failure is not None
+    assert "The Rust kernel is not installed. Run: ./justw setup" in result.failure
+    (shown,) = result.executed.cells[0].outputs
+    assert "Restart" in shown.traceback[1]

@@ -1,0 +1,133 @@
+"""Which notebooks a command takes, and where their outputs go."""
+
+import json
+import os
+import shlex
+import subprocess
+
+import pytest
+
+from wearable_jupyter.runner import clean, selection
+from wearable_jupyter.setup import layout
+from wearable_jupyter.setup.layout import Problem
+
+NAME = "02a_lazy_join"
+PROJECT = layout.NOTEBOOKS / f"{NAME}.ipynb"
+EMPTY = {"nbformat": 4, "nbformat_minor": 5, "cells": []}
+EMPTY["metadata"] = {"kernelspec": clean.KERNELSPEC}
+
+
+@pytest.fixture
+def here(tmp_path):
+    """A directory with notebooks, one named like one of the project's in a folder of it."""
+    for file in (f"ann/{NAME}.ipynb", f"bob/{NAME}.ipynb", "bob/own.ipynb", "text.txt"):
+        path = tmp_path / file
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(EMPTY))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", [NAME, f"{NAME}.ipynb"])
+def test_a_bare_name_selects_a_notebook_of_the_project(here, name):
+    assert selection.notebooks([name], here) == [PROJECT]
+
+
+def test_a_file_of_the_callers_directory_comes_before_the_projects(here):
+    own = here / "ann" / f"{NAME}.ipynb"
+    assert selection.notebooks([f"{NAME}.ipynb"], here / "ann") == [own]
+    # A name without a suffix is the project's, also next to such a file or folder.
+    (here / "ann" / NAME).mkdir()
+    assert selection.notebooks([NAME], here / "ann") == [PROJECT]
+
+
+def test_paths_count_from_the_callers_directory(here):
+    own = here / "ann" / f"{NAME}.ipynb"
+    for name in (f"./{own.name}", f"../ann/{own.name}", str(own), f"../bob/../ann//{own.name}"):
+        assert selection.notebooks([name], here / "ann") == [own]
+    (here / "link").symlink_to(here / "ann")
+    assert selection.notebooks([f"link/{own.name}"], here) == [own]
+    # A link is a notebook of its own name, in its own place.
+    (here / "renamed.ipynb").symlink_to(own)
+    assert selection.notebooks(["./renamed.ipynb"], here) == [here / "renamed.ipynb"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (f"/no/such/folder/{NAME}.ipynb", "has no folder 'no'"),
+        (f"ann/typo/{NAME}.ipynb", "has no folder 'typo'"),
+        (f"annn/{NAME}.ipynb", "has no folder 'annn'"),
+        (f"./{NAME}.ipynb", "There is no file"),
+        (f"../{NAME}.ipynb", "There is no file"),
+        (f"./{NAME}", "There is no file"),
+        (f"notebooks/{NAME}", "has no folder 'notebooks'"),
+        (f"~/{NAME}.ipynb", "a shell replaces ~"),
+        (f"~nobody/{NAME}", "a shell replaces ~"),
+        (f"ann/{NAME[:-1]}.ipynb", f"Do you mean {NAME}.ipynb?"),
+        ("ann", "is a directory. Name the notebooks in it, such as ann/02a"),
+        (".", "is a directory"),
+        ("..", "is a directory"),
+        ("", "is a directory"),
+        ("/", "is a directory"),
+        ("text.txt", "does not end in .ipynb"),
+        ("./text.txt", "does not end in .ipynb"),
+        ("02a_lazy_joins", "Do you mean 02a_lazy_join?"),
+        ("no-such", "Its notebooks are: 02a_lazy_join"),
+        ("no-such.ipynb", "There is no file"),
+        (NAME.upper(), "The project has no notebook"),
+        ("broken.ipynb", "it is a link to"),
+        ("pipe.ipynb", "is not a regular file"),
+        ("a\x1bb.ipynb", "cannot be shown"),
+        ("a\udcffb.ipynb", "cannot be shown"),
+        ("a\nb.ipynb", "cannot be shown"),
+    ],
+)
+def test_everything_else_is_refused_with_its_reason(here, name, message):
+    (here / "broken.ipynb").symlink_to("nothing")
+    os.mkfifo(here / "pipe.ipynb")
+    with pytest.raises(Problem) as problem:
+        selection.notebooks([name], here)
+    assert message in str(problem.value)
+
+
+def test_a_file_in_the_callers_directory_is_suggested(here):
+    with pytest.raises(Problem, match=r"\./own\.ipynb"):
+        selection.notebooks(["own"], here / "bob")
+
+
+def test_a_folder_without_notebooks_does_not_pass(monkeypatch, tmp_path):
+    (tmp_path / ".hidden.ipynb").write_text("{}")
+    monkeypatch.setattr(layout, "NOTEBOOKS", tmp_path)
+    with pytest.raises(Problem, match="no notebook"):
+        selection.notebooks([], tmp_path)
+
+
+def test_each_notebook_is_taken_once(here):
+    named = [NAME, f"{NAME}.ipynb", str(PROJECT), "ann/../ann/" + PROJECT.name]
+    assert selection.notebooks(named, here) == [PROJECT, here / "ann" / PROJECT.name]
+
+
+def test_notebooks_of_one_name_have_outputs_of_their_own(here):
+    paths = [PROJECT, here / "ann" / PROJECT.name, here / "bob" / PROJECT.name]
+    paths += [layout.ROOT / PROJECT.name, here / "bob" / PROJECT.name.upper()]
+    outputs = [selection.output(path) for path in paths]
+    assert outputs[0] == layout.OUTPUTS / PROJECT.name
+    assert (
+        outputs[1] == layout.OUTPUTS.joinpath("elsewhere", *(here / "ann").parts[1:]) / PROJECT.name
+    )
+    assert len({str(output).lower() for output in outputs[:4]}) == 4 and len(set(outputs)) == 5
+    assert len(set(map(selection.label, paths))) == 5
+    assert selection.label(paths[0]) == NAME
+    assert selection.output(paths[0], "-slides.html").name == f"{NAME}-slides.html"
+
+
+@pytest.mark.parametrize("folder", ["plain", "with space", 'it\'s [odd] "too" $HOME'])
+def test_a_command_works_where_it_was_given(here, folder):
+    path = here / folder / "x.ipynb"
+    path.parent.mkdir()
+    command = selection.command("check --update", path, here)
+    script = f"set -- {command}; printf '%s\\0' \"$@\""
+    words = subprocess.run(["sh", "-c", script], capture_output=True, text=True).stdout.split("\0")
+    assert words[:-1] == [str(layout.ROOT / "justw"), "check", "--update", str(path)]
+    at_root = selection.command("run", PROJECT, layout.ROOT)
+    assert shlex.split(at_root) == ["./justw", "run", NAME]

@@ -1,0 +1,523 @@
+"""The cache of compiled dependencies, with a workspace that compiles in seconds."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from users import ATTACKER, IS_ROOT, REASON, VICTIM
+
+from wearable_jupyter.setup import layout
+
+MANIFEST = """\
+[workspace]
+members = ["crates/kernel_cargo", "crates/wearable_demo"]
+exclude = ["target"]
+resolver = "3"
+
+[workspace.package]
+version = "0.1.0"
+edition = "2024"
+rust-version = "1.95"
+license = "MIT"
+publish = false
+
+[profile.dev]
+opt-level = 2
+debug = false
+strip = "debuginfo"
+rpath = true
+lto = false
+debug-assertions = true
+codegen-units = 16
+panic = "unwind"
+incremental = true
+overflow-checks = true
+"""
+LIBRARY = """\
+[package]
+name = "wearable_demo"
+version = "0.1.0"
+edition = "2024"
+
+[lib]
+crate-type = ["rlib", "dylib"]
+
+[dependencies]
+dependency = {{ path = "{dependency}" }}
+"""
+DEPENDENCY = '[package]\nname = "dependency"\nversion = "1.0.0"\nedition = "2024"\n'
+# `setup` without its last step, because no kernel can start in a miniature.
+SETUP = """
+import sys
+from wearable_jupyter.kernel import template
+from wearable_jupyter.setup import layout
+only = "--dependencies" in sys.argv
+code = layout.exit_code(template.prepare_dependencies if only else template.prepare)
+print("ready" if code == 0 else "not ready")
+sys.exit(code)
+"""
+COMPILED = f"{layout.host()}/debug"
+# What cargo will have from 1.100 on, as far as this one has it: no `deps/`, a folder to a package.
+NEW_LAYOUT = "\n[unstable]\nbuild-dir-new-layout = true\n"
+
+
+class Clone:
+    """A clone in miniature: our tools, and a workspace of one library with one dependency.
+
+    With `new_layout`, cargo puts what it compiles elsewhere; so all that is here stays below one
+    folder, for a compiler that is asked so makes other files of everything.
+    """
+
+    def __init__(self, root: Path, dependency: Path, cache: Path, new_layout: bool) -> None:
+        self.root, self.cache, self.environment = root, cache, {}
+        for source in ("notebooks/tools/src", "crates/kernel_cargo"):
+            shutil.copytree(layout.ROOT / source, root / source)
+        for file in (".cargo/config.toml", "rust-toolchain.toml"):
+            (root / file).parent.mkdir(exist_ok=True)
+            shutil.copy(layout.ROOT / file, root / file)
+        if new_layout:
+            self.environment["RUSTC_BOOTSTRAP"] = "1"
+            settings = (
+                root / "notebooks/tools/src/wearable_jupyter/bootstrap/command_environment.py"
+            )
+            with settings.open("a") as file:
+                file.write('SETTINGS["RUSTC_BOOTSTRAP"] = "1"\n')
+            with (root / ".cargo/config.toml").open("a") as config:
+                config.write(NEW_LAYOUT)
+        (root / "Cargo.toml").write_text(MANIFEST)
+        library = root / "crates/wearable_demo"
+        (library / "src").mkdir(parents=True)
+        (library / "Cargo.toml").write_text(LIBRARY.format(dependency=dependency))
+        (library / "src/lib.rs").write_text("pub use dependency::answer;\n")
+        # Own tests with the names of files that cargo keeps of a build script, and of a dependency.
+        (library / "tests").mkdir()
+        for name in ("dependency", "out", "output", "root-output", "stderr"):
+            (library / f"tests/{name}.rs").write_text("")
+        lock = ["cargo", "generate-lockfile", "--offline", "--quiet"]
+        subprocess.run(lock, cwd=root, check=True, env=os.environ | self.environment)
+
+    def optimise_less(self) -> None:
+        """Another profile of dependencies, and so another key."""
+        file = self.root / ".cargo/config.toml"
+        before = file.read_text()
+        file.write_text(before.replace("opt-level = 3", "opt-level = 1"))
+        assert file.read_text() != before
+
+    def command(self) -> dict:
+        environment = {
+            "PYTHONPATH": str(self.root / "notebooks/tools/src"),
+            "XDG_CACHE_HOME": str(self.cache.parent),
+            **self.environment,
+        }
+        return {
+            "args": [sys.executable, "-c", SETUP],
+            "env": os.environ | environment,
+            "cwd": self.root,
+        }
+
+    def setup(self, *options: str) -> str:
+        """Run `setup`; what it printed."""
+        command = self.command()
+        command["args"] += options
+        result = subprocess.run(
+            **command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert result.returncode == 0, result.stdout
+        return result.stdout
+
+    def compiled(self, pattern: str) -> list[Path]:
+        """What cargo has compiled for this platform, wherever it puts it."""
+        return below(self.root / "target", pattern)
+
+    def used(self) -> Path:
+        """The folder of the cache that a kernel's cells are compiled with."""
+        name = (self.root / "target/kernel-template/.dependencies").read_text()
+        return self.cache / name
+
+
+def below(folder: Path, pattern: str) -> list[Path]:
+    """What is compiled for this platform in a folder like `target/`."""
+    return list((folder / COMPILED).rglob(pattern))
+
+
+@pytest.fixture(params=[False, True], ids=["layout-of-1.95", "layout-of-1.100"])
+def clone(request, tmp_path):
+    """Make clones that share a cache, which holds the kernel's binary already."""
+    cache = tmp_path / "cache" / "wearable_demo"
+    binary = layout.evcxr().parent.parent
+    cache.mkdir(parents=True)
+    (cache / binary.name).symlink_to(binary)
+    dependency = tmp_path / "dependency"
+    (dependency / "src").mkdir(parents=True)
+    (dependency / "Cargo.toml").write_text(DEPENDENCY)
+    (dependency / "src/lib.rs").write_text("pub fn answer() -> u32 { 42 }\n")
+    return lambda name: Clone(tmp_path / name, dependency, cache, request.param)
+
+
+def compiles_dependency(printed: str) -> bool:
+    return re.search(r"^[1-9]\d* packages compiled$", printed, re.MULTILINE) is not None
+
+
+def folders(cache: Path) -> set[Path]:
+    return set(cache.glob("dependencies-*"))
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    """Every file in it."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_dependencies_are_compiled_once_for_all_clones_and_anew_for_another_key(clone):
+    one, two = clone("one"), clone("two")
+    printed = one.setup()
+    assert "Compiling polars and some" in printed and compiles_dependency(printed)
+    first = one.used()
+    assert folders(one.cache) == {first}
+    assert "Compiling" not in one.setup()
+
+    printed = two.setup()
+    assert "Taking the compiled dependencies from the cache" in printed
+    assert not compiles_dependency(printed)
+    assert two.used() == first
+    taken = below(first, "libdependency-*.r*")
+    here = two.root / "target"
+    assert taken and all(path.samefile(here / path.relative_to(first)) for path in taken)
+    # A stale key: compiled anew, with progress; the other clone's stay.
+    two.optimise_less()
+    printed = two.setup()
+    assert "Compiling polars and some" in printed and compiles_dependency(printed)
+    second = two.used()
+    assert folders(two.cache) == {first, second} and first != second
+    assert not compiles_dependency(one.setup())
+
+    # What no clone has used for long is deleted, and is compiled again for one that wants it.
+    long_ago = time.time() - 31 * 24 * 3600
+    os.utime(first, (long_ago, long_ago))
+    two.setup()
+    assert folders(two.cache) == {second}
+    assert one.setup()
+    assert folders(two.cache) == {first, second}
+
+
+def test_dependencies_alone_leave_nothing_of_the_workspace(clone):
+    """Its sources may come later and be older, as into an image."""
+    one = clone("one")
+    kept = one.root / "target/kernels/running"
+    kept.mkdir(parents=True)
+    source = one.root / "crates/wearable_demo/src/lib.rs"
+    text = source.read_text()
+    source.write_text("")
+    assert compiles_dependency(one.setup("--dependencies"))
+    assert one.compiled("libdependency-*.rlib")
+    assert not list((one.root / "target").rglob("*wearable_demo*"))
+    assert kept.is_dir()
+    source.write_text(text)
+    os.utime(source, (0, 0))
+    assert not compiles_dependency(one.setup())
+    assert all(b"answer" in made.read_bytes() for made in one.compiled("libwearable_demo.rlib"))
+    # In a clone that is set up, nothing is taken away.
+    one.setup("--dependencies")
+    assert list((one.root / "target").rglob("libwearable_demo.rlib"))
+
+
+# Makes a kernel's directory, compiles a cell in it by the call that is known, then by cargo.
+CELL = """\
+import json, subprocess
+from wearable_jupyter.kernel import directories, template
+directories.get_ready()
+made = directories.make()
+project = made / "project"
+(project / "src").mkdir(parents=True)
+(project / "src" / "lib.rs").write_text("pub fn cell() -> u32 { wearable_demo::answer() }")
+(project / "Cargo.toml").write_text(template.TEMPLATE.manifest)
+call = (made / "known/template/command").read_text().split("\\0")
+subprocess.run(["env", *call], cwd=project, check=True)
+print("cell", (made / "known/template/cell").read_text())
+directories.link_compiled(made)
+(project / "src" / "lib.rs").touch()
+arguments = template.TEMPLATE.arguments()
+told = template.run_cargo(*arguments, cwd=project, quiet=True, CARGO_TARGET_DIR="target")
+artifacts = [made for made in map(json.loads, told.stdout.splitlines()) if "fresh" in made]
+print("fresh", *sorted(made["target"]["name"] for made in artifacts if made["fresh"]))
+print("compiled", *(made["target"]["name"] for made in artifacts if not made["fresh"]))
+"""
+
+
+def test_a_kernel_starts_from_what_is_compiled(clone):
+    """Without cargo by the call that the template was compiled by, and with it, which finds nothing
+    to do but the cell."""
+    one = clone("one")
+    one.setup()
+    command = one.command()
+    command["args"] = [sys.executable, "-c", CELL]
+    told = subprocess.run(**command, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    said = dict(line.split(" ", 1) for line in told.stdout.splitlines())
+    cell = Path(said["cell"])
+    assert cell.stat().st_size and cell.is_relative_to(one.root / "target/kernels")
+    assert said["fresh"] == "dependency wearable_demo" and said["compiled"] == "ctx"
+    # Its own copy of the library, which an edit does not change.
+    kept = next((one.root / "target/kernels").glob("*/library/libwearable_demo.so"))
+    before = kept.read_bytes()
+    (one.root / "crates/wearable_demo/src/lib.rs").write_text("pub fn other() {}\n")
+    one.setup()
+    assert kept.read_bytes() == before
+
+
+def test_a_setup_that_is_killed_leaves_nothing_that_is_taken_for_whole(clone):
+    one = clone("one")
+    build = one.root.parent / "dependency/build.rs"
+    build.write_text("fn main() { std::thread::sleep(std::time::Duration::from_secs(600)) }\n")
+    killed = subprocess.Popen(
+        **one.command(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    lines = iter(killed.stdout.readline, b"")
+    assert any(b"Compiling polars" in line for line in lines)
+    compiled = one.root / "target/debug"
+    while not list(compiled.rglob("build_script_build-*")):
+        time.sleep(0.1)
+    time.sleep(1)  # its script runs now
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    killed.stdout.close()
+    assert not folders(one.cache)
+
+    # One that was killed while it copied into the cache.
+    half = one.cache / ".dependencies.staging" / "dependencies-half"
+    half.mkdir(parents=True)
+    build.unlink()
+    assert compiles_dependency(one.setup())
+    assert folders(one.cache) == {one.used()} and not half.parent.exists()
+
+
+def test_a_build_script_that_runs_again_in_a_clone_changes_nothing_in_the_cache(clone):
+    """Some look for a variable such as RUSTC_BOOTSTRAP, and leave other files if it is set."""
+    one = clone("one")
+    (one.root.parent / "dependency/build.rs").write_text(
+        "fn main() {\n"
+        '    println!("cargo:rerun-if-env-changed=WEARABLE_PROBED");\n'
+        '    let probed = std::env::var("WEARABLE_PROBED").unwrap_or_default();\n'
+        '    let out = std::path::PathBuf::from(std::env::var("OUT_DIR").unwrap());\n'
+        '    std::fs::write(out.join("probed"), probed).unwrap();\n'
+        "}\n"
+    )
+    one.setup()
+
+    before = contents(one.used())
+    assert any(path.name == "probed" for path in before)
+    shutil.rmtree(one.root / "target")
+    one.setup()  # takes them from the cache
+    command = one.command() | {"args": ["cargo", "build", "--workspace", "--quiet"]}
+    command["env"] |= {"WEARABLE_PROBED": "1", "RUSTFLAGS": layout.RUSTFLAGS}
+    subprocess.run(**command, check=True)
+    made = [p.read_text() for p in (one.root / "target").rglob("probed") if "build" in p.parts]
+    assert "1" in made
+    assert contents(one.used()) == before
+
+
+@pytest.fixture
+def first(clone, tmp_path):
+    """A clone that is set up, and whose dependency has a build script."""
+    (tmp_path / "dependency/build.rs").write_text(
+        "fn main() {\n"
+        '    println!("cargo:rustc-cfg=asked");\n'
+        '    println!("cargo:rerun-if-changed=build.rs");\n'
+        '    let out = std::path::PathBuf::from(std::env::var("OUT_DIR").unwrap());\n'
+        '    std::fs::write(out.join("answer"), "42").unwrap();\n'
+        "}\n"
+    )
+    # So that rustc notes a file below `target/` that the library depends on, and a variable.
+    (tmp_path / "dependency/src/lib.rs").write_text(
+        'pub fn answer() -> u32 { include!(concat!(env!("OUT_DIR"), "/answer")) }\n'
+    )
+    first = clone("one")
+    first.setup()
+    return first
+
+
+def assert_taken(clone, store: Path) -> None:
+    """The files that rustc makes are those of the store, and a build script has left the same."""
+    made = below(store, "libdependency-*.r*")
+    assert len(made) >= 3  # a library, its metadata, and those of cargo check
+    for path in made:
+        here = clone.root / "target" / path.relative_to(store)
+        # A link to where the cache was mounted shows where it leads.
+        leads_to = Path(os.readlink(here)) if here.is_symlink() else here
+        assert leads_to.name == path.name
+        assert "shared" in leads_to.parts or leads_to.samefile(path), path
+    assert [path.read_text() for path in clone.compiled("answer")] == ["42"]
+
+
+def another_user(clone, tmp_path, name="two"):
+    """A clone of somebody whose sources lie elsewhere."""
+    other = clone(name)
+    home = other.root.parent / "home" / ".cargo"
+    home.mkdir(parents=True)
+    other.environment |= {"CARGO_HOME": str(home)}
+    return other
+
+
+def test_what_was_compiled_for_another_user_is_taken(first, clone, tmp_path):
+    other = another_user(clone, tmp_path)
+    printed = other.setup()
+    assert f"Taking the compiled dependencies from {first.cache}" in printed, printed
+    assert_taken(other, first.used())
+    assert other.used() != first.used() and folders(first.cache) == {other.used(), first.used()}
+    # cargo finds everything in order afterwards, and so does the first user.
+    for again in (other.setup(), first.setup()):
+        assert "Compiling" not in again and "Taking" not in again
+
+
+def test_the_workspace_is_found_at_a_path_with_brackets(tmp_path):
+    """cargo reads a pattern among its members as one of the whole path."""
+    root = tmp_path / "a [clone] of *mine?"
+    manifests = [path for path in layout.ROOT.glob("crates/*/Cargo.toml") if layout.is_member(path)]
+    for manifest in (layout.ROOT / "Cargo.toml", *manifests):
+        copied = root / manifest.relative_to(layout.ROOT)
+        copied.parent.mkdir(parents=True)
+        shutil.copy(manifest, copied)
+        (copied.parent / "src").mkdir()
+        for source in manifest.parent.glob("src/**/*.rs"):
+            made = copied.parent / source.relative_to(manifest.parent)
+            made.parent.mkdir(parents=True, exist_ok=True)
+            made.touch()
+    listing = ["cargo", "metadata", "--no-deps", "--offline", "--format-version=1"]
+    listed = subprocess.run(listing, cwd=root, check=True, capture_output=True, text=True)
+    members = {package["name"] for package in json.loads(listed.stdout)["packages"]}
+    assert members == {manifest.parent.name for manifest in manifests}
+
+
+# Reads everything, and writes as that user does: what is compiled with lies in root's home here.
+AS_VICTIM = (
+    *("setpriv", f"--reuid={VICTIM}", f"--regid={VICTIM}", "--clear-groups"),
+    *("--securebits=+no_setuid_fixup", "--inh-caps=-all,+dac_read_search"),
+    "--ambient-caps=-all,+dac_read_search",
+)
+
+
+@pytest.mark.skipif(not IS_ROOT, reason=REASON)
+@pytest.mark.parametrize("clone", [False], indirect=True)
+def test_another_user_takes_from_a_shared_cache_if_nobody_else_can_change_it(
+    first, clone, tmp_path, monkeypatch
+):
+    other = another_user(clone, tmp_path)
+    home = other.root.parent / "home"
+    other.environment |= {
+        "HOME": str(home),
+        "RUSTUP_HOME": str(layout.toolchain().parent.parent),
+        "WEARABLE_CACHE_DIR": str(first.cache),
+        "XDG_CACHE_HOME": str(home / ".cache"),
+    }
+    for path in (home, *home.rglob("*"), other.root, *other.root.rglob("*")):
+        os.chown(path, VICTIM, VICTIM)
+    plain = other.command
+    monkeypatch.setattr(
+        other, "command", lambda: plain() | {"args": [*AS_VICTIM, *plain()["args"]]}
+    )
+    look = other.command()
+    code = "from wearable_jupyter.setup import store; print(store.found())"
+    look["args"] = [*AS_VICTIM, sys.executable, "-c", code]
+
+    def found() -> str:
+        return subprocess.run(**look, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert found() == str(first.used())
+    below = next(path for path in first.used().rglob("deps") if path.is_dir())
+    for path in (below, next(below.iterdir()), first.used(), first.cache, tmp_path):
+        mode = path.stat().st_mode
+        for change in (lambda p: p.chmod(0o777), lambda p: os.chown(p, ATTACKER, 0)):
+            change(path)
+            assert found() == "None", path
+            os.chown(path, 0, 0)
+            path.chmod(mode)
+
+    printed = other.setup()
+    assert f"Taking the compiled dependencies from {first.cache}" in printed, printed
+    assert "Nothing is taken" not in printed and "Compiling" not in printed
+    taken = list((other.root / "target").rglob("libdependency-*.rlib"))
+    assert taken and all(path.is_symlink() or path.stat().st_uid == 0 for path in taken)
+    assert "Taking" not in other.setup()
+    # What the user has of it leads to the shared cache, and is looked at each time.
+    below.chmod(0o777)
+    shutil.rmtree(other.root / "target")
+    refused = subprocess.run(**other.command(), capture_output=True, text=True)
+    assert refused.returncode == 1 and f"{below} can be changed by every user" in refused.stderr
+
+
+def test_paths_with_special_characters_compile_nothing_again(first, clone, tmp_path):
+    """Of the clone, of cargo's home and of the cache; and what they leave serves others in turn."""
+    special = tmp_path / 'a space\'s "quotes" [b] #d $HOME & f=g ü \\h'
+    other = another_user(clone, tmp_path, f"{special.name}/two")
+    # Directories of the user's own configuration, for other projects.
+    (special / "home/.cargo/config.toml").write_text(
+        '[build]\nbuild-dir = "elsewhere"\ntarget-dir = "elsewhere-too"\n'
+    )
+    other.environment |= {
+        "WEARABLE_CACHE_DIR": str(special / "cache"),
+        "XDG_CACHE_HOME": str(first.cache.parent),
+    }
+    # What is taken from: a cache that this user has no other way to.
+    shutil.move(first.cache, tmp_path / "kept")
+    shutil.copytree(tmp_path / "kept", special / "cache", symlinks=True)
+    name = first.used().name
+    printed = other.setup()
+    assert f"Taking the compiled dependencies from {special / 'cache'}" in printed, printed
+    assert_taken(other, special / "cache" / name)
+    again = other.setup()
+    assert "Compiling" not in again and "Taking" not in again
+    assert_taken(other, special / "cache" / name)
+    assert not list(special.rglob("elsewhere*"))
+
+    # From there to a plain path: the first user's part is gone.
+    third = another_user(clone, tmp_path, "plain/three")
+    third.cache = special / "cache"
+    third.environment |= {"WEARABLE_CACHE_DIR": str(special / "cache")}
+    shutil.rmtree(special / "cache" / name)
+    printed = third.setup()
+    assert f"Taking the compiled dependencies from {special / 'cache'}" in printed, printed
+    (store,) = folders(special / "cache") - {third.used()}
+    assert "Compiling" not in third.setup()
+    assert_taken(third, store)
+
+
+def test_a_cache_that_is_only_read_serves_everybody(first, clone, tmp_path):
+    """Mounted so that not even root may write there."""
+    other = another_user(clone, tmp_path)
+    own = tmp_path / "own"
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    other.environment |= {"WEARABLE_CACHE_DIR": str(shared), "XDG_CACHE_HOME": str(own)}
+    command = other.command()
+    mounts = f"mount --bind {first.cache} {shared} && mount -o remount,bind,ro {shared}"
+    unshare = ["unshare", "--mount", "--map-root-user", "sh", "-ec"]
+    if subprocess.run([*unshare, mounts], capture_output=True).returncode != 0:
+        pytest.skip("this user may not mount anything")
+    command["args"] = [*unshare, f"{mounts} && exec {shlex.join(command['args'])}"]
+    before = contents(first.used())
+    result = subprocess.run(**command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert result.returncode == 0, result.stdout
+    assert f"Taking the compiled dependencies from {shared}" in result.stdout
+    assert_taken(other, first.used())
+    assert len(folders(own / "wearable_demo")) == 1
+    assert not (own / "wearable_demo" / layout.evcxr().parent.parent.name).exists()
+    assert contents(first.used()) == before
+
+
+def test_a_cache_that_others_can_change_is_not_used(first, clone, tmp_path):
+    other = another_user(clone, tmp_path)
+    first.used().chmod(0o777)
+    result = subprocess.run(
+        **other.command(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert result.returncode == 0, result.stdout
+    told = f"Nothing is taken from {first.used()}: {first.used()} can be changed by every user"
+    assert told in result.stdout
+    assert compiles_dependency(result.stdout)

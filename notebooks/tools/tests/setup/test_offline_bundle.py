@@ -1,0 +1,384 @@
+"""Bundles in miniature: what is whole comes into its place, and nothing of what is not.
+
+That the real one sets up another home without a network takes minutes, and was done by hand; see
+DESIGN.md.
+"""
+
+import errno
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from wearable_jupyter.bootstrap import trust, venv
+from wearable_jupyter.setup import layout, offline_bundle
+from wearable_jupyter.setup.layout import Problem
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("zstd") is None and "CI" not in os.environ,
+    reason="there is no zstd: sudo apt install zstd",
+)
+
+
+@pytest.fixture
+def there(tmp_path, monkeypatch):
+    """A bundle of a few files, and a home without anything: its cache and its cargo home."""
+    made = {
+        "dependencies-0123-4567/debug/deps/liba.rlib": b"compiled" * 1000,
+        "evcxr_jupyter-0.22.0/bin/evcxr_jupyter": b"a program",
+        "registry/cache/index/a-1.0.0.crate": b"a source",
+        "wheels-0123/a.whl": b"a wheel",
+    }
+    return write(made, tmp_path, monkeypatch)
+
+
+def write(made: dict[str, bytes], tmp_path, monkeypatch) -> Path:
+    """A bundle of these files, and a home without anything."""
+    files = {}
+    for name, content in made.items():
+        files[name] = tmp_path / "from" / name
+        files[name].parent.mkdir(parents=True, exist_ok=True)
+        files[name].write_bytes(content)
+        files[name].chmod(0o755 if "bin" in name.split("/") else 0o644)
+    # As compiled programs have it: two names of one file.
+    program = next(name for name in made if "/bin/" in name)
+    second = str(Path(program).with_name("second"))
+    files[second] = tmp_path / "from/second"
+    os.link(files[program], files[second])
+    packed = tmp_path / "packed.tar.zst"
+    offline_bundle.pack(files, "2.2", ["3.11", "3.12"], packed)
+    monkeypatch.setenv("WEARABLE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("CARGO_HOME", str(tmp_path / "cargo"))
+    return packed
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_a_whole_bundle_comes_into_its_places(there, tmp_path):
+    source = tmp_path / "cargo/registry/cache/index/a-1.0.0.crate"
+    source.parent.mkdir(parents=True)
+    source.write_bytes(b"here already")
+    offline_bundle.use(there)
+    assert source.read_bytes() == b"here already"
+    cache = everything(tmp_path / "cache")
+    assert cache.pop("dependencies-0123-4567/debug/deps/liba.rlib") == b"compiled" * 1000
+    assert cache.pop("evcxr_jupyter-0.22.0/bin/evcxr_jupyter") == b"a program"
+    assert cache.pop("evcxr_jupyter-0.22.0/bin/second") == b"a program"
+    assert cache.pop("wheels-0123/a.whl") == b"a wheel"
+    assert not cache
+    offline_bundle.use(there)  # once more changes nothing
+    assert len(everything(tmp_path / "cache")) == 4
+
+
+def changed(manifest: dict, packed: Path) -> None:
+    """Write the bundle anew, with other words in its manifest."""
+    folder = packed.parent / "anew"
+    folder.mkdir()
+    subprocess.run(["sh", "-c", f"zstd -dc {packed} | tar -x -C {folder}"], check=True)
+    listed = folder / offline_bundle.MANIFEST
+    listed.write_text(json.dumps(json.loads(listed.read_text()) | manifest))
+    archive = packed.parent / "anew.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.add(listed, offline_bundle.MANIFEST)
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and path != listed:
+                tar.add(path, str(path.relative_to(folder)))
+    subprocess.run(["zstd", "-q", "-f", "-o", packed, archive], check=True)
+
+
+@pytest.mark.parametrize(
+    "manifest, says",
+    [
+        ({"key": "0"}, "another state of the clone"),
+        ({"platform": "riscv64gc-unknown-linux-gnu"}, "another platform"),
+        ({"format": 99}, "another version of this project's tools"),
+        ({"glibc": "99.1"}, "needs glibc 99.1"),
+        ({"files": {}}, "cut off or damaged"),
+        ({"files": {"a": "0", "../b": "0"}}, "cut off or damaged"),
+    ],
+)
+def test_a_foreign_bundle_changes_nothing(there, tmp_path, manifest, says):
+    changed(manifest, there)
+    with pytest.raises(Problem, match=says):
+        offline_bundle.use(there)
+    assert not everything(tmp_path / "cache") and not (tmp_path / "cargo").exists()
+
+
+def test_for_another_python_its_packages_come_from_the_network(there, tmp_path, capsys):
+    changed({"python": ["2.6", "2.7"]}, there)
+    offline_bundle.use(there)
+    assert "are for Python 2.6, 2.7" in capsys.readouterr().out
+    assert len(everything(tmp_path / "cache")) == 4
+
+
+def test_each_python_gets_the_packages_it_needs():
+    """As the lock has them for it, whichever Python asks."""
+    older, newer = (offline_bundle.needed(venv.REQUIREMENTS, python) for python in ("3.11", "3.14"))
+    assert "\noverrides==" in older and "\noverrides==" not in newer
+    for needed in (older, newer):
+        assert needed.count("\nsoupsieve==") == 1
+        assert "pywinpty" not in needed and ";" not in needed
+        assert needed.count("--hash=") > 100 and needed.count("==") < needed.count("--hash=")
+
+
+def test_packages_are_taken_from_a_bundle_only_if_they_are_for_this_python(tmp_path, monkeypatch):
+    monkeypatch.setenv("WEARABLE_CACHE_DIR", str(tmp_path))
+    assert venv.from_wheels() == ()
+    wheels = venv.wheels()
+    wheels.mkdir()
+    lock, other = venv.REQUIREMENTS, offline_bundle.FOR_TESTS[0]
+    this = venv.python_version()
+    (wheels / venv.LISTED).write_text(f"{offline_bundle.digest(lock)} 2.7\nother {this}\n")
+    assert venv.from_wheels() == ()
+    (wheels / venv.LISTED).write_text(f"old {this}\n{offline_bundle.digest(lock)} {this}\n")
+    assert venv.from_wheels() == ("--no-index", "--find-links", wheels)
+    assert venv.from_wheels(other) == ()
+
+
+@pytest.fixture
+def no_rust(tmp_path, monkeypatch):
+    """A machine that has zstd and no Rust."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "zstd").symlink_to(shutil.which("zstd"))
+    monkeypatch.setenv("PATH", str(programs))
+    monkeypatch.setenv("RUSTUP_HOME", str(tmp_path / "rustup"))
+    monkeypatch.delenv("RUSTUP_TOOLCHAIN", raising=False)
+
+
+def test_a_bundle_may_bring_the_toolchain(tmp_path, monkeypatch, no_rust):
+    rustc = f"toolchains/{layout.toolchain().name}/bin/rustc"
+    made = {rustc: b"#!/bin/sh\n", rustc.replace("rustc", "cargo"): b"#!/bin/sh\n"}
+    packed = write(made, tmp_path, monkeypatch)
+    assert not layout.has_rust()
+    offline_bundle.use(packed)
+    assert (tmp_path / "rustup" / rustc).is_file()
+    # Without rustup, it is found where it lies.
+    assert layout.has_rust() and shutil.which("cargo").startswith(str(tmp_path / "rustup"))
+
+
+def test_without_rust_one_that_does_not_bring_it_is_refused(there, tmp_path, no_rust):
+    with pytest.raises(Problem, match="There is no Rust here, and none in"):
+        offline_bundle.use(there)
+    assert not everything(tmp_path / "cache")
+
+
+def expands_to_the_same(damaged: bytes, content: bytes) -> bool:
+    expanded = subprocess.run(offline_bundle.EXPAND, input=damaged, capture_output=True)
+    return expanded.returncode == 0 and expanded.stdout == content
+
+
+def test_a_damaged_bundle_changes_nothing(there, tmp_path):
+    whole = there.read_bytes()
+    content = subprocess.run(
+        offline_bundle.EXPAND, input=whole, check=True, capture_output=True
+    ).stdout
+    ends = [whole[: len(whole) * n // 20] for n in range(20)]
+    # The last bytes are zstd's own checksum, after all files.
+    places = [*range(0, len(whole), 37), len(whole) - 1]
+    turned = [bytes([*whole[:n], whole[n] ^ 1, *whole[n + 1 :]]) for n in places]
+    for damaged in (*ends, whole[:-1], *turned, b"", b"no bundle at all"):
+        there.write_bytes(damaged)
+        if expands_to_the_same(damaged, content):
+            continue  # a bit that nothing depends on, as in the padding of a compressed block
+        with pytest.raises(Problem, match=r"damaged|no bundle"):
+            offline_bundle.use(there)
+        assert not everything(tmp_path / "cache"), len(damaged)
+    with pytest.raises(Problem, match="is not there"):
+        offline_bundle.use(tmp_path / "none")
+
+
+def archive(packed: Path, manifest: object, *members: tuple[tarfile.TarInfo, bytes]) -> None:
+    """Write a bundle of any members, after a manifest."""
+    tarred = packed.parent / "made.tar"
+    with tarfile.open(tarred, "w") as tar:
+        text = manifest if isinstance(manifest, bytes) else json.dumps(manifest).encode()
+        for member, content in ((tarfile.TarInfo(offline_bundle.MANIFEST), text), *members):
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    subprocess.run(["zstd", "-q", "-f", "-o", packed, tarred], check=True)
+
+
+def manifest_for(files: dict[str, bytes]) -> dict:
+    return {
+        "format": offline_bundle.FORMAT,
+        "key": layout.dependencies_key(),
+        "platform": layout.host(),
+        "rustc": layout.rustc_version(),
+        "glibc": "2.2",
+        "python": ["3.11"],
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+    }
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, **settings) -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    made.type, made.mtime = kind, 1_000_000_000
+    for setting, value in settings.items():
+        setattr(made, setting, value)
+    return made
+
+
+PROGRAM = "evcxr_jupyter-0.22.0/bin/evcxr_jupyter"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../outside",
+        "dependencies-01-02/../../outside",
+        "/tmp/outside-of-a-bundle",
+        "dependencies-01-02//tmp/outside",
+        "./dependencies-01-02/a",
+        "dependencies-01-02/./a",
+        "outside",
+        "uv/archive-v0/a.py",
+        "pip/http/a",
+        ".dependencies.lock",
+        ".bundle.staging/a",
+        "dependencies-01-02",
+        "manifest.json/a",
+        "dependencies-01-02-03x/a",
+        "",
+    ],
+)
+def test_a_file_that_would_go_elsewhere_is_refused(there, tmp_path, name):
+    archive(there, manifest_for({name: b"evil"}), (member(name), b"evil"))
+    before = {path.name for path in tmp_path.iterdir()}
+    with pytest.raises(Problem, match="cut off or damaged"):
+        offline_bundle.use(there)
+    assert not everything(tmp_path / "cache")
+    assert not Path("/tmp/outside-of-a-bundle").exists()
+    assert {path.name for path in tmp_path.iterdir()} - before <= {"cache"}
+
+
+@pytest.mark.parametrize(
+    "kind, target",
+    [
+        (tarfile.SYMTYPE, "/etc/passwd"),
+        (tarfile.SYMTYPE, "../../../outside"),
+        (tarfile.LNKTYPE, "/etc/passwd"),
+        (tarfile.LNKTYPE, offline_bundle.MANIFEST),
+        (tarfile.CHRTYPE, ""),
+        (tarfile.BLKTYPE, ""),
+        (tarfile.FIFOTYPE, ""),
+        (tarfile.DIRTYPE, ""),
+    ],
+)
+def test_a_link_or_device_is_refused(there, tmp_path, kind, target):
+    made = member(PROGRAM, kind, linkname=target, devmajor=1, devminor=3, mode=0o4777)
+    archive(there, manifest_for({PROGRAM: b""}), (made, b""))
+    with pytest.raises(Problem, match="cut off or damaged"):
+        offline_bundle.use(there)
+    assert not everything(tmp_path / "cache")
+    # As the manifest itself, too.
+    archive(there, b"{}")
+    with tarfile.open(there.parent / "link.tar", "w") as tar:
+        tar.addfile(member(offline_bundle.MANIFEST, kind, linkname=target))
+    subprocess.run(["zstd", "-q", "-f", "-o", there, there.parent / "link.tar"], check=True)
+    with pytest.raises(Problem, match="is no bundle of this project"):
+        offline_bundle.use(there)
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o002, 0o022, 0o077])
+def test_only_the_content_of_an_archive_counts(there, tmp_path, umask):
+    """Not its owners and rights, nor the umask: the cache is this user's alone to change."""
+    text = "dependencies-01-02/debug/a.rlib"
+    files = {PROGRAM: b"a program", text: b"compiled"}
+    given = {"uid": 4242, "gid": 4242, "uname": "nobody", "gname": "nogroup"}
+    before = os.umask(umask)
+    try:
+        archive(
+            there,
+            manifest_for(files),
+            (member(PROGRAM, mode=0o6777, **given), files[PROGRAM]),
+            (member(text, mode=0o666, **given), files[text]),
+        )
+        offline_bundle.use(there)
+    finally:
+        os.umask(before)
+    cache = tmp_path / "cache"
+    assert trust.find_fault(cache) is None
+    assert all(path.stat().st_uid == os.geteuid() for path in cache.rglob("*"))
+    # WEARABLE_CACHE_DIR names it, so others may take from there.
+    assert (cache / PROGRAM).stat().st_mode & 0o7777 == 0o755
+    assert (cache / text).stat().st_mode & 0o7777 == 0o644
+    assert (cache / text).parent.stat().st_mode & 0o7777 == 0o755
+    assert (cache / text).stat().st_mtime == 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"7",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        *({"files": value} for value in ([], None, "a", {PROGRAM: 7})),
+        *({name: 7} for name in ("key", "platform", "glibc", "python", "rustc")),
+        {"files": {"wheels-01/a": "0", "wheels-01/a/b": "0"}},
+    ],
+)
+def test_a_manifest_that_is_none_is_refused(there, tmp_path, manifest):
+    if isinstance(manifest, dict):
+        manifest = manifest_for({PROGRAM: b"a program"}) | manifest
+    archive(there, manifest, (member(PROGRAM), b"a program"))
+    with pytest.raises(Problem, match="cut off or damaged"):
+        offline_bundle.use(there)
+    assert not everything(tmp_path / "cache")
+
+
+def test_a_file_that_is_twice_in_an_archive_is_refused(there, tmp_path):
+    twice = [(member(PROGRAM), b"a program"), (member(PROGRAM), b"another")]
+    archive(there, manifest_for({PROGRAM: b"a program"}), *twice)
+    with pytest.raises(Problem, match="cut off or damaged"):
+        offline_bundle.use(there)
+    assert not everything(tmp_path / "cache")
+
+
+def test_a_full_disk_is_not_taken_for_a_damaged_bundle(there, tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "some file")
+
+    monkeypatch.setattr(offline_bundle, "extract", full)
+    assert layout.exit_code(lambda: offline_bundle.use(there)) == 1
+    assert "No space left on device: some file. Free some space" in capsys.readouterr().err
+    assert not everything(tmp_path / "cache")
+
+
+def test_a_broken_toolchain_in_the_way_is_named(tmp_path, monkeypatch, no_rust):
+    packed = write({f"toolchains/{layout.toolchain().name}/bin/rustc": b""}, tmp_path, monkeypatch)
+    layout.toolchain().mkdir(parents=True)
+    with pytest.raises(Problem, match=r"is there, and does not work\. Fix: rm -rf"):
+        offline_bundle.use(packed)
+    assert not list(layout.toolchain().iterdir())
+
+
+def test_what_is_on_another_disk_is_moved_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(offline_bundle, "same_disk", lambda *_: False)
+    source = tmp_path / "source"
+    (source / "deep").mkdir(parents=True)
+    (source / "deep/file").write_text("content")
+    offline_bundle.move(source, tmp_path / "there" / "toolchain")
+    assert everything(tmp_path / "there") == {"toolchain/deep/file": b"content"}
+    offline_bundle.merge(source, tmp_path / "registry")
+    assert everything(tmp_path / "registry") == {"deep/file": b"content"}
+
+
+def test_its_name_says_what_it_is_for():
+    assert (
+        layout.host() in offline_bundle.name()
+        and layout.dependencies_key() in offline_bundle.name()
+    )
