@@ -9,7 +9,7 @@ from conftest import Asker
 
 from wearable_jupyter.cluster import commands
 from wearable_jupyter.cluster.processes import LOOPBACK, Processes, free_port, listens
-from wearable_jupyter.setup import layout
+from wearable_jupyter.setup import paths
 from wearable_jupyter.setup.build import run_cargo
 
 SERVER, VERSION = "s3s-fs", "0.14.1"
@@ -19,7 +19,7 @@ KEY, SECRET = "reader", "a-secret-of-this-test"
 @pytest.fixture(scope="module")
 def server() -> Path:
     """The server's program, which keeps objects as files; compiled once, in a minute."""
-    root = layout.TARGET / f"cluster-{SERVER}-{VERSION}"
+    root = paths.TARGET / f"cluster-{SERVER}-{VERSION}"
     program = root / "bin" / SERVER
     if not program.is_file():
         run_cargo(

@@ -13,7 +13,7 @@ import pytest
 from wearable_jupyter.bench import browser
 from wearable_jupyter.kernel import template
 from wearable_jupyter.runner import clean, strict_run
-from wearable_jupyter.setup import build, layout
+from wearable_jupyter.setup import build, errors, paths
 
 
 def pytest_collection_modifyitems(config, items):
@@ -57,7 +57,7 @@ def chromium():
     """For tests with a browser: skipped with a hint where there is none, and failed in CI."""
     try:
         browser.chromium()
-    except layout.Problem as problem:
+    except errors.Problem as problem:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(str(problem))
 
 
@@ -87,7 +87,7 @@ def kernel_processes() -> list[psutil.Process]:
             command = process.cmdline()
             ours = command[:1] == [sys.executable] and any(part in carers for part in command)
             directory = process.environ().get("EVCXR_TMPDIR", "")
-            if ours or directory.startswith(str(layout.KERNELS)):
+            if ours or directory.startswith(str(paths.KERNELS)):
                 found.append(process)
         except psutil.Error:
             continue
@@ -98,12 +98,12 @@ def kernel_processes() -> list[psutil.Process]:
 def nothing_left():
     """After the test, no kernel, child or directory of one is left."""
     before = {p.pid for p in kernel_processes()}
-    directories = set(layout.KERNELS.glob("*"))
+    directories = set(paths.KERNELS.glob("*"))
     yield
     deadline = time.monotonic() + 60
     while True:
         left = [p for p in kernel_processes() if p.pid not in before]
-        left += [d for d in layout.KERNELS.glob("*") if d not in directories]
+        left += [d for d in paths.KERNELS.glob("*") if d not in directories]
         if not left or time.monotonic() > deadline:
             break
         time.sleep(0.2)
@@ -125,6 +125,6 @@ def walkthrough(small_data, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WEARABLE_DATA_DIR", str(small_data))
         patch.setenv("WEARABLE_OUTPUT_DIR", str(outputs))
-        result = strict_run.run(layout.NOTEBOOKS / "02a_lazy_join.ipynb")
+        result = strict_run.run(paths.NOTEBOOKS / "02a_lazy_join.ipynb")
     assert result.failure is None, result.failure
     return result, outputs

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from wearable_jupyter import development
-from wearable_jupyter.setup.layout import Problem
+from wearable_jupyter.setup.errors import Problem
 
 
 def is_gone(pid: int) -> bool:
@@ -83,8 +83,8 @@ def test_an_interrupt_ends_the_program_and_is_a_line(tmp_path):
     pid = tmp_path / "pid"
     script = (
         "import sys; from wearable_jupyter import development; from wearable_jupyter.setup import "
-        f"layout; work = lambda: development.run_limited('It', ['sh', '-c', 'echo $$ > {pid}; "
-        "sleep 60'], 60); sys.exit(layout.exit_code(work))"
+        f"entry_point; work = lambda: development.run_limited('It', ['sh', '-c', 'echo $$ > {pid}; "
+        "sleep 60'], 60); sys.exit(entry_point.exit_code(work))"
     )
     command = [sys.executable, "-c", script]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)

@@ -2,7 +2,7 @@
 
 import sys
 
-from .setup import layout
+from .setup import entry_point
 
 
 def main() -> int | None:
@@ -13,4 +13,4 @@ def main() -> int | None:
 
 if __name__ == "__main__":
     sys.stdout.reconfigure(errors="backslashreplace")  # a file's name need not be text
-    sys.exit(layout.exit_code(main))
+    sys.exit(entry_point.exit_code(main))

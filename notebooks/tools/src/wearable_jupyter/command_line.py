@@ -98,7 +98,12 @@ def parser() -> argparse.ArgumentParser:
     packed = command(
         "bundle", offline_bundle.make, "write a set-up into one file, for other machines"
     )
-    packed.add_argument("--toolchain", action="store_true", help="with the Rust toolchain")
+    packed.add_argument(
+        "--toolchain",
+        action="store_true",
+        dest="with_toolchain",
+        help="with the Rust toolchain",
+    )
     command("doctor", doctor.report, "say what is ready and what is not")
     kernel = command("kernel", install.install, "install the kernel for the user's other Jupyters")
     kernel.add_argument("--remove", action="store_true", help="take it away again")

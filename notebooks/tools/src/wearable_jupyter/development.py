@@ -13,12 +13,12 @@ from .bootstrap.command_environment import user_environment
 from .kernel.template import prepare
 from .runner import clean
 from .runner.selection import project_notebooks
-from .setup import layout
+from .setup import paths
 from .setup.atomic_write import write
 from .setup.build import build_workspace, cargo, prerequisites
-from .setup.layout import Problem
+from .setup.errors import Problem
 
-TOOLS = layout.NOTEBOOKS / "tools"
+TOOLS = paths.NOTEBOOKS / "tools"
 # A limit for all Python tests, several times what they take on 2 cores. Each has one, too, in
 # pyproject.toml.
 PYTHON_TESTS_SECONDS = 2 * 60 * 60
@@ -108,7 +108,7 @@ def run_rust_tests() -> None:
 
 
 def run_python_tests(options: list[str]) -> None:
-    words = (*layout.PYTHON_MODULE, "pytest", *(options or [TOOLS / "tests"]))
+    words = (*paths.PYTHON_MODULE, "pytest", *(options or [TOOLS / "tests"]))
     run_limited("Python tests", words, PYTHON_TESTS_SECONDS, cwd=TOOLS, env=user_environment())
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from .kernel import directories, spec
 from .runner import smoke
-from .setup import artifact_cache, layout
+from .setup import artifact_cache, caches, paths, toolchain
 from .setup.build import compiled_parts, dependencies_in, prerequisites, starts
-from .setup.layout import Problem
+from .setup.errors import Problem
 
 # For compiling everything, and for a kernel afterwards.
 NEEDED_GB = 6
@@ -34,40 +34,40 @@ class Finding:
     detail: str
 
 
-def toolchain() -> str:
+def rust() -> str:
     prerequisites(fetch=False)
-    release = layout.rustc_version().splitlines()[0]
+    release = toolchain.rustc_version().splitlines()[0]
     return f"{release}, with rust-src and a C compiler"
 
 
 def kernel_binary() -> str:
-    binary = layout.evcxr()
+    binary = caches.evcxr()
     if not binary.is_file():
         raise Problem("not installed. Run: ./justw setup")
     if not starts(binary):
         raise Problem(f"{binary} does not start. Run: ./justw setup")
-    return f"evcxr_jupyter {layout.EVCXR_VERSION}"
+    return f"evcxr_jupyter {caches.EVCXR_VERSION}"
 
 
 def dependencies() -> str:
-    compiled = layout.compiled_dependencies()
+    compiled = caches.compiled_dependencies()
     if not compiled.is_dir() and (ready := artifact_cache.found()) is not None:
         raise NotYet(f"compiled already, in {ready.parent}; ./justw setup takes them from there")
     if not compiled.is_dir():
-        others = list(layout.cache_directory().glob("dependencies-*"))
+        others = list(caches.cache_directory().glob("dependencies-*"))
         why = " (Cargo.lock, compiler or settings have changed)" if others else ""
         raise Problem(f"not compiled{why}. Run: ./justw setup")
     missing = [part for part in compiled_parts() if not (compiled / part).is_dir()]
     if missing:
         raise Problem(f"half of {compiled} is missing. Delete it and run: ./justw setup")
-    return f"compiled, in {layout.trusted(compiled)}"
+    return f"compiled, in {caches.trusted(compiled)}"
 
 
 def template() -> str:
-    made_for = dependencies_in(layout.TEMPLATE)
+    made_for = dependencies_in(paths.TEMPLATE)
     if made_for is None:
         raise NotYet("not made yet; ./justw setup makes it, or else the first kernel, in some 10 s")
-    if made_for != layout.compiled_dependencies().name:
+    if made_for != caches.compiled_dependencies().name:
         raise NotYet("made for other dependencies; ./justw setup or the next kernel makes it anew")
     return "compiled and ready"
 
@@ -83,9 +83,9 @@ def jupyter() -> str:
 
 
 def space() -> str:
-    folder = next(p for p in (layout.TARGET, layout.ROOT) if p.is_dir())
+    folder = next(p for p in (paths.TARGET, paths.ROOT) if p.is_dir())
     free = shutil.disk_usage(folder).free / 1e9
-    needed = NEEDED_GB_COMPILED if layout.compiled_dependencies().is_dir() else NEEDED_GB
+    needed = NEEDED_GB_COMPILED if caches.compiled_dependencies().is_dir() else NEEDED_GB
     if free < needed:
         raise Problem(f"{free:.1f} GB free, {needed} GB are needed. Free some")
     return f"{free:.0f} GB free"
@@ -111,13 +111,13 @@ def leftovers() -> str:
     dead = len(kernels) - running
     raise Problem(
         f"{dead} directories of kernels that were killed; the next kernel deletes them. "
-        f"Or: rm -r {layout.KERNELS}"
+        f"Or: rm -r {paths.KERNELS}"
     )
 
 
 def data() -> str:
-    directory = layout.data_directory()
-    parts = len(layout.sensor_files())
+    directory = paths.data_directory()
+    parts = len(paths.sensor_files())
     tables = [directory / f"{name}.parquet" for name in ("user_profile", "sleep_diary")]
     there = sum(table.is_file() for table in tables) + (parts > 0)
     if there == 0:
@@ -128,7 +128,7 @@ def data() -> str:
 
 
 CHECKS: tuple[tuple[str, Callable[[], str]], ...] = (
-    ("Rust", toolchain),
+    ("Rust", rust),
     ("kernel", kernel_binary),
     ("dependencies", dependencies),
     ("kernel template", template),

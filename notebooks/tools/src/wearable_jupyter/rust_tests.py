@@ -10,8 +10,8 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from .setup import layout
-from .setup.layout import Problem
+from .setup import paths, toolchain
+from .setup.errors import Problem
 
 # Seconds. The slowest test takes about one minute.
 LIMIT = 600
@@ -32,8 +32,8 @@ def run_with_limit(command: Sequence[str], limit: float) -> None:
     """
     process = subprocess.Popen(
         command,
-        cwd=layout.ROOT,
-        env=layout.cargo_environment(),
+        cwd=paths.ROOT,
+        env=toolchain.cargo_environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

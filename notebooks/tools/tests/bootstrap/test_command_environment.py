@@ -8,7 +8,7 @@ import pytest
 
 from wearable_jupyter.bootstrap import command_environment
 from wearable_jupyter.bootstrap.command_environment import tool_environment, user_environment
-from wearable_jupyter.setup import build, cargo_configuration, layout
+from wearable_jupyter.setup import build, cargo_configuration, entry_point, paths, toolchain
 
 # They change how cargo, rustc, pip, uv, Python or Jupyter work.
 HOSTILE = {
@@ -105,7 +105,7 @@ def test_networks_and_credentials_stay():
 def test_our_own_environment_is_reduced(monkeypatch):
     for name, value in (HOSTILE | USERS).items():
         monkeypatch.setenv(name, value)
-    assert layout.exit_code(lambda: 3) == 3
+    assert entry_point.exit_code(lambda: 3) == 3
     assert not HOSTILE.keys() & os.environ.keys() and os.environ.keys() >= USERS.keys()
 
 
@@ -126,8 +126,8 @@ def test_a_missing_home_path_or_temporary_directory_is_replaced(tmp_path):
 def test_every_variable_that_a_build_script_reads_is_kept_out_of_kernels():
     """With another value, cargo would compile the package again, and polars after it."""
     outputs = [
-        *layout.TARGET.glob("*/debug/build/*/output"),
-        *layout.TARGET.glob("debug/build/*/output"),
+        *paths.TARGET.glob("*/debug/build/*/output"),
+        *paths.TARGET.glob("debug/build/*/output"),
     ]
     reported = re.findall(
         r"^cargo::?rerun-if-env-changed=(.+)$",
@@ -234,9 +234,9 @@ def test_the_pinned_toolchain_comes_before_another_rust(monkeypatch, tmp_path):
         (tmp_path / name).write_text("#!/bin/sh\nexit 1\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    layout.rustc.cache_clear()
-    layout.find_rust()
-    assert layout.rustc("--version").split()[1] == layout.pinned()["channel"]
+    toolchain.rustc.cache_clear()
+    toolchain.find_rust()
+    assert toolchain.rustc("--version").split()[1] == toolchain.pinned()["channel"]
 
 
 def test_a_rust_of_another_version_is_reported():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from wearable_jupyter.bootstrap import venv
-from wearable_jupyter.setup import layout
+from wearable_jupyter.setup import paths
 
 COPIED = ("justw", "justfile", "notebooks/tools/requirements.txt")
 
@@ -21,12 +21,12 @@ class Clone:
         self.root = root
         for file in COPIED:
             (root / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(layout.ROOT / file, root / file)
+            shutil.copy(paths.ROOT / file, root / file)
         package = "notebooks/tools/src/wearable_jupyter"
         (root / package / "bootstrap").mkdir(parents=True)
-        for file in (layout.ROOT / package / "bootstrap").glob("*.py"):
+        for file in (paths.ROOT / package / "bootstrap").glob("*.py"):
             shutil.copy(file, root / package / "bootstrap")
-        shutil.copy(layout.ROOT / package / "__init__.py", root / package)
+        shutil.copy(paths.ROOT / package / "__init__.py", root / package)
 
     def justw(self, *arguments: str, program: Path | None = None, **variables: str):
         return subprocess.run(

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from wearable_jupyter.cluster import commands, engines, processes
-from wearable_jupyter.setup.layout import Problem
+from wearable_jupyter.setup.errors import Problem
 
 
 @pytest.fixture

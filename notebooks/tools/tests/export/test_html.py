@@ -8,7 +8,7 @@ import pytest
 
 from wearable_jupyter.bench import browser
 from wearable_jupyter.export import charts, html
-from wearable_jupyter.setup import layout
+from wearable_jupyter.setup import paths
 
 SCHEMES = ("light", "dark")
 
@@ -189,5 +189,5 @@ def test_jupyters_own_export_finds_it(executed, tmp_path):
 
     nbformat.write(executed, tmp_path / "n.ipynb")
     command = [sys.executable, "-m", "nbconvert", "--to", "walkthrough", tmp_path / "n.ipynb"]
-    subprocess.run(command, check=True, capture_output=True, cwd=layout.ROOT)
+    subprocess.run(command, check=True, capture_output=True, cwd=paths.ROOT)
     assert 'class="chart' in (tmp_path / "n.html").read_text()

@@ -16,14 +16,14 @@ import pytest
 from jupyter_client.blocking import BlockingKernelClient
 
 from wearable_jupyter.kernel import install
-from wearable_jupyter.setup import layout
+from wearable_jupyter.setup import paths
 from wearable_jupyter.setup.venvs import environment
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
 HERE = Path(__file__).parent
 KILL = 'std::process::Command::new("kill").args(["-9", &std::process::id().to_string()]).status()?;'
-LOAD = f':dep wearable_demo = {{ path = "{layout.LIBRARY}" }}\nuse wearable_demo::prelude::*;'
+LOAD = f':dep wearable_demo = {{ path = "{paths.LIBRARY}" }}\nuse wearable_demo::prelude::*;'
 # What stands in the failing cell, and what is said of it.
 FAILING = {
     "question-mark": ('let n: i32 = "x".parse()?;', "invalid digit found in string"),

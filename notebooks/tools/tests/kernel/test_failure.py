@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from wearable_jupyter.kernel import directories, failure, processes, supervisor
-from wearable_jupyter.setup import layout
+from wearable_jupyter.setup import caches, paths
 
 OFFLINE = (
     "\nAs a reminder, you're using offline mode (--offline) which can sometimes cause surprising "
@@ -119,8 +119,8 @@ def test_a_kernel_whose_evcxr_does_not_start_has_a_reason_and_keeps_its_launcher
     evcxr = tmp_path / "evcxr"
     evcxr.write_text("#!/bin/sh\nsleep 1\necho 'Error: no space left' >&2\nexit 1\n")
     evcxr.chmod(0o755)
-    monkeypatch.setattr(layout, "evcxr", lambda: evcxr)
-    directory = layout.KERNELS / f"{os.getpid()}-3"
+    monkeypatch.setattr(caches, "evcxr", lambda: evcxr)
+    directory = paths.KERNELS / f"{os.getpid()}-3"
     directory.mkdir(parents=True)
     for file in (directory / directories.CONNECTION, tmp_path / "public"):
         directories.write_connection(file)

@@ -8,10 +8,10 @@ import pytest
 from jupyter_client.manager import KernelManager, start_new_kernel
 
 from wearable_jupyter.runner.streams import without_colors
-from wearable_jupyter.setup import layout
+from wearable_jupyter.setup import paths
 
 LOAD = (
-    f':dep wearable_demo = {{ path = "{layout.LIBRARY}" }}\nuse wearable_demo::prelude::*;\n'
+    f':dep wearable_demo = {{ path = "{paths.LIBRARY}" }}\nuse wearable_demo::prelude::*;\n'
     'let frame = df!["x" => [1i64, 2, 3]]?;'
 )
 RECURSION = """\
@@ -71,7 +71,7 @@ class Kernel(NamedTuple):
 
 
 def started() -> Kernel:
-    return Kernel(*start_new_kernel(kernel_name="rust", cwd=str(layout.NOTEBOOKS)))
+    return Kernel(*start_new_kernel(kernel_name="rust", cwd=str(paths.NOTEBOOKS)))
 
 
 def stopped(kernel: Kernel) -> None:

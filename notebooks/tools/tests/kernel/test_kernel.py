@@ -11,11 +11,11 @@ from jupyter_client.manager import KernelManager, start_new_kernel
 from wearable_jupyter.bench import measure
 from wearable_jupyter.kernel import template
 from wearable_jupyter.runner import output_tags, strict_run
-from wearable_jupyter.setup import layout
+from wearable_jupyter.setup import caches, errors, paths
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
-LOAD = f':dep wearable_demo = {{ path = "{layout.ROOT}/crates/wearable_demo" }}'
+LOAD = f':dep wearable_demo = {{ path = "{paths.ROOT}/crates/wearable_demo" }}'
 
 
 SHOW_LOCK = (
@@ -32,7 +32,7 @@ def packages(lock: str) -> set[tuple[str, str]]:
 
 def assert_of_the_workspace(lock: str) -> None:
     used = packages(lock)
-    locked = packages((layout.ROOT / "Cargo.lock").read_text())
+    locked = packages((paths.ROOT / "Cargo.lock").read_text())
     assert ("polars", dict(locked)["polars"]) in used
     assert len(used) > 300
     assert used <= locked
@@ -56,7 +56,7 @@ def test_a_generation_shows_one_bar_that_moves(notebook, tmp_path):
     assert bar == f"sensor_hrv {'█' * 30} 100 %, 4,000,000 of 4,000,000 rows"
     assert outcome.startswith("4000000 sensor rows")
 
-    manager, client = start_new_kernel(kernel_name="rust", cwd=str(layout.NOTEBOOKS))
+    manager, client = start_new_kernel(kernel_name="rust", cwd=str(paths.NOTEBOOKS))
     texts = []
 
     def collect(message):
@@ -92,7 +92,7 @@ def test_kernels_at_once_do_not_run_each_others_code(notebook):
 def test_clients_that_go_away_do_not_end_a_kernel():
     """As Jupyter's server does while a kernel restarts: it asks, and closes before the answer."""
     manager = KernelManager(kernel_name="rust")
-    manager.start_kernel(cwd=str(layout.NOTEBOOKS))
+    manager.start_kernel(cwd=str(paths.NOTEBOOKS))
     client = manager.client()
     try:
         for _ in range(5):
@@ -112,7 +112,7 @@ def test_clients_that_go_away_do_not_end_a_kernel():
 
 
 def test_a_restarted_kernel_has_its_ports_and_answers():
-    manager, client = start_new_kernel(kernel_name="rust", cwd=str(layout.NOTEBOOKS))
+    manager, client = start_new_kernel(kernel_name="rust", cwd=str(paths.NOTEBOOKS))
     try:
         for n in range(3):
             manager.restart_kernel(now=n % 2 == 0)
@@ -171,14 +171,14 @@ def test_a_dependency_that_cannot_be_compiled_here_says_why(notebook):
 
 
 def test_an_edit_of_the_library_is_in_the_next_kernel_and_not_in_a_running_one():
-    source = layout.LIBRARY / "src" / "lib.rs"
+    source = paths.LIBRARY / "src" / "lib.rs"
     committed = source.read_text()
     cell = f"{LOAD}\nuse wearable_demo::prelude::*;"
     asks = 'println!("{}", wearable_demo::edited());'
     running = []
 
     def start():
-        running.append(start_new_kernel(kernel_name="rust", cwd=str(layout.NOTEBOOKS)))
+        running.append(start_new_kernel(kernel_name="rust", cwd=str(paths.NOTEBOOKS)))
         client = running[-1][1]
         measure.printed(client, cell)
         return client
@@ -189,7 +189,7 @@ def test_an_edit_of_the_library_is_in_the_next_kernel_and_not_in_a_running_one()
         assert measure.printed(start(), asks) == "7\n"
         measure.printed(before, 'let frame = df!["x" => [1i64, 2]]?;')
         assert measure.printed(before, 'println!("{}", frame.height());') == "2\n"
-        with pytest.raises(layout.Problem, match="edited"):
+        with pytest.raises(errors.Problem, match="edited"):
             measure.printed(before, asks)
     finally:
         source.write_text(committed)
@@ -199,6 +199,6 @@ def test_an_edit_of_the_library_is_in_the_next_kernel_and_not_in_a_running_one()
 
 
 def test_dependencies_of_another_lock_are_not_used(monkeypatch):
-    monkeypatch.setattr(layout, "dependencies_key", lambda: "0" * 16)
-    with pytest.raises(layout.Problem, match=r"not compiled\. Run: \./justw setup"):
+    monkeypatch.setattr(caches, "dependencies_key", lambda: "0" * 16)
+    with pytest.raises(errors.Problem, match=r"not compiled\. Run: \./justw setup"):
         template.build()

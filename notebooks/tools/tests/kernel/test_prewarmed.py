@@ -13,12 +13,12 @@ from jupyter_client.manager import start_new_kernel
 
 from wearable_jupyter.bench import measure
 from wearable_jupyter.kernel import directories, prewarm, prewarmed, supervisor
-from wearable_jupyter.setup import layout
+from wearable_jupyter.setup import errors, paths
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
 USE = "use wearable_demo::prelude::*;"
-LOAD = f':dep wearable_demo = {{ path = "{layout.ROOT}/crates/wearable_demo" }}\n{USE}'
+LOAD = f':dep wearable_demo = {{ path = "{paths.ROOT}/crates/wearable_demo" }}\n{USE}'
 
 
 def spares() -> set:
@@ -56,7 +56,7 @@ def started(monkeypatch):
     monkeypatch.setenv(prewarmed.VARIABLE, str(os.getpid()))
     kernels = []
 
-    def start(directory=layout.NOTEBOOKS, wanted=True):
+    def start(directory=paths.NOTEBOOKS, wanted=True):
         environment = os.environ | ({} if wanted else {prewarmed.VARIABLE: "0"})
         kernels.append(start_new_kernel(kernel_name="rust", cwd=str(directory), env=environment))
         return kernels[-1]
@@ -81,9 +81,9 @@ def test_a_spare_kernel_is_as_a_new_one_and_the_next_takes_its_place(started):
     assert directories.of(new.provisioner.pid)
     for code in ("1 + 1", ":vars"):
         assert results(client, code) == results(client_of_new, code) != []
-    with pytest.raises(layout.Problem, match="cannot find"):
+    with pytest.raises(errors.Problem, match="cannot find"):
         measure.printed(client, 'println!("{:?}", col("x"));')
-    with pytest.raises(layout.Problem, match="cannot find value `spare`"):
+    with pytest.raises(errors.Problem, match="cannot find value `spare`"):
         measure.printed(client, "drop(spare);")
     assert measure.printed(client, LOAD) == ""
     assert measure.printed(client, 'println!("{}", col("x"));') == 'col("x")\n'
@@ -102,9 +102,9 @@ def test_there_is_one_spare_kernel_at_most_and_it_is_nobody_elses(started, monke
     time.sleep(2)
     assert spares() == {first}
     # Of another working directory, or of another server.
-    manager, _ = started(layout.ROOT, wanted=False)
+    manager, _ = started(paths.ROOT, wanted=False)
     assert directories.of(manager.provisioner.pid) and spares() == {first}
-    monkeypatch.chdir(layout.NOTEBOOKS)
+    monkeypatch.chdir(paths.NOTEBOOKS)
     assert prewarmed.take(directories.Claim(os.getpid(), os.getppid(), "connection.json")) is None
     assert spares() == {first}
 
@@ -120,7 +120,7 @@ def test_a_spare_kernel_that_is_taken_by_a_launcher_that_is_killed_does_not_stay
 
 
 def test_an_edit_of_the_library_ends_the_spare_kernel(started):
-    source = layout.LIBRARY / "src" / "lib.rs"
+    source = paths.LIBRARY / "src" / "lib.rs"
     committed = source.read_text()
     prewarmed.start(os.getpid())
     before = wait_for_spare()

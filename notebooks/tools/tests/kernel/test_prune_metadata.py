@@ -9,10 +9,10 @@ import pytest
 from jupyter_client.manager import start_new_kernel
 
 from wearable_jupyter.kernel import prune_metadata
-from wearable_jupyter.setup import layout
+from wearable_jupyter.setup import paths
 
 LOAD = (
-    f':dep wearable_demo = {{ path = "{layout.ROOT}/crates/wearable_demo" }}\n'
+    f':dep wearable_demo = {{ path = "{paths.ROOT}/crates/wearable_demo" }}\n'
     "use wearable_demo::prelude::*;"
 )
 
@@ -20,7 +20,7 @@ LOAD = (
 @pytest.fixture(scope="module")
 def kernel():
     """A kernel with the library loaded and a lazy frame in it."""
-    manager, client = start_new_kernel(kernel_name="rust", cwd=str(layout.NOTEBOOKS))
+    manager, client = start_new_kernel(kernel_name="rust", cwd=str(paths.NOTEBOOKS))
     for code in (LOAD, 'let frame = df!["x" => [1i64, 2]]?.lazy();'):
         reply = client.execute_interactive(code, timeout=300, output_hook=lambda message: None)
         assert reply["content"]["status"] == "ok", reply
@@ -68,7 +68,7 @@ def test_hovers_show_polars_documentation(kernel, code, expected):
 def metadata() -> dict:
     result = subprocess.run(
         ["cargo", "metadata", "--format-version=1", "--offline"],
-        cwd=layout.TEMPLATE,
+        cwd=paths.TEMPLATE,
         check=True,
         capture_output=True,
     )
@@ -82,7 +82,7 @@ def names(pruned: dict) -> set[str]:
 def test_only_what_a_cell_can_name_is_read():
     whole = metadata()
     before = len(whole["packages"])
-    pruned = prune_metadata.prune(whole, layout.CRATE)
+    pruned = prune_metadata.prune(whole, paths.CRATE)
     assert before > 300
     assert {"ctx", "wearable_demo", "polars", "polars-core", "plotly", "chrono"} <= names(pruned)
     assert not names(pruned) & {"reqwest", "tokio", "ring", "syn", "serde_derive"}
@@ -99,11 +99,11 @@ def test_what_a_notebook_adds_itself_is_read_whole():
     whole = metadata()
     root = whole["workspace_members"][0]
     rand = next(p["id"] for p in whole["packages"] if p["name"] == "rand")
-    assert "rand_core" not in names(prune_metadata.prune(metadata(), layout.CRATE))
+    assert "rand_core" not in names(prune_metadata.prune(metadata(), paths.CRATE))
     node = next(n for n in whole["resolve"]["nodes"] if n["id"] == root)
     node["deps"].append({"name": "rand", "pkg": rand, "dep_kinds": [{"kind": None}]})
     node["dependencies"].append(rand)
-    assert {"rand", "rand_core"} <= names(prune_metadata.prune(whole, layout.CRATE))
+    assert {"rand", "rand_core"} <= names(prune_metadata.prune(whole, paths.CRATE))
 
 
 def test_a_failing_cargo_fails_as_before(tmp_path, capfd):
@@ -120,7 +120,7 @@ def test_an_answer_that_is_not_understood_is_passed_on(capfdbinary):
 def test_nothing_of_what_is_not_read_can_be_named():
     """Of polars' crates that are left out, no other makes anything public."""
     packages = metadata()["packages"]
-    family = [p for p in packages if p["name"].startswith("polars") or p["name"] == layout.CRATE]
+    family = [p for p in packages if p["name"].startswith("polars") or p["name"] == paths.CRATE]
     assert {p["name"] for p in family} >= set(prune_metadata.INNER)
     inner = "|".join(name.replace("-", "_") for name in prune_metadata.INNER)
     public = re.compile(rf"^\s*pub (?:use|extern crate) (?:::)?(?:{inner})\b.*", re.MULTILINE)

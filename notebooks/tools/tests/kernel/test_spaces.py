@@ -5,21 +5,21 @@ import os
 import pytest
 
 from wearable_jupyter.kernel import directories
-from wearable_jupyter.setup import layout
-from wearable_jupyter.setup.layout import Problem
+from wearable_jupyter.setup import paths
+from wearable_jupyter.setup.errors import Problem
 
 
 @pytest.fixture
 def kernels(monkeypatch, tmp_path):
     folder = tmp_path / "a clone" / "kernels"
-    monkeypatch.setattr(layout, "KERNELS", folder)
+    monkeypatch.setattr(paths, "KERNELS", folder)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("WEARABLE_CACHE_DIR", raising=False)
     return folder
 
 
 def test_a_path_without_spaces_is_used_as_it_is(kernels, monkeypatch, tmp_path):
-    monkeypatch.setattr(layout, "KERNELS", tmp_path / "kernels")
+    monkeypatch.setattr(paths, "KERNELS", tmp_path / "kernels")
     assert directories.folder() == tmp_path / "kernels"
 
 

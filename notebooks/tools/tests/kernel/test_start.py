@@ -15,7 +15,7 @@ from jupyter_client.manager import KernelManager
 
 from wearable_jupyter.kernel import directories, prewarmed, proxy
 from wearable_jupyter.kernel.events import Events
-from wearable_jupyter.setup import layout
+from wearable_jupyter.setup import caches, paths, toolchain
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -44,7 +44,7 @@ def prewarm() -> None:
 def replies() -> str | None:
     """Start a kernel, run a cell, and shut it down; what it printed, or None for no reply."""
     manager = KernelManager(kernel_name="rust")
-    manager.start_kernel(cwd=str(layout.NOTEBOOKS))
+    manager.start_kernel(cwd=str(paths.NOTEBOOKS))
     client = manager.client()
     printed = []
     try:
@@ -96,11 +96,11 @@ def test_a_hundred_proxies_in_a_row_hear_an_evcxr_that_has_long_started(tmp_path
     for folder in folders:
         folder.mkdir()
     directories.write_connection(tmp_path / "private")
-    environment = layout.kernel_environment() | layout.with_standard_library()
+    environment = toolchain.kernel_environment() | toolchain.with_standard_library()
     names = ("EVCXR_TMPDIR", "EVCXR_CONFIG_DIR", "JUPYTER_PATH")
     environment |= dict(zip(names, map(str, folders), strict=True))
     evcxr = subprocess.Popen(
-        [layout.evcxr(), "--control_file", tmp_path / "private"],
+        [caches.evcxr(), "--control_file", tmp_path / "private"],
         env=environment,
         process_group=0,
         stdin=subprocess.DEVNULL,

@@ -13,7 +13,7 @@ import pytest
 from jupyter_client.manager import start_new_kernel
 
 from wearable_jupyter.kernel import directories
-from wearable_jupyter.setup import layout
+from wearable_jupyter.setup import errors, paths
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -26,7 +26,7 @@ def started():
     kernels = []
 
     def start():
-        manager, client = start_new_kernel(kernel_name="rust", cwd=str(layout.NOTEBOOKS))
+        manager, client = start_new_kernel(kernel_name="rust", cwd=str(paths.NOTEBOOKS))
         kernels.append((manager, client))
         return manager, client
 
@@ -75,12 +75,12 @@ def test_a_runner_that_is_killed_takes_its_kernel_along(notebook, tmp_path):
         from wearable_jupyter.notebook import runner
         runner.run(Path({str(path)!r}))
     """)
-    before = set(layout.KERNELS.glob("*"))
+    before = set(paths.KERNELS.glob("*"))
     runner = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not busy.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert busy.exists() and set(layout.KERNELS.glob("*")) - before
+    assert busy.exists() and set(paths.KERNELS.glob("*")) - before
     runner.kill()
     runner.wait()
 
@@ -91,7 +91,7 @@ def test_a_server_that_is_killed_takes_its_kernels_along(cell):
     script = textwrap.dedent(f"""
         import sys, time
         from jupyter_client.manager import start_new_kernel
-        manager, client = start_new_kernel(kernel_name="rust", cwd={str(layout.NOTEBOOKS)!r})
+        manager, client = start_new_kernel(kernel_name="rust", cwd={str(paths.NOTEBOOKS)!r})
         client.execute({cell!r})
         time.sleep(1)
         print("busy", flush=True)
@@ -100,7 +100,7 @@ def test_a_server_that_is_killed_takes_its_kernels_along(cell):
     server = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     lines = iter(server.stdout.readline, "")
     assert any("busy" in line for line in lines)
-    assert list(layout.KERNELS.glob("*"))
+    assert list(paths.KERNELS.glob("*"))
     server.send_signal(signal.SIGKILL)
     server.wait()
 
@@ -108,9 +108,9 @@ def test_a_server_that_is_killed_takes_its_kernels_along(cell):
 def test_all_processes_of_a_kernel_killed_together_leave_what_the_next_kernel_deletes():
     dead = subprocess.Popen(["true"])
     dead.wait()
-    directory = layout.KERNELS / f"{dead.pid}-1"
+    directory = paths.KERNELS / f"{dead.pid}-1"
     (directory / "project").mkdir(parents=True)
-    mine = layout.KERNELS / f"{os.getpid()}-1"
+    mine = paths.KERNELS / f"{os.getpid()}-1"
     mine.mkdir()
     directories.sweep()
     assert not directory.exists() and mine.exists()
@@ -129,7 +129,7 @@ def test_a_directory_is_removed_although_its_makers_number_is_another_processs_b
         print("held", flush=True)
         time.sleep(600)
     """)
-    directory = layout.KERNELS / f"{os.getpid()}-2"
+    directory = paths.KERNELS / f"{os.getpid()}-2"
     maker = subprocess.Popen(
         [sys.executable, "-c", script, directory], stdout=subprocess.PIPE, text=True
     )
@@ -174,7 +174,7 @@ def test_a_full_disk_is_told_and_leaves_no_half_directory(monkeypatch):
         raise OSError(28, "No space left on device", str(directory))
 
     monkeypatch.setattr(directories.rustc_call, "make_programs", full)
-    with pytest.raises(layout.Problem, match=r"No space left on device.*Free some space"):
+    with pytest.raises(errors.Problem, match=r"No space left on device.*Free some space"):
         directories.make()
     assert not directories.of(os.getpid())
 
@@ -191,5 +191,5 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_session_is_told(monkeypatch, tm
         raise error
 
     monkeypatch.setattr(directories, "link_tree", full)
-    with pytest.raises(layout.Problem, match=r"No space left on device.*Free some space"):
+    with pytest.raises(errors.Problem, match=r"No space left on device.*Free some space"):
         directories.link_compiled(tmp_path)

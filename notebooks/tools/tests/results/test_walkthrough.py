@@ -161,9 +161,9 @@ def test_the_scatter_shows_2000_nights_of_the_joined_table(cells, small_data):
 
 
 def test_sources_are_those_that_were_compiled(cells):
-    from wearable_jupyter.setup import layout
+    from wearable_jupyter.setup import paths
 
-    query = (layout.ROOT / "crates/wearable_demo/src/query.rs").read_text()
+    query = (paths.ROOT / "crates/wearable_demo/src/query.rs").read_text()
     for cell in ("filter-expression", "keys", "night-segments", "nightly", "joined", "summary"):
         (text,) = output_tags.outputs(cells[cell], "text/markdown")
         assert text.removeprefix("```rust\n").removesuffix("\n```") in query

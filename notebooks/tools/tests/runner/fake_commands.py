@@ -8,9 +8,9 @@ from pathlib import Path
 
 from jupyter_client.kernelspec import KernelSpec
 
-from wearable_jupyter.setup import layout
+from wearable_jupyter.setup import entry_point, paths
 
-layout.OUTPUTS = Path(sys.argv.pop(1))
+paths.OUTPUTS = Path(sys.argv.pop(1))
 
 
 def main() -> int | None:
@@ -26,4 +26,4 @@ def main() -> int | None:
 
 
 if __name__ == "__main__":
-    sys.exit(layout.exit_code(main))
+    sys.exit(entry_point.exit_code(main))

@@ -17,7 +17,7 @@ from junitparser import JUnitXml
 
 from wearable_jupyter.export import charts, html
 from wearable_jupyter.runner import clean, commands, provenance, selection, snapshots
-from wearable_jupyter.setup import atomic_write, layout
+from wearable_jupyter.setup import atomic_write, errors, paths
 
 COMMANDS = [sys.executable, str(Path(__file__).with_name("fake_commands.py"))]
 
@@ -119,7 +119,7 @@ def test_the_command_that_check_names_works_where_check_was_called(call, write, 
     assert missing.returncode == 1
     named = re.search(r"Make it: (.+)", missing.stderr)[1]
     justw, *arguments = shlex.split(named)
-    assert justw == str(layout.ROOT / "justw")
+    assert justw == str(paths.ROOT / "justw")
     assert call(*arguments).returncode == 0 and call("check", path).returncode == 0
 
 
@@ -234,7 +234,7 @@ def test_a_signal_ends_a_command_in_a_line(command, number, times, write, output
     assert re.fullmatch(r"interrupted( by \w+)?\n", said)
     assert not psutil.pid_exists(int(pid.read_text()))
     assert not left_behind(outputs) and not output(outputs, path).exists()
-    assert not list(layout.TARGET.glob("check-*/data"))
+    assert not list(paths.TARGET.glob("check-*/data"))
 
 
 def test_a_reader_that_ends_early_ends_the_command_without_a_traceback(outputs, write):
@@ -261,7 +261,7 @@ def test_a_full_disk_is_reported_and_destroys_nothing(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device", str(self))
 
     monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(layout.Problem, match="No space left on device"):
+    with pytest.raises(errors.Problem, match="No space left on device"):
         atomic_write.write(path, "better")
     assert path.read_text() == "good" and list(tmp_path.iterdir()) == [path]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from wearable_jupyter.setup import layout
+from wearable_jupyter.setup import paths
 
-NOTEBOOKS = {path.stem.split("_")[0]: path for path in layout.NOTEBOOKS.glob("*.ipynb")}
+NOTEBOOKS = {path.stem.split("_")[0]: path for path in paths.NOTEBOOKS.glob("*.ipynb")}
 OF_POLARS = re.compile(
     r"\b(polars|engines?|optimiser|plans?|planned|scans?|scanned|streams?|streaming|sinks?|collects?"
     r"|joins?|sorts?|sorted|group_by|filters?|statistics|row groups?|lazy|cache|in memory)\b",

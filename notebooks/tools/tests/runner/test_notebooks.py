@@ -6,9 +6,9 @@ import nbformat
 import pytest
 
 from wearable_jupyter.runner import clean, output_tags
-from wearable_jupyter.setup import layout
+from wearable_jupyter.setup import paths
 
-NOTEBOOKS = sorted(layout.NOTEBOOKS.glob("*.ipynb"))
+NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

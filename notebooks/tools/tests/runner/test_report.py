@@ -10,7 +10,7 @@ from junitparser import JUnitXml
 
 from wearable_jupyter.export import charts
 from wearable_jupyter.runner import commands, report, selection, snapshots, strict_run
-from wearable_jupyter.setup import layout
+from wearable_jupyter.setup import paths
 
 
 def executed(*outputs) -> nbformat.NotebookNode:
@@ -76,15 +76,15 @@ def test_each_cell_that_differs_is_named_with_its_lines(tmp_path):
 def test_the_reports_name_cell_source_and_message():
     notebook = executed(printed("17 rows\n"))
     notebook.cells.append(nbformat.v4.new_code_cell("again()", id="second"))
-    good = strict_run.Result(layout.NOTEBOOKS / "good.ipynb", 1, 2.0, {1: 1.5}, executed=notebook)
+    good = strict_run.Result(paths.NOTEBOOKS / "good.ipynb", 1, 2.0, {1: 1.5}, executed=notebook)
     message = "cell 2: show()\n<error> & \x1b more"
     failures = {1: message, 2: "another"}
-    bad = strict_run.Result(layout.NOTEBOOKS / "bad.ipynb", 1, 2.0, {1: 0.5}, failures, notebook)
+    bad = strict_run.Result(paths.NOTEBOOKS / "bad.ipynb", 1, 2.0, {1: 0.5}, failures, notebook)
     dead = strict_run.Result(
         Path("/a|b/dead.ipynb"), 1, 2.0, {}, {None: "it died"}, executed=notebook
     )
     skipping = strict_run.Result(
-        layout.NOTEBOOKS / "s.ipynb", 1, 1.0, skipped=[1], executed=notebook
+        paths.NOTEBOOKS / "s.ipynb", 1, 1.0, skipped=[1], executed=notebook
     )
     results = [good, bad, dead, skipping]
 
@@ -114,7 +114,7 @@ def test_check_keeps_compares_and_fails(notebook):
 
     def check(*arguments: str | Path) -> subprocess.CompletedProcess:
         command = [sys.executable, "-m", "wearable_jupyter", "check", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, cwd=layout.ROOT)
+        return subprocess.run(command, capture_output=True, text=True, cwd=paths.ROOT)
 
     path = notebook('println!("18 rows"); println!("≈ {:?}", std::time::Instant::now());')
     missing = check(path)
@@ -134,8 +134,8 @@ def test_check_keeps_compares_and_fails(notebook):
     assert other.returncode == 1
     assert f"FAILED {selection.label(path)}, cell 1 (" in other.stderr
     assert "-17 rows\n+18 rows" in other.stderr
-    assert "FAILED" in (layout.OUTPUTS / "check.md").read_text()
-    assert JUnitXml.fromfile(str(layout.OUTPUTS / "check.xml")).failures == 1
+    assert "FAILED" in (paths.OUTPUTS / "check.md").read_text()
+    assert JUnitXml.fromfile(str(paths.OUTPUTS / "check.xml")).failures == 1
     assert check("--upd", path).returncode == 2 and snapshot.read_text() == kept
     selection.output(path, folder=commands.CHECKED).unlink()
 

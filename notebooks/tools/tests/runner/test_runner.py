@@ -7,7 +7,7 @@ import pytest
 
 from wearable_jupyter.runner import clean, output_tags, snapshots, strict_run
 from wearable_jupyter.runner.load import read
-from wearable_jupyter.setup import layout
+from wearable_jupyter.setup import errors
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -147,7 +147,7 @@ def test_a_notebook_of_an_older_format_runs(tmp_path, minor):
 def test_what_is_no_rust_notebook_is_told_in_a_line(tmp_path, content, said):
     path = tmp_path / "odd.ipynb"
     path.write_bytes(content)
-    with pytest.raises(layout.Problem) as problem:
+    with pytest.raises(errors.Problem) as problem:
         read(path)
     assert said in str(problem.value) and "odd.ipynb" in str(problem.value)
     assert len(str(problem.value).splitlines()) == 1

@@ -8,11 +8,11 @@ import subprocess
 import pytest
 
 from wearable_jupyter.runner import clean, selection
-from wearable_jupyter.setup import layout
-from wearable_jupyter.setup.layout import Problem
+from wearable_jupyter.setup import paths
+from wearable_jupyter.setup.errors import Problem
 
 NAME = "02a_lazy_join"
-PROJECT = layout.NOTEBOOKS / f"{NAME}.ipynb"
+PROJECT = paths.NOTEBOOKS / f"{NAME}.ipynb"
 EMPTY = {"nbformat": 4, "nbformat_minor": 5, "cells": []}
 EMPTY["metadata"] = {"kernelspec": clean.KERNELSPEC}
 
@@ -97,7 +97,7 @@ def test_a_file_in_the_callers_directory_is_suggested(here):
 
 def test_a_folder_without_notebooks_does_not_pass(monkeypatch, tmp_path):
     (tmp_path / ".hidden.ipynb").write_text("{}")
-    monkeypatch.setattr(layout, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
     with pytest.raises(Problem, match="no notebook"):
         selection.notebooks([], tmp_path)
 
@@ -108,12 +108,12 @@ def test_each_notebook_is_taken_once(here):
 
 
 def test_notebooks_of_one_name_have_outputs_of_their_own(here):
-    paths = [PROJECT, here / "ann" / PROJECT.name, here / "bob" / PROJECT.name]
-    paths += [layout.ROOT / PROJECT.name, here / "bob" / PROJECT.name.upper()]
-    outputs = [selection.output(path) for path in paths]
-    assert outputs[0] == layout.OUTPUTS / PROJECT.name
+    named = [PROJECT, here / "ann" / PROJECT.name, here / "bob" / PROJECT.name]
+    named += [paths.ROOT / PROJECT.name, here / "bob" / PROJECT.name.upper()]
+    outputs = [selection.output(path) for path in named]
+    assert outputs[0] == paths.OUTPUTS / PROJECT.name
     assert (
-        outputs[1] == layout.OUTPUTS.joinpath("elsewhere", *(here / "ann").parts[1:]) / PROJECT.name
+        outputs[1] == paths.OUTPUTS.joinpath("elsewhere", *(here / "ann").parts[1:]) / PROJECT.name
     )
     assert len({str(output).lower() for output in outputs[:4]}) == 4 and len(set(outputs)) == 5
     assert len(set(map(selection.label, paths))) == 5
@@ -128,6 +128,6 @@ def test_a_command_works_where_it_was_given(here, folder):
     command = selection.command("check --update", path, here)
     script = f"set -- {command}; printf '%s\\0' \"$@\""
     words = subprocess.run(["sh", "-c", script], capture_output=True, text=True).stdout.split("\0")
-    assert words[:-1] == [str(layout.ROOT / "justw"), "check", "--update", str(path)]
-    at_root = selection.command("run", PROJECT, layout.ROOT)
+    assert words[:-1] == [str(paths.ROOT / "justw"), "check", "--update", str(path)]
+    at_root = selection.command("run", PROJECT, paths.ROOT)
     assert shlex.split(at_root) == ["./justw", "run", NAME]

@@ -10,7 +10,7 @@ from jupyter_client.kernelspec import KernelSpec
 
 from wearable_jupyter.kernel import spec
 from wearable_jupyter.runner import clean, output_tags, streams, strict_run
-from wearable_jupyter.setup import layout
+from wearable_jupyter.setup import errors, paths
 
 FAKE = str(Path(__file__).with_name("fake_kernel.py"))
 FAILS = {"tags": [output_tags.FAILS]}
@@ -114,7 +114,7 @@ def test_a_stock_kernel_of_the_same_name_is_not_used(tmp_path, monkeypatch, name
     client = strict_run.StrictClient(nbformat.v4.new_notebook())
     manager = client.create_kernel_manager()
     assert "wearable_jupyter.kernel.launcher" in manager.kernel_spec.argv
-    assert manager.kernel_spec.resource_dir == str(layout.NOTEBOOKS / "tools" / "kernelspec")
+    assert manager.kernel_spec.resource_dir == str(paths.NOTEBOOKS / "tools" / "kernelspec")
     assert list(spec.ProjectKernelSpecManager().get_all_specs()) == ["rust"]
 
 
@@ -140,7 +140,7 @@ def test_too_much_output_ends_a_cell(fake_kernel, run, monkeypatch):
 
 @pytest.mark.parametrize("limit", [0, -1, "60", True, None])
 def test_a_limit_that_is_no_limit_is_refused(fake_kernel, run, limit):
-    with pytest.raises(layout.Problem, match="limit_seconds"):
+    with pytest.raises(errors.Problem, match="limit_seconds"):
         run(("1", {"limit_seconds": limit}))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from wearable_jupyter.setup import artifact_cache, layout
+from wearable_jupyter.setup import artifact_cache, toolchain
 
 # `:` and a line break are not among them: lists of paths cannot contain those.
 NAMES = [
@@ -37,7 +37,7 @@ def dep_info(base: Path) -> tuple[dict[str, str], bytes]:
     subprocess.run(
         ["rustc", "--crate-type=lib", "--emit=dep-info", "--out-dir", target / "debug", source],
         cwd=source.parent,
-        env=os.environ | {"OUT_DIR": str(out), "RUSTUP_TOOLCHAIN": layout.pinned()["channel"]},
+        env=os.environ | {"OUT_DIR": str(out), "RUSTUP_TOOLCHAIN": toolchain.pinned()["channel"]},
         check=True,
     )
     places = {"target": str(target), "cargo_home": str(cargo_home)}

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from users import ATTACKER, IS_ROOT, REASON, VICTIM
 
-from wearable_jupyter.setup import layout
+from wearable_jupyter.setup import caches, paths, toolchain
 
 MANIFEST = """\
 [workspace]
@@ -58,13 +58,13 @@ DEPENDENCY = '[package]\nname = "dependency"\nversion = "1.0.0"\nedition = "2024
 SETUP = """
 import sys
 from wearable_jupyter.kernel import template
-from wearable_jupyter.setup import layout
+from wearable_jupyter.setup import caches, entry_point, paths, toolchain
 only = "--dependencies" in sys.argv
-code = layout.exit_code(template.prepare_dependencies if only else template.prepare)
+code = entry_point.exit_code(template.prepare_dependencies if only else template.prepare)
 print("ready" if code == 0 else "not ready")
 sys.exit(code)
 """
-COMPILED = f"{layout.host()}/debug"
+COMPILED = f"{toolchain.host()}/debug"
 # What cargo will have from 1.100 on, as far as this one has it: no `deps/`, a folder to a package.
 NEW_LAYOUT = "\n[unstable]\nbuild-dir-new-layout = true\n"
 
@@ -79,10 +79,10 @@ class Clone:
     def __init__(self, root: Path, dependency: Path, cache: Path, new_layout: bool) -> None:
         self.root, self.cache, self.environment = root, cache, {}
         for source in ("notebooks/tools/src", "crates/kernel_cargo"):
-            shutil.copytree(layout.ROOT / source, root / source)
+            shutil.copytree(paths.ROOT / source, root / source)
         for file in (".cargo/config.toml", "rust-toolchain.toml"):
             (root / file).parent.mkdir(exist_ok=True)
-            shutil.copy(layout.ROOT / file, root / file)
+            shutil.copy(paths.ROOT / file, root / file)
         if new_layout:
             self.environment["RUSTC_BOOTSTRAP"] = "1"
             settings = (
@@ -152,7 +152,7 @@ def below(folder: Path, pattern: str) -> list[Path]:
 def clone(request, tmp_path):
     """Make clones that share a cache, which holds the kernel's binary already."""
     cache = tmp_path / "cache" / "wearable_demo"
-    binary = layout.evcxr().parent.parent
+    binary = caches.evcxr().parent.parent
     cache.mkdir(parents=True)
     (cache / binary.name).symlink_to(binary)
     dependency = tmp_path / "dependency"
@@ -316,7 +316,7 @@ def test_a_build_script_that_runs_again_in_a_clone_changes_nothing_in_the_cache(
     shutil.rmtree(one.root / "target")
     one.setup()  # takes them from the cache
     command = one.command() | {"args": ["cargo", "build", "--workspace", "--quiet"]}
-    command["env"] |= {"WEARABLE_PROBED": "1", "RUSTFLAGS": layout.RUSTFLAGS}
+    command["env"] |= {"WEARABLE_PROBED": "1", "RUSTFLAGS": toolchain.RUSTFLAGS}
     subprocess.run(**command, check=True)
     made = [p.read_text() for p in (one.root / "target").rglob("probed") if "build" in p.parts]
     assert "1" in made
@@ -379,9 +379,9 @@ def test_what_was_compiled_for_another_user_is_taken(first, clone, tmp_path):
 def test_the_workspace_is_found_at_a_path_with_brackets(tmp_path):
     """cargo reads a pattern among its members as one of the whole path."""
     root = tmp_path / "a [clone] of *mine?"
-    manifests = [path for path in layout.ROOT.glob("crates/*/Cargo.toml") if layout.is_member(path)]
-    for manifest in (layout.ROOT / "Cargo.toml", *manifests):
-        copied = root / manifest.relative_to(layout.ROOT)
+    manifests = [path for path in paths.ROOT.glob("crates/*/Cargo.toml") if caches.is_member(path)]
+    for manifest in (paths.ROOT / "Cargo.toml", *manifests):
+        copied = root / manifest.relative_to(paths.ROOT)
         copied.parent.mkdir(parents=True)
         shutil.copy(manifest, copied)
         (copied.parent / "src").mkdir()
@@ -412,7 +412,7 @@ def test_another_user_takes_from_a_shared_cache_if_nobody_else_can_change_it(
     home = other.root.parent / "home"
     other.environment |= {
         "HOME": str(home),
-        "RUSTUP_HOME": str(layout.toolchain().parent.parent),
+        "RUSTUP_HOME": str(toolchain.toolchain().parent.parent),
         "WEARABLE_CACHE_DIR": str(first.cache),
         "XDG_CACHE_HOME": str(home / ".cache"),
     }
@@ -507,7 +507,7 @@ def test_a_cache_that_is_only_read_serves_everybody(first, clone, tmp_path):
     assert f"Taking the compiled dependencies from {shared}" in result.stdout
     assert_taken(other, first.used())
     assert len(folders(own / "wearable_demo")) == 1
-    assert not (own / "wearable_demo" / layout.evcxr().parent.parent.name).exists()
+    assert not (own / "wearable_demo" / caches.evcxr().parent.parent.name).exists()
     assert contents(first.used()) == before
 
 

@@ -12,24 +12,33 @@ from users import IS_ROOT, REASON, VICTIM, run_as
 from wearable_jupyter import doctor
 from wearable_jupyter.bootstrap import trust, venv
 from wearable_jupyter.kernel import directories, template
-from wearable_jupyter.setup import artifact_cache, build, layout, offline_bundle, venvs
-from wearable_jupyter.setup.layout import Problem
+from wearable_jupyter.setup import (
+    artifact_cache,
+    build,
+    caches,
+    entry_point,
+    links,
+    offline_bundle,
+    paths,
+    venvs,
+)
+from wearable_jupyter.setup.errors import Problem
 
 
 @pytest.fixture(autouse=True)
-def caches(tmp_path, monkeypatch):
+def folders(tmp_path, monkeypatch):
     """A user's own cache and a shared one, which are not there yet."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
     monkeypatch.delenv("WEARABLE_CACHE_DIR", raising=False)
-    monkeypatch.setattr(layout, "SHARED_CACHE", tmp_path / "shared")
-    layout.is_refused.cache_clear()
-    yield layout.cache_directory(), layout.SHARED_CACHE
-    layout.is_refused.cache_clear()
+    monkeypatch.setattr(caches, "SHARED_CACHE", tmp_path / "shared")
+    caches.is_refused.cache_clear()
+    yield caches.cache_directory(), caches.SHARED_CACHE
+    caches.is_refused.cache_clear()
 
 
 def make_kernel(cache: Path, ran: Path) -> Path:
     """A kernel's program in a cache, which leaves a file when it runs."""
-    program = cache / layout.own_evcxr().relative_to(layout.cache_directory())
+    program = cache / caches.own_evcxr().relative_to(caches.cache_directory())
     program.parent.mkdir(parents=True)
     program.write_text(f"#!/bin/sh\ntouch '{ran}'\n")
     program.chmod(0o755)
@@ -40,16 +49,16 @@ def open_to_others(path: Path) -> None:
     path.chmod(0o777)
 
 
-def test_a_kernel_that_others_can_change_is_never_run(caches, tmp_path):
+def test_a_kernel_that_others_can_change_is_never_run(folders, tmp_path):
     ran = tmp_path / "ran"
-    program = make_kernel(caches[0], ran)
-    assert layout.evcxr() == program and build.starts(program) and ran.exists()
+    program = make_kernel(folders[0], ran)
+    assert caches.evcxr() == program and build.starts(program) and ran.exists()
     ran.unlink()
-    for path in (program, program.parent, program.parent.parent, caches[0], caches[0].parent):
+    for path in (program, program.parent, program.parent.parent, folders[0], folders[0].parent):
         mode = path.stat().st_mode
         open_to_others(path)
         for use in (
-            layout.evcxr,
+            caches.evcxr,
             doctor.kernel_binary,
             build.install_kernel,
             directories.get_ready,
@@ -57,24 +66,24 @@ def test_a_kernel_that_others_can_change_is_never_run(caches, tmp_path):
             with pytest.raises(Problem, match="can be changed by every user"):
                 use()
         path.chmod(mode)
-    assert layout.evcxr() == program and not ran.exists()
+    assert caches.evcxr() == program and not ran.exists()
 
 
-def test_of_a_shared_kernel_others_can_change_nothing_or_it_is_left_out(caches, tmp_path, capsys):
-    program = make_kernel(caches[1], tmp_path / "ran")
-    assert layout.evcxr() == program
-    open_to_others(caches[1])
-    layout.is_refused.cache_clear()
-    assert layout.evcxr() == layout.evcxr() == layout.own_evcxr()
+def test_of_a_shared_kernel_others_can_change_nothing_or_it_is_left_out(folders, tmp_path, capsys):
+    program = make_kernel(folders[1], tmp_path / "ran")
+    assert caches.evcxr() == program
+    open_to_others(folders[1])
+    caches.is_refused.cache_clear()
+    assert caches.evcxr() == caches.evcxr() == caches.own_evcxr()
     told = capsys.readouterr().err
     assert told.count("Nothing is taken from") == 1
-    assert f"{caches[1]} can be changed by every user. Fix: chmod go-w {caches[1]}" in told
+    assert f"{folders[1]} can be changed by every user. Fix: chmod go-w {folders[1]}" in told
 
 
 @pytest.fixture
 def dependencies(monkeypatch):
     """Compiled dependencies in the user's own cache, with a link as into a shared one."""
-    compiled = layout.compiled_dependencies()
+    compiled = caches.compiled_dependencies()
     for part in build.compiled_parts():
         (compiled / part / "deps").mkdir(parents=True)
     file = compiled / "debug/deps/liba.rlib"
@@ -108,8 +117,8 @@ def test_a_link_to_a_shared_cache_that_is_gone_is_reported(dependencies, use):
 def test_incomplete_dependencies_are_reported_and_nothing_is_changed(
     dependencies, use, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(layout, "TARGET", tmp_path / "target")
-    monkeypatch.setattr(layout, "TEMPLATE", tmp_path / "target/template")
+    monkeypatch.setattr(paths, "TARGET", tmp_path / "target")
+    monkeypatch.setattr(paths, "TEMPLATE", tmp_path / "target/template")
     (tmp_path / "target/template").mkdir(parents=True)
     shutil.rmtree(dependencies / "debug")
     with pytest.raises(Problem, match=r"is incomplete, without debug\. Run: rm -rf"):
@@ -124,32 +133,32 @@ def test_dependencies_that_are_deleted_while_they_are_linked_are_reported(
         shutil.rmtree(dependencies)
         os.link(source, target)
 
-    monkeypatch.setattr(build, "link", link)
+    monkeypatch.setattr(links, "link", link)
     with pytest.raises(Problem, match=r"was deleted while it was linked\. Run: ./justw setup"):
         build.link_compiled(dependencies, tmp_path / "linked")
 
 
-def test_of_several_caches_the_first_that_is_safe_is_taken(caches, monkeypatch, capsys):
+def test_of_several_caches_the_first_that_is_safe_is_taken(folders, monkeypatch, capsys):
     """Compiled for other homes, in the user's own cache and in shared ones."""
-    mine = layout.compiled_dependencies().name
+    mine = caches.compiled_dependencies().name
     alike = [mine[:-8] + end for end in ("00000001", "00000002")]
-    folders = [cache / name for cache in caches for name in alike]
-    for folder in folders:
+    compiled = [cache / name for cache in folders for name in alike]
+    for folder in compiled:
         folder.mkdir(parents=True)
         (folder / artifact_cache.ORIGIN).touch()
-    for number, folder in enumerate(folders):
+    for number, folder in enumerate(compiled):
         assert artifact_cache.found() == folder
         open_to_others(folder)
-        layout.is_refused.cache_clear()
-        assert artifact_cache.found() == (folders[number + 1] if number < 3 else None)
+        caches.is_refused.cache_clear()
+        assert artifact_cache.found() == (compiled[number + 1] if number < 3 else None)
     assert capsys.readouterr().err.count("Nothing is taken from") >= 4
 
 
-def test_packages_that_others_can_change_are_not_installed(caches, tmp_path, monkeypatch):
-    own = caches[0]
+def test_packages_that_others_can_change_are_not_installed(folders, tmp_path, monkeypatch):
+    own = folders[0]
     lock = tmp_path / "lock.txt"
     lock.touch()
-    monkeypatch.setattr(layout, "TARGET", tmp_path / "target")
+    monkeypatch.setattr(paths, "TARGET", tmp_path / "target")
     assert venv.package_cache("uv") == str(own / "uv")
     for name in ("uv", "pip", venv.wheels().name):
         made = own / name / "deep" / "file"
@@ -199,11 +208,11 @@ def test_what_is_put_into_a_cache_can_be_changed_by_its_owner_only(
         with build.locked("part"), build.staging("part") as folder:
             (folder / "part").mkdir()
             (folder / "part" / "file").touch()
-            build.keep(folder / "part", layout.cache_directory() / "part")
+            build.keep(folder / "part", caches.cache_directory() / "part")
     finally:
         os.umask(before)
-    file = layout.cache_directory() / "part" / "file"
-    assert trust.find_fault(layout.cache_directory()) is None
+    file = caches.cache_directory() / "part" / "file"
+    assert trust.find_fault(caches.cache_directory()) is None
     modes = [path.stat().st_mode & 0o777 for path in (file, *list(file.parents)[:3])]
     closed = umask == 0o077 and not chosen
     assert modes == ([0o600, 0o700, 0o700, 0o700] if closed else [0o644, 0o755, 0o755, 0o755])
@@ -226,7 +235,7 @@ def test_where_files_cannot_be_linked_they_are_copied(number, tmp_path, monkeypa
 
     (tmp_path / "file").write_text("content")
     monkeypatch.setattr(os, "link", refuse)
-    layout.link(tmp_path / "file", tmp_path / "copy")
+    links.link(tmp_path / "file", tmp_path / "copy")
     assert (tmp_path / "copy").read_text() == "content"
     assert not (tmp_path / "copy").samefile(tmp_path / "file")
 
@@ -235,9 +244,9 @@ def test_a_copy_is_never_written_into_a_file_that_is_there(tmp_path):
     """It may be linked to a cache."""
     for name in ("cached", "other"):
         (tmp_path / name).write_text(name)
-    layout.link(tmp_path / "cached", tmp_path / "linked")
+    links.link(tmp_path / "cached", tmp_path / "linked")
     with pytest.raises(FileExistsError):
-        layout.link(tmp_path / "other", tmp_path / "linked")
+        links.link(tmp_path / "other", tmp_path / "linked")
     assert (tmp_path / "cached").read_text() == "cached"
 
 
@@ -246,7 +255,7 @@ def test_an_error_of_the_system_ends_in_a_line(number, capsys):
     def fail():
         raise OSError(number, os.strerror(number), "/some/file")
 
-    assert layout.exit_code(fail) == 1
+    assert entry_point.exit_code(fail) == 1
     told = capsys.readouterr().err
     assert told.startswith(f"error: {os.strerror(number)}: /some/file. ") and told.count("\n") == 1
 
@@ -319,7 +328,7 @@ def test_a_part_of_uvs_cache_that_root_left_is_named(home):
 def test_a_shared_cache_that_cannot_be_read_is_left_out_with_a_word(home, mode, monkeypatch):
     """An administrator has filled it with the umask 077."""
     shared = home / "shared"
-    monkeypatch.setattr(layout, "SHARED_CACHE", shared)
+    monkeypatch.setattr(caches, "SHARED_CACHE", shared)
     program = make_kernel(shared, home / "ran")
     for path in (program, program.parent, program.parent.parent, shared):
         path.chmod(mode if path.is_dir() else mode & 0o600)
@@ -327,7 +336,7 @@ def test_a_shared_cache_that_cannot_be_read_is_left_out_with_a_word(home, mode, 
     def look() -> str:
         refused = []
         monkeypatch.setattr("builtins.print", lambda text, **_: refused.append(text))
-        return f"{layout.evcxr()} {list(layout.in_caches('dependencies-*'))} {refused}"
+        return f"{caches.evcxr()} {list(caches.in_caches('dependencies-*'))} {refused}"
 
     told = run_as(VICTIM, look)
     assert told.startswith(f"{home / 'cache'}") and " [] [" in told, told

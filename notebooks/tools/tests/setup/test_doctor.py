@@ -8,7 +8,7 @@ import pytest
 
 from wearable_jupyter import doctor
 from wearable_jupyter.runner import smoke, strict_run
-from wearable_jupyter.setup import build, dataset, layout
+from wearable_jupyter.setup import build, caches, dataset, errors, paths, toolchain
 
 
 def finding(what: str) -> doctor.Finding:
@@ -31,7 +31,7 @@ def test_an_empty_cache_is_found(what, mend, monkeypatch, tmp_path):
 
 def test_a_kernel_that_does_not_start_is_found(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    binary = layout.evcxr()
+    binary = caches.evcxr()
     binary.parent.mkdir(parents=True)
     binary.write_text("not a program")
     binary.chmod(0o755)
@@ -41,7 +41,7 @@ def test_a_kernel_that_does_not_start_is_found(monkeypatch, tmp_path):
 
 def test_dependencies_that_are_half_there_are_found(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    layout.compiled_dependencies().mkdir(parents=True)
+    caches.compiled_dependencies().mkdir(parents=True)
     assert "Delete it and run" in finding("dependencies").detail
 
 
@@ -56,7 +56,7 @@ def test_a_part_of_the_toolchain_that_is_missing_is_found_and_fetched(monkeypatc
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "rustfmt").touch()
     asked = []
-    monkeypatch.setattr(layout, "sysroot", lambda: tmp_path)
+    monkeypatch.setattr(toolchain, "sysroot", lambda: tmp_path)
     monkeypatch.setattr(build, "rustup", lambda *arguments: asked.append(arguments))
     assert "rust-src is not there. Run: ./justw setup" in finding("Rust").detail
     assert not asked
@@ -67,12 +67,12 @@ def test_a_part_of_the_toolchain_that_is_missing_is_found_and_fetched(monkeypatc
 
 def test_without_rustup_a_missing_part_is_told(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    with pytest.raises(layout.Problem, match=r"There is no rustup for `rustup component add x`"):
+    with pytest.raises(errors.Problem, match=r"There is no rustup for `rustup component add x`"):
         build.rustup("component", "add", "x")
 
 
 def test_a_dataset_that_lacks_a_table_is_found(monkeypatch, tmp_path):
-    monkeypatch.setattr(layout, "DATA", tmp_path)
+    monkeypatch.setattr(paths, "DATA", tmp_path)
     assert finding("data").ready is None
     assert "./justw data small" in finding("data").detail
     (tmp_path / "sensor_hrv").mkdir()
@@ -99,19 +99,19 @@ def test_a_dataset_in_folders_by_date_is_found(monkeypatch, tmp_path):
 def test_a_relative_directory_for_data_or_outputs_is_refused(monkeypatch):
     """Each program would look for it below its own working directory."""
     monkeypatch.setenv("WEARABLE_OUTPUT_DIR", "results")
-    with pytest.raises(layout.Problem, match="WEARABLE_OUTPUT_DIR must be an absolute path"):
+    with pytest.raises(errors.Problem, match="WEARABLE_OUTPUT_DIR must be an absolute path"):
         dataset.ensure()
     monkeypatch.delenv("WEARABLE_OUTPUT_DIR")
     monkeypatch.setenv("WEARABLE_DATA_DIR", "~/data")
     found = finding("data")
     assert found.ready is False and "WEARABLE_DATA_DIR must be an absolute path" in found.detail
     for command in (dataset.ensure, lambda: dataset.make("small")):
-        with pytest.raises(layout.Problem, match="and is '~/data'"):
+        with pytest.raises(errors.Problem, match="and is '~/data'"):
             command()
 
 
 def test_what_a_killed_kernel_left_is_found(monkeypatch, tmp_path):
-    monkeypatch.setattr(layout, "KERNELS", tmp_path)
+    monkeypatch.setattr(paths, "KERNELS", tmp_path)
     (tmp_path / "4194305-1").mkdir()  # above the largest process number of Linux
     assert "1 directories of kernels that were killed" in finding("kernels").detail
 
@@ -129,13 +129,13 @@ def test_a_kernel_that_cannot_start_is_not_ready(monkeypatch, tmp_path):
     program = tmp_path / "evcxr"
     program.write_text("#!/bin/sh\nexit 3\n")
     program.chmod(0o755)
-    library = tmp_path / "wearable_demo" / layout.evcxr().relative_to(layout.cache_directory())
+    library = tmp_path / "wearable_demo" / caches.evcxr().relative_to(caches.cache_directory())
     library.parent.mkdir(parents=True)
     library.symlink_to(program)
-    for compiled in layout.cache_directory().glob("dependencies-*"):
+    for compiled in caches.cache_directory().glob("dependencies-*"):
         (tmp_path / "wearable_demo" / compiled.name).symlink_to(compiled)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(layout.Problem, match="a new kernel does not work"):
+    with pytest.raises(errors.Problem, match="a new kernel does not work"):
         doctor.running_kernel()
 
 

@@ -18,7 +18,7 @@ import nbformat
 import pytest
 
 from wearable_jupyter.runner.clean import KERNELSPEC
-from wearable_jupyter.setup import layout
+from wearable_jupyter.setup import caches, paths, toolchain
 
 PASSES = (
     'use wearable_demo::prelude::*;\nprintln!("loaded");',
@@ -35,10 +35,10 @@ FAILS = (
 
 def write(folder: Path, root: Path) -> list[Path]:
     """The two notebooks, for the clone in `root`."""
-    library = layout.toml_string(root / "crates" / layout.CRATE)
+    library = paths.toml_string(root / "crates" / paths.CRATE)
     found = []
     for name, sources in (("passes", PASSES), ("fails", FAILS)):
-        load = f":dep {layout.CRATE} = {{ path = {library} }}"
+        load = f":dep {paths.CRATE} = {{ path = {library} }}"
         notebook = nbformat.v4.new_notebook(metadata={"kernelspec": KERNELSPEC})
         for number, source in enumerate((load, *sources)):
             notebook.cells.append(nbformat.v4.new_code_cell(source, id=f"cell-{number}"))
@@ -85,7 +85,7 @@ def plain(small_data) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def expected(plain, tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("plain")
-    found = result(layout.ROOT, write(folder, layout.ROOT), plain)
+    found = result(paths.ROOT, write(folder, paths.ROOT), plain)
     assert found["status"] == 1, found["text"]
     assert "1 of 2 notebooks passed" in found["text"] and "one is two" in found["text"]
     assert set(found["outputs"]) == {"passes", "fails"}, found["text"]
@@ -286,31 +286,31 @@ def test_result_is_the_same_under_settings(settings, expected, plain, tmp_path):
     variables = dict(plain)
     for setting in settings:
         variables |= SETTINGS[setting](tmp_path, plain)
-    assert result(layout.ROOT, write(tmp_path, layout.ROOT), variables) == expected
+    assert result(paths.ROOT, write(tmp_path, paths.ROOT), variables) == expected
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", SETTINGS)
 def test_result_is_the_same_under_a_setting(name, expected, plain, tmp_path):
     variables = plain | SETTINGS[name](tmp_path, plain)
-    assert result(layout.ROOT, write(tmp_path, layout.ROOT), variables) == expected
+    assert result(paths.ROOT, write(tmp_path, paths.ROOT), variables) == expected
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("umask", [0o002, 0o077])
 def test_result_is_the_same_under_a_umask(umask, expected, plain, tmp_path):
-    notebooks = write(tmp_path, layout.ROOT)
-    assert result(layout.ROOT, notebooks, plain, umask=umask) == expected
+    notebooks = write(tmp_path, paths.ROOT)
+    assert result(paths.ROOT, notebooks, plain, umask=umask) == expected
 
 
 def clone(root: Path) -> Path:
     """A clone with the files as they are now."""
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listed, cwd=layout.ROOT, check=True, capture_output=True).stdout
+    names = subprocess.run(listed, cwd=paths.ROOT, check=True, capture_output=True).stdout
     for name in filter(None, names.decode().split("\0")):
-        if (layout.ROOT / name).is_file():
+        if (paths.ROOT / name).is_file():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(layout.ROOT / name, root / name)
+            shutil.copy2(paths.ROOT / name, root / name)
     return root
 
 
@@ -351,7 +351,7 @@ def test_result_is_the_same_in_a_clone_with_an_odd_path(expected, plain, tmp_pat
 def test_result_is_the_same_in_a_home_with_an_odd_path(expected, plain, tmp_path):
     """With a copy of what is compiled, which is not compiled again."""
     folder = odd_directory(tmp_path)
-    for name, source in ((".cargo", layout.cargo_home()), (".rustup", layout.toolchain())):
+    for name, source in ((".cargo", toolchain.cargo_home()), (".rustup", toolchain.toolchain())):
         if name == ".rustup":
             (folder / name / "toolchains").mkdir(parents=True)
             (folder / name / "toolchains" / source.name).symlink_to(source.resolve())
@@ -361,7 +361,7 @@ def test_result_is_the_same_in_a_home_with_an_odd_path(expected, plain, tmp_path
                 (folder / name / part.name).symlink_to(part)
     cache = folder / ".cache/wearable_demo"
     cache.parent.mkdir()
-    subprocess.run(["cp", "-al", layout.compiled_dependencies().parent, cache], check=True)
+    subprocess.run(["cp", "-al", caches.compiled_dependencies().parent, cache], check=True)
     variables = {k: v for k, v in plain.items() if k not in ("CARGO_HOME", "RUSTUP_HOME")}
     variables = {k: v for k, v in variables.items() if k != "XDG_CACHE_HOME"}
     variables["HOME"] = str(folder)

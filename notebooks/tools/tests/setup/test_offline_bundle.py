@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from wearable_jupyter.bootstrap import trust, venv
-from wearable_jupyter.setup import layout, offline_bundle
-from wearable_jupyter.setup.layout import Problem
+from wearable_jupyter.setup import caches, entry_point, offline_bundle, toolchain
+from wearable_jupyter.setup.errors import Problem
 
 pytestmark = pytest.mark.skipif(
     shutil.which("zstd") is None and "CI" not in os.environ,
@@ -156,14 +156,14 @@ def no_rust(tmp_path, monkeypatch):
 
 
 def test_a_bundle_may_bring_the_toolchain(tmp_path, monkeypatch, no_rust):
-    rustc = f"toolchains/{layout.toolchain().name}/bin/rustc"
+    rustc = f"toolchains/{toolchain.toolchain().name}/bin/rustc"
     made = {rustc: b"#!/bin/sh\n", rustc.replace("rustc", "cargo"): b"#!/bin/sh\n"}
     packed = write(made, tmp_path, monkeypatch)
-    assert not layout.has_rust()
+    assert not toolchain.has_rust()
     offline_bundle.use(packed)
     assert (tmp_path / "rustup" / rustc).is_file()
     # Without rustup, it is found where it lies.
-    assert layout.has_rust() and shutil.which("cargo").startswith(str(tmp_path / "rustup"))
+    assert toolchain.has_rust() and shutil.which("cargo").startswith(str(tmp_path / "rustup"))
 
 
 def test_without_rust_one_that_does_not_bring_it_is_refused(there, tmp_path, no_rust):
@@ -211,9 +211,9 @@ def archive(packed: Path, manifest: object, *members: tuple[tarfile.TarInfo, byt
 def manifest_for(files: dict[str, bytes]) -> dict:
     return {
         "format": offline_bundle.FORMAT,
-        "key": layout.dependencies_key(),
-        "platform": layout.host(),
-        "rustc": layout.rustc_version(),
+        "key": caches.dependencies_key(),
+        "platform": toolchain.host(),
+        "rustc": toolchain.rustc_version(),
         "glibc": "2.2",
         "python": ["3.11"],
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
@@ -353,17 +353,19 @@ def test_a_full_disk_is_not_taken_for_a_damaged_bundle(there, tmp_path, monkeypa
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "some file")
 
     monkeypatch.setattr(offline_bundle, "extract", full)
-    assert layout.exit_code(lambda: offline_bundle.use(there)) == 1
+    assert entry_point.exit_code(lambda: offline_bundle.use(there)) == 1
     assert "No space left on device: some file. Free some space" in capsys.readouterr().err
     assert not everything(tmp_path / "cache")
 
 
 def test_a_broken_toolchain_in_the_way_is_named(tmp_path, monkeypatch, no_rust):
-    packed = write({f"toolchains/{layout.toolchain().name}/bin/rustc": b""}, tmp_path, monkeypatch)
-    layout.toolchain().mkdir(parents=True)
+    packed = write(
+        {f"toolchains/{toolchain.toolchain().name}/bin/rustc": b""}, tmp_path, monkeypatch
+    )
+    toolchain.toolchain().mkdir(parents=True)
     with pytest.raises(Problem, match=r"is there, and does not work\. Fix: rm -rf"):
         offline_bundle.use(packed)
-    assert not list(layout.toolchain().iterdir())
+    assert not list(toolchain.toolchain().iterdir())
 
 
 def test_what_is_on_another_disk_is_moved_whole(tmp_path, monkeypatch):
@@ -379,6 +381,6 @@ def test_what_is_on_another_disk_is_moved_whole(tmp_path, monkeypatch):
 
 def test_its_name_says_what_it_is_for():
     assert (
-        layout.host() in offline_bundle.name()
-        and layout.dependencies_key() in offline_bundle.name()
+        toolchain.host() in offline_bundle.name()
+        and caches.dependencies_key() in offline_bundle.name()
     )

@@ -3,23 +3,23 @@
 import os
 import subprocess
 
-from wearable_jupyter.setup import build, layout
+from wearable_jupyter.setup import build, links, paths, toolchain
 
 
 def test_a_program_starts_where_its_own_path_to_the_standard_library_leads_nowhere(
     tmp_path, monkeypatch, capfd
 ):
     """As in a home with both: rustc writes the path from `deps/`, one folder too deep."""
-    here = f"{layout.host()}/debug"
+    here = f"{toolchain.host()}/debug"
     home = tmp_path / "deeper/than/any/clone"
     (home / here).mkdir(parents=True)
-    for name in ("generate_demo_data", layout.shared_library(layout.CRATE)):
-        layout.link(layout.TARGET / here / name, home / here / name)
+    for name in ("generate_demo_data", toolchain.shared_library(paths.CRATE)):
+        links.link(paths.TARGET / here / name, home / here / name)
     program = home / here / "generate_demo_data"
     without = {k: v for k, v in os.environ.items() if k != "LD_LIBRARY_PATH"}
     alone = subprocess.run([program, "--help"], env=without, capture_output=True, text=True)
     assert alone.returncode != 0 and "libstd" in alone.stderr
 
-    monkeypatch.setattr(layout, "TARGET", home)
+    monkeypatch.setattr(paths, "TARGET", home)
     build.run_binary(program.name, "--help")
     assert "--rows" in capfd.readouterr().out

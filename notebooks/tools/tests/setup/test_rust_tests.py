@@ -7,7 +7,7 @@ import time
 import pytest
 
 from wearable_jupyter.rust_tests import run_with_limit
-from wearable_jupyter.setup.layout import Problem
+from wearable_jupyter.setup.errors import Problem
 
 
 def program(text: str) -> list[str]:

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import sync_playwright
 
-from ..setup.layout import Problem
+from ..setup.errors import Problem
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 HINT = "There is no Chromium. Debian and Ubuntu: sudo apt install chromium"

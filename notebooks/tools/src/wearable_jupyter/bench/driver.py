@@ -12,10 +12,10 @@ from pathlib import Path
 
 from playwright.sync_api import TimeoutError
 
-from ..setup import layout
+from ..setup import paths
 
 NAME = "02a_lazy_join.ipynb"
-SCREENSHOTS = layout.OUTPUTS / "screenshots"
+SCREENSHOTS = paths.OUTPUTS / "screenshots"
 RUN_SECONDS = 150
 PANEL = "jupyterapp.shell.currentWidget"
 # What the front end holds of every cell, also of those that are scrolled out of its page.
@@ -43,11 +43,11 @@ def served(directory: Path, *options: str, **environment: str):
     is set for it.
     """
     # JupyterLab saves of its own accord.
-    committed = {path: path.read_bytes() for path in layout.NOTEBOOKS.glob("*.ipynb")}
+    committed = {path: path.read_bytes() for path in paths.NOTEBOOKS.glob("*.ipynb")}
     log = (directory / "lab.log").open("w+")
     server = subprocess.Popen(
         [
-            *(layout.ROOT / "justw", "lab", "--no-browser"),
+            *(paths.ROOT / "justw", "lab", "--no-browser"),
             *(f"--ServerApp.port={free_port()}", "--LabApp.expose_app_in_browser=True"),
             # Not the user's, in which JupyterLab remembers what was open.
             f"--LabApp.workspaces_dir={directory / 'workspaces'}",
@@ -76,7 +76,7 @@ def served(directory: Path, *options: str, **environment: str):
         log.close()
         for notebook, source in committed.items():
             notebook.write_bytes(source)
-        shutil.rmtree(layout.NOTEBOOKS / ".ipynb_checkpoints", ignore_errors=True)
+        shutil.rmtree(paths.NOTEBOOKS / ".ipynb_checkpoints", ignore_errors=True)
 
 
 def log_text(log) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..kernel.template import prepare
-from ..setup import layout
+from ..setup import errors, paths, toolchain
 from ..setup.venvs import environment
 
 HERE = Path(__file__).parent
@@ -46,7 +46,7 @@ def generate(rounds: int = 5) -> None:
     Python's without its own start.
     """
     prepare()
-    os.environ |= layout.with_standard_library()
+    os.environ |= toolchain.with_standard_library()
     python = environment("newest", HERE / "newest.txt") / "python"
     peer = [python, HERE / "python_generate.py"]
     runs: dict[str, list[Run]] = {"Rust": [], "Python": [], "floor": []}
@@ -86,7 +86,7 @@ def middle(runs: list[Run]) -> Run:
 
 def program(name: str) -> Path:
     """One of the workspace's programs."""
-    return layout.TARGET / layout.host() / "debug" / name
+    return paths.TARGET / toolchain.host() / "debug" / name
 
 
 def ours(rows: int, threads: int | None = None) -> Run:
@@ -111,14 +111,14 @@ print(done.returncode, seconds, peak_mb, *done.stdout.split())
 
 def measured(command: list, rows: int) -> Run:
     """Run `command` into a folder, its last argument."""
-    layout.TARGET.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=layout.TARGET) as folder:
+    paths.TARGET.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=paths.TARGET) as folder:
         target = Path(folder) / "data"
         launched = [sys.executable, "-S", "-c", MEASURE, *command, target]
         told = subprocess.run(launched, stdout=subprocess.PIPE, text=True, check=True)
         status, seconds, peak_mb, *its_own = map(float, told.stdout.split())
         if status != 0:
-            raise layout.Problem(f"{command[0]} failed, see above")
+            raise errors.Problem(f"{command[0]} failed, see above")
         written = sum(file.stat().st_size for file in target.rglob("*.parquet")) / 1e6
         # Python says its own seconds, without its start.
         return Run(rows, its_own[0] if its_own else seconds, peak_mb, written)

@@ -16,7 +16,7 @@ from ..kernel import prewarmed
 from ..kernel.template import prepare
 from ..runner import strict_run
 from ..runner.clean import KERNELSPEC
-from ..setup import layout
+from ..setup import errors, paths
 from ..setup.build import run_binary
 from . import browser, driver
 from .table import Row, show
@@ -80,7 +80,7 @@ def timed(client) -> float:
 def kernel(rounds: int = 3) -> None:
     """Measure `rounds` times, alternating, and print medians as a table and as bars."""
     prepare()
-    resources = {"metadata": {"path": str(layout.NOTEBOOKS)}}
+    resources = {"metadata": {"path": str(paths.NOTEBOOKS)}}
     first, whole, median, worst = [], [], [], []
     phases: dict[str, list[float]] = {name: [] for name in OVERHEAD}
     python_first, python_whole = [], []
@@ -92,7 +92,7 @@ def kernel(rounds: int = 3) -> None:
             print(f"round {turn + 1} of {rounds}", flush=True)
             short = made(KERNELSPEC, RUST_FIRST)
             first.append(timed(strict_run.StrictClient(short, resources=resources)))
-            notebook = nbformat.read(layout.NOTEBOOKS / "02a_lazy_join.ipynb", as_version=4)
+            notebook = nbformat.read(paths.NOTEBOOKS / "02a_lazy_join.ipynb", as_version=4)
             client = Stopwatch(notebook, resources=resources)
             whole.append(timed(client))
             # The first two cells load the library and infer the first type: see the first figure.
@@ -132,14 +132,14 @@ def lab(rounds: int = 3) -> None:
     """
     browser.chromium()  # or say at once that there is none
     prepare()
-    layout.TARGET.mkdir(exist_ok=True)
+    paths.TARGET.mkdir(exist_ok=True)
     seconds: dict[str, list[list[float]]] = {"Rust": [], "Python": []}
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=layout.TARGET) as scratch:
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=paths.TARGET) as scratch:
         empty = Path(scratch) / "python.ipynb"
         nbformat.write(made(PYTHON_KERNELSPEC, []), empty)
         for turn in range(rounds):
             print(f"round {turn + 1} of {rounds}", flush=True)
-            walkthrough = layout.NOTEBOOKS / driver.NAME
+            walkthrough = paths.NOTEBOOKS / driver.NAME
             seconds["Rust"].append(waited(walkthrough, RUST_FIRST))
             # A Rust kernel that warms up would be in its way.
             alone = {prewarmed.VARIABLE: "0"}
@@ -169,7 +169,7 @@ def waited(notebook: Path, sources: list[str], *options: str, **environment: str
             ),
         )
         walkthrough = f"notebooks/{driver.NAME}"
-        tab.page.goto(address.replace(walkthrough, str(notebook.relative_to(layout.ROOT))))
+        tab.page.goto(address.replace(walkthrough, str(notebook.relative_to(paths.ROOT))))
         driven = driver.Lab(tab.page)
         driven.wait_until_kernel()
         driven.set_cells(sources)
@@ -197,5 +197,5 @@ def printed(client, code: str) -> str:
 
     client.execute_interactive(code, output_hook=collect, timeout=strict_run.CELL_SECONDS)
     if failed:
-        raise layout.Problem("a cell failed:\n" + "".join(failed))
+        raise errors.Problem("a cell failed:\n" + "".join(failed))
     return "".join(texts)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..kernel.spec import start_kernel
 from ..kernel.template import prepare
-from ..setup import layout
+from ..setup import paths
 from ..setup.build import run_binary
 from ..setup.venvs import environment
 from .measure import RUST_FIRST, printed
@@ -67,11 +67,11 @@ def queries(rounds: int = 9) -> None:
     """
     prepare()
     newest = environment("newest", HERE / "newest.txt") / "python"
-    layout.TARGET.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=layout.TARGET) as data:
+    paths.TARGET.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=paths.TARGET) as data:
         os.environ["WEARABLE_DATA_DIR"] = data
         run_binary("generate_demo_data", "--size", "large", "--output-dir", data)
-        manager, client = start_kernel(cwd=str(layout.NOTEBOOKS))
+        manager, client = start_kernel(cwd=str(paths.NOTEBOOKS))
         peers = [python_queries(Path(sys.executable)), python_queries(newest)]
         rows: list[list[Row]] = [[], []]
         try:

@@ -15,17 +15,17 @@ from pathlib import Path
 
 import psutil
 
-from ..setup import layout
+from ..setup import paths, toolchain
 from ..setup.atomic_write import write
 from ..setup.build import prerequisites, run_cargo
-from ..setup.layout import Problem
+from ..setup.errors import Problem
 from ..setup.venvs import environment
 from .engines import ENGINES, HERE, Running, logs_folder
 from .processes import Processes
 
-CRATE = layout.ROOT / "crates" / "beyond_one_machine"
+CRATE = paths.ROOT / "crates" / "beyond_one_machine"
 # Beside the workspace's own compilation, which it shares nothing with.
-CLIENT_TARGET = layout.TARGET / "cluster-client"
+CLIENT_TARGET = paths.TARGET / "cluster-client"
 
 
 def state_file(engine: str) -> Path:
@@ -82,7 +82,7 @@ def start(engine: str, workers: int) -> None:
         print(f"It listens at {cluster.remote}")
         for what, page in cluster.pages:
             print(f"Web page of its {what}: {page}")
-        print(f"Logs: {layout.shown(processes.logs)}")
+        print(f"Logs: {paths.shown(processes.logs)}")
         print("In another terminal: ./justw cluster query. Here, Ctrl-C ends it", flush=True)
         while not stop.wait(1):
             for name, process in processes.running.items():
@@ -107,7 +107,7 @@ def cargo_of_client(*arguments: str) -> str:
 def client() -> Path:
     """The program that runs the query on a cluster, compiled if need be."""
     prerequisites()
-    program = CLIENT_TARGET / layout.host() / "debug" / "query_cluster"
+    program = CLIENT_TARGET / toolchain.host() / "debug" / "query_cluster"
     if not program.is_file():
         print("Compiling the client: once, some minutes on 2 cores", flush=True)
     cargo_of_client("build", "--locked", "--quiet")
@@ -118,7 +118,7 @@ def query(options: Sequence[str]) -> int:
     """Run the query on the cluster that runs; `--engine` says which, the rest is the client's."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--engine", choices=sorted(ENGINES))
-    parser.add_argument("--data", default=str(layout.data_directory()))
+    parser.add_argument("--data", default=str(paths.data_directory()))
     given, others = parser.parse_known_args(options)
     if others == ["--help"]:
         return subprocess.run([client(), "--help"]).returncode
@@ -132,7 +132,7 @@ def query(options: Sequence[str]) -> int:
     if "://" not in given.data and not any(folder.rglob("*.parquet")):
         raise Problem(f"There are no data in {given.data} to query. Run: ./justw data small")
     cluster = clusters[0]
-    output = layout.OUTPUTS / "cluster" / cluster.engine
+    output = paths.OUTPUTS / "cluster" / cluster.engine
     places = ("--data", given.data, "--output", output)
     command = map(str, (client(), *address(cluster), *places, *others))
     return subprocess.run(command, env=os.environ | cluster.variables()).returncode
@@ -150,6 +150,6 @@ def test(options: Sequence[str]) -> int:
     lints = ("clippy", "--all-targets", "--locked", "--quiet")
     cargo_of_client(*lints, "--", "--deny", "warnings")
     print(cargo_of_client("test", "--locked", "--quiet"), flush=True)
-    tests = layout.NOTEBOOKS / "tools" / "cluster_tests"
+    tests = paths.NOTEBOOKS / "tools" / "cluster_tests"
     command = [sys.executable, "-m", "pytest", str(tests), *options]
     return subprocess.run(command, cwd=tests.parent).returncode

@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..setup import layout
-from ..setup.layout import Problem
+from ..setup import paths
+from ..setup.errors import Problem
 from ..setup.venvs import environment
 from .processes import LOOPBACK, Processes, free_port, listens
 
@@ -213,4 +213,4 @@ ENGINES = {"sail": sail, "spark": spark}
 
 def logs_folder() -> Path:
     """Where a cluster of this clone has its logs and its passing files."""
-    return layout.TARGET / "cluster"
+    return paths.TARGET / "cluster"

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..setup import layout
+from ..setup import paths
 from ..setup.atomic_write import write
 from ..setup.build import Problem, build_workspace, run_binary
 from . import commands, engines
@@ -48,9 +48,9 @@ def measure(options: Sequence[str]) -> None:
     client = commands.client()
     build_workspace()
     rows: list[dict] = []
-    layout.TARGET.mkdir(exist_ok=True)
+    paths.TARGET.mkdir(exist_ok=True)
     for count in given.rows:
-        with tempfile.TemporaryDirectory(prefix="scale-", dir=layout.TARGET) as folder:
+        with tempfile.TemporaryDirectory(prefix="scale-", dir=paths.TARGET) as folder:
             data = Path(folder) / "data"
             run_binary(
                 "generate_demo_data", "--rows", str(count), "--quiet", "--output-dir", str(data)
@@ -60,7 +60,7 @@ def measure(options: Sequence[str]) -> None:
                 rows.append({"rows": count, "megabytes": f"{size:.0f}", **made})
                 print(" ".join(f"{name}={rows[-1].get(name, '')}" for name in COLUMNS), flush=True)
                 save(rows)
-    print(layout.shown(layout.OUTPUTS / "cluster" / "scale.csv"))
+    print(paths.shown(paths.OUTPUTS / "cluster" / "scale.csv"))
 
 
 def runs(
@@ -138,4 +138,4 @@ def save(rows: list[dict]) -> None:
     for row in rows:
         values = (row.get(name, "") for name in COLUMNS)
         lines.append(",".join(f"{v:.3f}" if isinstance(v, float) else str(v) for v in values))
-    write(layout.OUTPUTS / "cluster" / "scale.csv", "\n".join(lines) + "\n")
+    write(paths.OUTPUTS / "cluster" / "scale.csv", "\n".join(lines) + "\n")

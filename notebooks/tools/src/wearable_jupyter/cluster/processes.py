@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from ..setup.layout import Problem
+from ..setup.errors import Problem
 
 LOOPBACK = "127.0.0.1"
 # How long a process may take to end when it is asked to.

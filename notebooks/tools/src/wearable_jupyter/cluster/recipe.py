@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from ..setup.layout import Problem
+from ..setup.errors import Problem
 from .commands import query, start, test
 from .engines import ENGINES
 from .measure import measure

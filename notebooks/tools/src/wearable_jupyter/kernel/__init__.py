@@ -1,5 +1,5 @@
 """Runs evcxr as a Jupyter kernel: start, supervision, compilation of cells, and messages.
 
-Contains nothing about wearables; `setup.layout` names the one crate that cells can use. Imports
+Contains nothing about wearables; `setup.paths` names the one crate that cells can use. Imports
 only `bootstrap` and `setup`.
 """

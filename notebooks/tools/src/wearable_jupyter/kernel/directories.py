@@ -14,7 +14,7 @@ Two evcxr kernels that share a directory run each other's code, so each gets one
     connection.json    its connection file; Jupyter's is another, see proxy.py
     evcxr              its process
     claim              a pipe, in which the kernel's companion is told whom it is for
-    spare              of a kernel that nobody has asked for yet: what it is good for; see prewarmed.py
+    spare              in a prewarmed kernel: for which server it was started; see prewarmed.py
 """
 
 import errno
@@ -34,9 +34,10 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from ..setup import layout
-from ..setup.build import is_rewritten, link_tree, prerequisites
-from ..setup.layout import Problem, link
+from ..setup import caches, paths, toolchain
+from ..setup.build import prerequisites
+from ..setup.errors import Problem
+from ..setup.links import is_rewritten, link, link_tree
 from . import prune_metadata, rustc_call, template
 
 MODULE = __spec__.name if __spec__ else __name__
@@ -79,22 +80,22 @@ def folder() -> Path:
     whose path has a space gets a symbolic link in a directory that only this user can change.
     Raises `Problem` if there is no place for it.
     """
-    layout.KERNELS.mkdir(parents=True, exist_ok=True)
-    if " " not in str(layout.KERNELS):
-        return layout.KERNELS
-    name = hashlib.sha256(str(layout.KERNELS).encode()).hexdigest()[:16]
+    paths.KERNELS.mkdir(parents=True, exist_ok=True)
+    if " " not in str(paths.KERNELS):
+        return paths.KERNELS
+    name = hashlib.sha256(str(paths.KERNELS).encode()).hexdigest()[:16]
     runtime, user = os.environ.get("XDG_RUNTIME_DIR"), f"wearable_demo-{os.getuid()}"
-    places = [layout.cache_directory() / "kernels", *([Path(runtime) / user] if runtime else [])]
+    places = [caches.cache_directory() / "kernels", *([Path(runtime) / user] if runtime else [])]
     for place in (*places, Path("/tmp") / user):
-        link = place / name
+        short = place / name
         if " " not in str(place) and is_private(place):
-            if not link.is_symlink() or os.readlink(link) != str(layout.KERNELS):
+            if not short.is_symlink() or os.readlink(short) != str(paths.KERNELS):
                 part = place / f"{name}.{os.getpid()}"
-                part.symlink_to(layout.KERNELS)
-                part.replace(link)
-            return link
+                part.symlink_to(paths.KERNELS)
+                part.replace(short)
+            return short
     raise Problem(
-        f"The path of this clone, {layout.ROOT}, contains a space, and there is no writable "
+        f"The path of this clone, {paths.ROOT}, contains a space, and there is no writable "
         "directory without one for a link to it. Set WEARABLE_CACHE_DIR to such a directory"
     )
 
@@ -111,7 +112,7 @@ def is_private(place: Path) -> bool:
 
 def of(pid: int) -> list[Path]:
     """The directories that a process has made: one, if it is a kernel's."""
-    return list(layout.KERNELS.glob(f"{pid}-*"))
+    return list(paths.KERNELS.glob(f"{pid}-*"))
 
 
 def maker(directory: Path) -> int:
@@ -121,7 +122,7 @@ def maker(directory: Path) -> int:
 
 def found() -> dict[Path, bool]:
     """Every kernel's directory, and whether the kernel is alive."""
-    named = (path for path in layout.KERNELS.glob("*-*") if path.name.split("-")[0].isdigit())
+    named = (path for path in paths.KERNELS.glob("*-*") if path.name.split("-")[0].isdigit())
     return {directory: is_in_use(directory) for directory in named}
 
 
@@ -159,13 +160,13 @@ def get_ready() -> None:
     Raises `Problem`, also for a disk that is full.
     """
     prerequisites()
-    if not layout.evcxr().is_file():
+    if not caches.evcxr().is_file():
         raise Problem("The Rust kernel is not installed. Run: ./justw setup")
     try:
         sweep()
         template.build()
         prune_metadata.make_home(
-            layout.ANALYSIS_HOME, layout.CRATE, layout.cargo(), layout.cargo_home()
+            paths.ANALYSIS_HOME, paths.CRATE, toolchain.cargo(), toolchain.cargo_home()
         )
     except OSError as error:
         raise not_written(error) from error
@@ -203,13 +204,13 @@ def fill(directory: Path, warm: bool) -> None:
     project, config, library = (directory / name for name in ("project", "config", "library"))
     for folder in (config, library):
         folder.mkdir(parents=True)
-    own = [template.TEMPLATE.target / path for path in template.own_in(layout.TEMPLATE)]
+    own = [template.TEMPLATE.target / path for path in template.own_in(paths.TEMPLATE)]
     for file in own:
         link(file, library / file.name)
-    shutil.copy(layout.TEMPLATE / template.OWN, library)
+    shutil.copy(paths.TEMPLATE / template.OWN, library)
     told_by = library / template.cell_library().name
     link(template.cell_library(), told_by)
-    shutil.copy(layout.KERNEL_CARGO / "src" / "cell.rs", library)
+    shutil.copy(paths.KERNEL_CARGO / "src" / "cell.rs", library)
     rustc_call.make_programs(directory, template.program(), told_by, MODULE)
     dependencies = compiled()
     for known, made in (("template", template.TEMPLATE), ("bare", template.BARE)):
@@ -223,20 +224,20 @@ def fill(directory: Path, warm: bool) -> None:
         ):
             call = call.replace(part, replacement)
         call += f"\0-L\0dependency={library}"
-        key = rustc_call.key(layout.RUSTFLAGS, made.arguments(), made.manifest)
+        key = rustc_call.key(toolchain.RUSTFLAGS, made.arguments(), made.manifest)
         folder = rustc_call.folder_of(call)
         folder.mkdir(parents=True, exist_ok=True)
-        cell = folder / layout.shared_library("ctx")
+        cell = folder / toolchain.shared_library("ctx")
         rustc_call.know(directory / "known" / known, key, call, cell)
 
     lock = config / "Cargo.lock"
-    shutil.copy(layout.TEMPLATE / "Cargo.lock", lock)
+    shutil.copy(paths.TEMPLATE / "Cargo.lock", lock)
     # evcxr starts with no dependencies, and cargo prunes the lock file to match. Putting it back
     # before the first `:dep` keeps the workspace's versions. Cells are compiled without
     # optimisation; what they call, polars and the library, is optimised already.
     commands = (
-        f":build_env RUSTFLAGS={layout.RUSTFLAGS}\n"
-        f":build_env CARGO_HOME={layout.cargo_home()}\n"
+        f":build_env RUSTFLAGS={toolchain.RUSTFLAGS}\n"
+        f":build_env CARGO_HOME={toolchain.cargo_home()}\n"
         # Not mold or lld, which evcxr takes if they are installed.
         ":linker system\n"
         ":opt 0\n"
@@ -244,7 +245,7 @@ def fill(directory: Path, warm: bool) -> None:
         f"!cp {shlex.quote(str(lock))} {shlex.quote(str(project))}\n"
     )
     if warm:
-        commands += WARM_UP.format(crate=layout.CRATE, library=layout.toml_string(layout.LIBRARY))
+        commands += WARM_UP.format(crate=paths.CRATE, library=paths.toml_string(paths.LIBRARY))
     (config / "init.evcxr").write_text(commands)
     write_connection(directory / CONNECTION)
     os.mkfifo(directory / CLAIM, mode=0o600)
@@ -255,7 +256,7 @@ def compiled() -> Path:
 
     Raises `Problem` if another user can change them.
     """
-    folder = layout.trusted(layout.compiled_dependencies())
+    folder = caches.trusted(caches.compiled_dependencies())
     with suppress(OSError):
         os.utime(folder)
     return folder
@@ -339,7 +340,7 @@ def sweep() -> None:
     for directory, running in found().items():
         if not running:
             remove(directory)
-    for file in layout.KERNELS.glob(f"{REASON}*"):
+    for file in paths.KERNELS.glob(f"{REASON}*"):
         pid = file.name.removeprefix(REASON)
         if not (pid.isdigit() and alive(int(pid))):
             file.unlink(missing_ok=True)
@@ -348,13 +349,13 @@ def sweep() -> None:
 def leave_reason(launcher: int, reason: str) -> None:
     """Leave for a launcher why its kernel could not start."""
     with suppress(OSError):
-        (layout.KERNELS / f"{REASON}{launcher}").write_text(reason)
+        (paths.KERNELS / f"{REASON}{launcher}").write_text(reason)
 
 
 def take_reason(launcher: int) -> str | None:
     """The reason that was left for a launcher, which is then gone."""
     with suppress(OSError):
-        file = layout.KERNELS / f"{REASON}{launcher}"
+        file = paths.KERNELS / f"{REASON}{launcher}"
         reason = file.read_text()
         file.unlink()
         return reason

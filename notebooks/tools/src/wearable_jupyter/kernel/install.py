@@ -10,13 +10,13 @@ from pathlib import Path
 
 from jupyter_client.kernelspec import KernelSpecManager
 
-from ..setup import layout
-from ..setup.layout import Problem
+from ..setup import paths
+from ..setup.errors import Problem
 from .template import prepare
 
 NAME = "rust-wearable"
 SPEC = {
-    "argv": [*layout.PYTHON_MODULE, f"{__package__}.launcher", "{connection_file}"],
+    "argv": [*paths.PYTHON_MODULE, f"{__package__}.launcher", "{connection_file}"],
     "display_name": "Rust (wearable_demo)",
     "language": "rust",
     "interrupt_mode": "message",
@@ -43,6 +43,6 @@ def install(remove: bool = False) -> None:
             raise Problem(f"{error.filename} could not be written: {error.strerror}") from error
     print(
         f"Installed as {SPEC['display_name']!r} in {installed}\n"
-        f"It runs from this clone, {layout.ROOT}, which must stay. "
+        f"It runs from this clone, {paths.ROOT}, which must stay. "
         "Take it away with: ./justw kernel --remove"
     )

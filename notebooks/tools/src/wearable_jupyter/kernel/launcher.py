@@ -2,9 +2,10 @@
 
     python -m wearable_jupyter.kernel.launcher CONNECTION_FILE
 
-Jupyter starts this, as `kernelspec/kernel.json` says, and takes it for the kernel: it waits for its
-end, and kills it. evcxr itself runs beside it, cared for by a companion (`supervisor.py`); a spare
-one (`prewarmed.py`) if there is one, or else a new one in a directory of its own (`directories.py`).
+`kernelspec/kernel.json` names this module, so Jupyter treats this process as the kernel: it waits
+for its end, and kills it. evcxr itself runs next to it under a supervisor (`supervisor.py`). The
+launcher takes the prewarmed kernel (`prewarmed.py`) if there is one; otherwise it starts a new one
+in a directory of its own (`directories.py`).
 """
 
 import os
@@ -12,8 +13,8 @@ import signal
 import sys
 
 from ..bootstrap import command_environment
-from ..setup import layout
-from ..setup.layout import Problem
+from ..setup import toolchain
+from ..setup.errors import Problem
 from . import directories, prewarmed, supervisor
 
 
@@ -22,7 +23,7 @@ def main(connection_file: str) -> None:
     jupyter = int(os.environ.get("JPY_PARENT_PID") or os.getppid())
     claim = directories.Claim(os.getpid(), jupyter, connection_file)
     command_environment.use_user_environment()
-    layout.find_rust()  # an editor may have been started from a menu
+    toolchain.find_rust()  # an editor may have been started from a menu
     try:
         directories.get_ready()
         carer = prewarmed.take(claim) or supervisor.start(directories.make(), claim)

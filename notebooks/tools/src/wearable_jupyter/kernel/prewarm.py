@@ -9,8 +9,8 @@ import sys
 
 import psutil
 
-from ..setup import layout
-from ..setup.layout import Problem
+from ..setup import paths
+from ..setup.errors import Problem
 from . import directories, prewarmed, supervisor
 
 # Bytes that must be available, or a spare kernel is not made: its own and as much for cells again.
@@ -21,7 +21,7 @@ def make(server: int) -> None:
     """Make a spare kernel and stay its companion, unless there is one, or memory is short."""
     if psutil.virtual_memory().available < ROOM:
         return
-    with (layout.TARGET / ".spare.lock").open("w") as handle:
+    with (paths.TARGET / ".spare.lock").open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -15,7 +15,7 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-from ..setup import layout
+from ..setup import paths
 from ..setup.build import DEPENDENCIES
 from . import directories
 from .directories import Claim
@@ -43,10 +43,10 @@ def wanted(jupyter: int) -> bool:
 
 def start(server: int) -> None:
     """Have a spare kernel made for a server, by a process that is not this one's child."""
-    command = (*layout.PYTHON_MODULE, MAKER, str(server))
+    command = (*paths.PYTHON_MODULE, MAKER, str(server))
     subprocess.run(
         ["sh", "-c", '"$@" &', "sh", *command],
-        cwd=layout.NOTEBOOKS,
+        cwd=paths.NOTEBOOKS,
         # What Jupyter says of the kernel that runs here is not true of the next.
         env={k: v for k, v in os.environ.items() if not k.startswith("JPY_")},
         start_new_session=True,
@@ -57,7 +57,7 @@ def start(server: int) -> None:
 
 def purpose(server: int) -> dict[str, int | str]:
     """What a kernel made now, here, for this server is good for."""
-    made_from = (layout.TEMPLATE / name for name in (DEPENDENCIES, "sources"))
+    made_from = (paths.TEMPLATE / name for name in (DEPENDENCIES, "sources"))
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in made_from))
     return {"server": server, "directory": os.getcwd(), "template": digest.hexdigest()}
 

@@ -8,10 +8,10 @@ asking cargo again. Here it is told the first call, that by which the template w
 import subprocess
 from pathlib import Path
 
-from ..setup import layout
+from ..setup import links, paths, toolchain
 
 # A function of the library's, by which a cell is run so that an interrupt stops its query.
-INTERRUPTIBLE = f"{layout.CRATE}::interrupt::interruptible"
+INTERRUPTIBLE = f"{paths.CRATE}::interrupt::interruptible"
 
 
 def call_in(program: Path, library: Path, verbose: str) -> str | None:
@@ -45,16 +45,16 @@ def make_programs(directory: Path, program: Path, library: Path, module: str) ->
     programs = directory / "bin"
     programs.mkdir(parents=True)
     for name in ("cargo", "rustup"):
-        layout.link(program, programs / name)
+        links.link(program, programs / name)
     settings = [
-        ("cargo", layout.cargo()),
-        ("rustc", layout.sysroot() / "bin" / "rustc"),
-        ("library", layout.CRATE),
+        ("cargo", toolchain.cargo()),
+        ("rustc", toolchain.sysroot() / "bin" / "rustc"),
+        ("library", paths.CRATE),
         ("interruptible", INTERRUPTIBLE),
         ("told_by", library),
         ("source", library.with_name("cell.rs")),
-        ("cell", layout.shared_library("ctx")),
-        *(("link", word) for word in (*layout.PYTHON_MODULE, module, "--link", directory)),
+        ("cell", toolchain.shared_library("ctx")),
+        *(("link", word) for word in (*paths.PYTHON_MODULE, module, "--link", directory)),
     ]
     (directory / "settings").write_text("".join(f"{name}={value}\n" for name, value in settings))
 

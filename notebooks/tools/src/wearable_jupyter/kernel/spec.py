@@ -12,12 +12,12 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKerne
 from jupyter_client.manager import KernelManager
 
 from ..bootstrap.command_environment import user_environment
-from ..setup import layout
+from ..setup import paths
 
 NAME = "rust"
 # For a kernel to reply to its first request.
 STARTUP_SECONDS = 120
-FOLDER = layout.NOTEBOOKS / "tools" / "kernelspec"
+FOLDER = paths.NOTEBOOKS / "tools" / "kernelspec"
 
 
 def project_kernelspec() -> KernelSpec:

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from ..setup import layout
+from ..setup import caches, paths, toolchain
 from . import directories, prewarmed
 from .directories import Claim, alive
 from .events import Events
@@ -47,7 +47,7 @@ def start(directory: Path, claim: Claim) -> int:
     try:
         directories.hand_over(directory, claim)
         return subprocess.Popen(
-            [*layout.PYTHON_MODULE, __name__, directory],
+            [*paths.PYTHON_MODULE, __name__, directory],
             start_new_session=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -103,18 +103,18 @@ class ErrorOutput:
 
 def start_evcxr(directory: Path, events: Events) -> subprocess.Popen:
     """Start evcxr in a process group of its own, in this working directory."""
-    environment = layout.kernel_environment() | {
-        **layout.with_standard_library(),
+    environment = toolchain.kernel_environment() | {
+        **toolchain.with_standard_library(),
         **events.environment,
         "EVCXR_TMPDIR": str(directory / "project"),
         "EVCXR_CONFIG_DIR": str(directory / "config"),
-        "CARGO_HOME": str(layout.ANALYSIS_HOME),
+        "CARGO_HOME": str(paths.ANALYSIS_HOME),
         "PATH": f"{directory / 'bin'}{os.pathsep}{os.environ['PATH']}",
         # evcxr_jupyter would bring a stock installation that it finds there up to date.
         "JUPYTER_PATH": str(directory / "no-installation"),
     }
     return subprocess.Popen(
-        [layout.evcxr(), "--control_file", directory / directories.CONNECTION],
+        [caches.evcxr(), "--control_file", directory / directories.CONNECTION],
         env=environment,
         process_group=0,
         stdin=subprocess.DEVNULL,

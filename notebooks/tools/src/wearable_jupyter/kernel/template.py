@@ -7,9 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from ..setup import layout
+from ..setup import caches, links, paths, toolchain
 from ..setup.build import (
-    COMPILED,
     DEPENDENCIES,
     cargo,
     check_compiled,
@@ -20,12 +19,13 @@ from ..setup.build import (
     prerequisites,
     run_cargo,
 )
-from ..setup.layout import Problem
+from ..setup.errors import Problem
+from ..setup.links import COMPILED
 from ..setup.progress import message_in
 from . import rustc_call
 
 # What evcxr starts with, and with our library after a kernel's start-up commands.
-LOADED = f"{layout.CRATE} = {{ path = {layout.toml_string(layout.LIBRARY)} }}\n"
+LOADED = f"{paths.CRATE} = {{ path = {paths.toml_string(paths.LIBRARY)} }}\n"
 
 
 def manifest(opt_level: int, dependencies: str) -> str:
@@ -107,7 +107,7 @@ class Project(NamedTuple):
         if not call.is_file():
             (self.folder / "src" / "lib.rs").touch()  # so that it is compiled, and seen how
         told = run_cargo(
-            *("build", "--offline", "-vv", "--target", layout.host()),
+            *("build", "--offline", "-vv", "--target", toolchain.host()),
             "--message-format=json-render-diagnostics",
             cwd=self.folder,
             quiet=True,
@@ -125,18 +125,18 @@ class Project(NamedTuple):
 
     def arguments(self) -> list[str]:
         """With what evcxr calls cargo."""
-        return [*self.options, "build", "--target", layout.host(), "--message-format=json"]
+        return [*self.options, "build", "--target", toolchain.host(), "--message-format=json"]
 
 
-TEMPLATE = Project(layout.TEMPLATE, manifest(0, LOADED), ("--offline",))
+TEMPLATE = Project(paths.TEMPLATE, manifest(0, LOADED), ("--offline",))
 # The two cells that evcxr compiles while it starts.
-BARE = Project(layout.TEMPLATE / "bare", manifest(2, ""), ())
+BARE = Project(paths.TEMPLATE / "bare", manifest(2, ""), ())
 
 
 def state() -> str:
     """What tells an edit: name, time and size of every file of the library and of kernel_cargo, and
     of this one, which says what is kept of them."""
-    folders = (layout.LIBRARY, layout.KERNEL_CARGO)
+    folders = (paths.LIBRARY, paths.KERNEL_CARGO)
     files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
     files.append(Path(__file__))
     return "\n".join(f"{f} {f.stat().st_mtime_ns} {f.stat().st_size}" for f in files)
@@ -144,49 +144,49 @@ def state() -> str:
 
 def program() -> Path:
     """The kernels' cargo, as it was compiled by `build`."""
-    return layout.TEMPLATE / layout.KERNEL_CARGO.name
+    return paths.TEMPLATE / paths.KERNEL_CARGO.name
 
 
 def cell_library() -> Path:
     """What cells are linked with to tell how they end, as it was compiled by `build`."""
-    return layout.TEMPLATE / "libkernel_cell.rlib"
+    return paths.TEMPLATE / "libkernel_cell.rlib"
 
 
 def build_program() -> None:
     """Compile the kernels' cargo: with the standard library in it, so that it can lie anywhere."""
-    target = layout.TARGET / "kernel-cargo"
+    target = paths.TARGET / "kernel-cargo"
     cargo(
-        *("build", "--offline", "--package", layout.KERNEL_CARGO.name),
+        *("build", "--offline", "--package", paths.KERNEL_CARGO.name),
         quiet=True,
         CARGO_TARGET_DIR=str(target),
         RUSTFLAGS="",
     )
     for made in (program(), cell_library()):
         made.unlink(missing_ok=True)
-        layout.link(target / layout.host() / "debug" / made.name, made)
+        links.link(target / toolchain.host() / "debug" / made.name, made)
 
 
 @contextmanager
 def locked() -> Iterator[None]:
     """Let one process at a time change the template."""
-    layout.TARGET.mkdir(exist_ok=True)
-    with (layout.TARGET / ".kernel-template.lock").open("w") as handle:
+    paths.TARGET.mkdir(exist_ok=True)
+    with (paths.TARGET / ".kernel-template.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 
 def seed() -> None:
     """Have the dependencies in the template; its lock must be held."""
-    template, compiled = layout.TEMPLATE, layout.compiled_dependencies()
+    template, compiled = paths.TEMPLATE, caches.compiled_dependencies()
     if dependencies_in(template) == compiled.name:
         return
     if not compiled.is_dir():
         raise Problem("The kernel's dependencies are not compiled. Run: ./justw setup")
     check_compiled(compiled)
     shutil.rmtree(template, ignore_errors=True)
-    TEMPLATE.make(f"pub use {layout.CRATE};\n")
+    TEMPLATE.make(f"pub use {paths.CRATE};\n")
     BARE.make("")
-    shutil.copy(layout.ROOT / "Cargo.lock", template)
+    shutil.copy(paths.ROOT / "Cargo.lock", template)
     link_compiled(compiled, template / "target")
     (template / DEPENDENCIES).write_text(compiled.name)
 
@@ -199,7 +199,7 @@ def build() -> None:
     """
     with locked():
         seed()
-        sources, now = layout.TEMPLATE / "sources", state()
+        sources, now = paths.TEMPLATE / "sources", state()
         if sources.is_file() and sources.read_text() == now:
             return
         build_program()

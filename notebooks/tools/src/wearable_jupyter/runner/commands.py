@@ -9,13 +9,13 @@ from nbformat import NotebookNode
 
 from ..export import charts, html
 from ..kernel.template import prepare
-from ..setup import dataset, layout
+from ..setup import dataset, paths
 from ..setup.atomic_write import check_writable, write
-from ..setup.layout import Problem
+from ..setup.errors import Problem
 from . import provenance, report, selection, snapshots, strict_run
 from .load import read
 
-CHECKED = layout.OUTPUTS / "check"
+CHECKED = paths.OUTPUTS / "check"
 
 
 def execute(path: Path, limit: int, **environment: str) -> strict_run.Result:
@@ -56,7 +56,7 @@ def keep(executed: NotebookNode, copy: Path) -> None:
         messages = charts.add_pictures(executed)
     except Exception as error:  # whatever a chart leads to in a library that draws it
         print(
-            f"warning: {layout.shown(copy)}: its charts have no static pictures, because drawing "
+            f"warning: {paths.shown(copy)}: its charts have no static pictures, because drawing "
             f"one failed: {type(error).__name__}: {error}",
             file=sys.stderr,
             flush=True,
@@ -64,7 +64,7 @@ def keep(executed: NotebookNode, copy: Path) -> None:
     else:
         write(copy, nbformat.writes(executed))
         for message in messages:
-            print(f"warning: {layout.shown(copy)}: {message}", file=sys.stderr, flush=True)
+            print(f"warning: {paths.shown(copy)}: {message}", file=sys.stderr, flush=True)
 
 
 def write_html(executed: NotebookNode, path: Path, target: Path, **options: bool) -> None:
@@ -73,7 +73,7 @@ def write_html(executed: NotebookNode, path: Path, target: Path, **options: bool
         text = html.export(executed, path.stem, directory=path.parent, **options)
     except Exception as error:  # whatever an output leads to in the libraries that render it
         raise Problem(
-            f"{layout.shown(target)} could not be made: {type(error).__name__}: {error}. "
+            f"{paths.shown(target)} could not be made: {type(error).__name__}: {error}. "
             f"The executed notebook is complete"
         ) from error
     write(target, text)
@@ -83,7 +83,7 @@ def finish(results: list[strict_run.Result], written: list[Path]) -> int:
     """Print how the notebooks went and where the files are; the exit code is 1 if one failed."""
     if results:
         print(f"\n{report.table(results)}\n")
-    print("\n".join(f"  {layout.shown(path)}" for path in written))
+    print("\n".join(f"  {paths.shown(path)}" for path in written))
     failures = sum(bool(result.failures) for result in results)
     if results:
         print(f"{len(results) - failures} of {len(results)} notebooks passed", flush=True)
@@ -93,7 +93,7 @@ def finish(results: list[strict_run.Result], written: list[Path]) -> int:
 def run(names: list[str], limit: int, caller: Path) -> int:
     """The main job: data if there are none, every notebook, its executed copy and its HTML."""
     selected = selection.notebooks(names, caller)
-    check_writable(layout.OUTPUTS)
+    check_writable(paths.OUTPUTS)
     dataset.ensure()
     prepare()
     results, written = [], []
@@ -133,12 +133,12 @@ def check(names: list[str], limit: int, caller: Path, update: bool) -> int:
     of their own, because they show other data than those of `run`.
     """
     selected = selection.notebooks(names, caller)
-    check_writable(layout.OUTPUTS)
+    check_writable(paths.OUTPUTS)
     prepare()
     results, written = [], []
-    layout.TARGET.mkdir(exist_ok=True)
+    paths.TARGET.mkdir(exist_ok=True)
     for path in selected:
-        with tempfile.TemporaryDirectory(prefix="check-", dir=layout.TARGET) as scratch:
+        with tempfile.TemporaryDirectory(prefix="check-", dir=paths.TARGET) as scratch:
             result = execute(
                 path,
                 limit,
@@ -158,13 +158,13 @@ def check(names: list[str], limit: int, caller: Path, update: bool) -> int:
         copy = selection.output(path, folder=CHECKED)
         keep(result.executed, copy)
         written.append(copy)
-    return finish(results, [*written, *report.write(results, layout.OUTPUTS)])
+    return finish(results, [*written, *report.write(results, paths.OUTPUTS)])
 
 
 def to_html(names: list[str], limit: int, caller: Path, slides: bool, no_code: bool) -> int:
     """HTML of notebooks: of the executed copy in `outputs/` if it is up to date, else run anew."""
     selected = selection.notebooks(names, caller)
-    check_writable(layout.OUTPUTS)
+    check_writable(paths.OUTPUTS)
     dataset.ensure()
     suffix = ("-slides" if slides else "") + ("-no-code" if no_code else "")
     options = {"slides": slides, "no_code": no_code}

@@ -8,8 +8,8 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from ..setup import layout
-from ..setup.layout import Problem
+from ..setup import paths
+from ..setup.errors import Problem
 
 LANGUAGE = "rust"
 # Kernels for Rust whose kernelspec does not have to name the language.
@@ -57,7 +57,7 @@ def name_cells(cells: list[dict], *, by_place: bool) -> None:
 
 def load(path: Path) -> dict:
     """The JSON object in a notebook's file. Raises `Problem`."""
-    shown = layout.shown(path)
+    shown = paths.shown(path)
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -94,7 +94,7 @@ def read(path: Path) -> NotebookNode:
     Cells have ids since format 4.5; those of an older one are named by their place. Raises
     `Problem` for a file that is not a notebook, or of another language.
     """
-    shown, found = layout.shown(path), load(path)
+    shown, found = paths.shown(path), load(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is missing is mended below

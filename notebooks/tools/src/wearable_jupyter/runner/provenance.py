@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from ..setup import layout
+from ..setup import paths
 from .load import read
 from .output_tags import fault
 from .strict_run import runs
@@ -20,15 +20,15 @@ GENERATED = {"__pycache__", "target"}
 
 def output_directory() -> Path:
     """Where notebooks write their files, and read what a cluster left."""
-    return Path(os.environ.get("WEARABLE_OUTPUT_DIR") or layout.OUTPUTS)
+    return Path(os.environ.get("WEARABLE_OUTPUT_DIR") or paths.OUTPUTS)
 
 
 def inputs() -> Iterator[Path]:
     """Every file that a notebook's results depend on: sources, dataset, results of a cluster."""
-    yield layout.ROOT / "Cargo.lock"
+    yield paths.ROOT / "Cargo.lock"
     for folder in (
-        *(layout.ROOT / "crates", layout.NOTEBOOKS / "tools" / "src"),
-        *(layout.data_directory(), output_directory() / "cluster"),
+        *(paths.ROOT / "crates", paths.NOTEBOOKS / "tools" / "src"),
+        *(paths.data_directory(), output_directory() / "cluster"),
     ):
         for file in sorted(folder.rglob("*")):
             if file.is_file() and not GENERATED & set(file.relative_to(folder).parts):
@@ -38,7 +38,7 @@ def inputs() -> Iterator[Path]:
 def fingerprint() -> str:
     """Of which inputs, in which directories, as a short text."""
     digest = hashlib.sha256()
-    for path in (layout.data_directory(), output_directory()):
+    for path in (paths.data_directory(), output_directory()):
         digest.update(os.fsencode(f"{path.absolute()}\0"))
     for file in inputs():
         stat = file.stat()

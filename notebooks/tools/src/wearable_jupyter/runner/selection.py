@@ -5,8 +5,8 @@ import os
 import shlex
 from pathlib import Path
 
-from ..setup import layout
-from ..setup.layout import Problem
+from ..setup import paths
+from ..setup.errors import Problem
 from .load import read
 
 SUFFIX = ".ipynb"
@@ -14,12 +14,12 @@ SUFFIX = ".ipynb"
 
 def project_notebooks() -> list[Path]:
     """The notebooks in `notebooks/`, by name; an editor's hidden files are not among them."""
-    found = layout.NOTEBOOKS.glob(f"*{SUFFIX}")
+    found = paths.NOTEBOOKS.glob(f"*{SUFFIX}")
     return sorted(path for path in found if not path.name.startswith("."))
 
 
 def is_project_notebook(path: Path) -> bool:
-    return path.parent == layout.NOTEBOOKS
+    return path.parent == paths.NOTEBOOKS
 
 
 def notebooks(names: list[str], caller: Path) -> list[Path]:
@@ -31,7 +31,7 @@ def notebooks(names: list[str], caller: Path) -> list[Path]:
     """
     selected = [find(name, caller) for name in names] if names else project_notebooks()
     if not selected:
-        raise Problem(f"There is no notebook in {layout.NOTEBOOKS}")
+        raise Problem(f"There is no notebook in {paths.NOTEBOOKS}")
     for path in selected:
         read(path)  # before anything runs
     return list(dict.fromkeys(selected))
@@ -40,7 +40,7 @@ def notebooks(names: list[str], caller: Path) -> list[Path]:
 def find(name: str, caller: Path) -> Path:
     """The notebook of this name or path. Raises `Problem`."""
     if "/" not in name:
-        project = layout.NOTEBOOKS / f"{name.removesuffix(SUFFIX)}{SUFFIX}"
+        project = paths.NOTEBOOKS / f"{name.removesuffix(SUFFIX)}{SUFFIX}"
         here = name.endswith(SUFFIX) and (caller / name).is_file()
         if project in project_notebooks() and not here:
             return project
@@ -91,13 +91,13 @@ def unknown(name: str, caller: Path) -> str:
 
 def label(path: Path) -> str:
     """How reports name a notebook: the project's by its name, another by its path."""
-    named = path.name if is_project_notebook(path) else str(layout.shown(path))
-    if path.parent == layout.ROOT:
+    named = path.name if is_project_notebook(path) else str(paths.shown(path))
+    if path.parent == paths.ROOT:
         named = f"./{named}"
     return named.removesuffix(SUFFIX)
 
 
-def output(path: Path, suffix: str = SUFFIX, folder: Path = layout.OUTPUTS) -> Path:
+def output(path: Path, suffix: str = SUFFIX, folder: Path = paths.OUTPUTS) -> Path:
     """Where a notebook's outputs go: into `folder`, or for one that is not the project's, below it.
 
     So two notebooks of the same name never share a file: `/home/ann/02a.ipynb` has its outputs in
@@ -110,6 +110,6 @@ def output(path: Path, suffix: str = SUFFIX, folder: Path = layout.OUTPUTS) -> P
 
 def command(arguments: str, path: Path, caller: Path) -> str:
     """A command on a notebook that works in a shell in `caller`."""
-    justw = "./justw" if caller == layout.ROOT else shlex.quote(str(layout.ROOT / "justw"))
+    justw = "./justw" if caller == paths.ROOT else shlex.quote(str(paths.ROOT / "justw"))
     name = label(path) if is_project_notebook(path) else shlex.quote(str(path))
     return f"{justw} {arguments} {name}"

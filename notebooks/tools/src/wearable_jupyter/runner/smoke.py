@@ -9,15 +9,15 @@ from pathlib import Path
 
 import nbformat
 
-from ..setup import layout
-from ..setup.layout import Problem
+from ..setup import paths
+from ..setup.errors import Problem
 from . import strict_run
 from .clean import KERNELSPEC
 
 CELL_SECONDS = 120
 PASSES = f"""\
-:dep {layout.CRATE} = {{ path = {layout.toml_string(layout.LIBRARY)} }}
-use {layout.CRATE}::prelude::*;
+:dep {paths.CRATE} = {{ path = {paths.toml_string(paths.LIBRARY)} }}
+use {paths.CRATE}::prelude::*;
 println!("{{}}", 40 + 2);
 """
 FAILS = 'panic!("a cell that must fail");'

@@ -15,8 +15,8 @@ from pathlib import Path
 from nbformat import NotebookNode
 
 from ..export import charts
-from ..setup import layout
-from ..setup.layout import Problem
+from ..setup import paths
+from ..setup.errors import Problem
 from .streams import without_colors
 from .strict_run import describe
 
@@ -159,7 +159,7 @@ def differences(executed: NotebookNode, notebook: Path, update: str) -> dict[int
     `update` is the command that keeps what is shown now.
     """
     path = file(notebook)
-    name = layout.shown(path)
+    name = paths.shown(path)
     try:
         kept = sections(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -33,8 +33,8 @@ from nbformat import NotebookNode
 
 from ..bootstrap.command_environment import user_environment
 from ..kernel import directories, spec
-from ..setup import layout, signals
-from ..setup.layout import Problem
+from ..setup import paths, signals
+from ..setup.errors import Problem
 from .load import read
 from .output_tags import FAILS, SKIPPED, fault
 from .streams import merged
@@ -271,7 +271,7 @@ def check_limits(notebook: NotebookNode, path: Path) -> None:
         is_number = isinstance(limit, int | float) and not isinstance(limit, bool)
         if not is_number or not 0 < limit < math.inf:
             raise Problem(
-                f"{layout.shown(path)}, cell {number} ({cell.id}): limit_seconds in its metadata "
+                f"{paths.shown(path)}, cell {number} ({cell.id}): limit_seconds in its metadata "
                 f"must be a number of seconds above 0, and is {json.dumps(limit)}"
             )
 

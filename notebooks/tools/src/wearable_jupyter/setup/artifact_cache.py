@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import layout
+from . import caches, paths, toolchain
 
 HERE = Path(__file__).parent
 # In a folder of compiled dependencies: where it was made.
@@ -24,15 +24,15 @@ ORIGIN = "origin.json"
 
 def note_origin(compiled: Path) -> None:
     """Note in a folder of compiled dependencies what its files know of where they were made."""
-    paths = {"target": str(layout.TARGET), "cargo_home": str(layout.cargo_home())}
-    (compiled / ORIGIN).write_text(json.dumps(paths))
+    origin = {"target": str(paths.TARGET), "cargo_home": str(toolchain.cargo_home())}
+    (compiled / ORIGIN).write_text(json.dumps(origin))
 
 
 def found() -> Path | None:
     """Dependencies that were compiled alike, for another user or at another place."""
-    name = layout.compiled_dependencies().name
+    name = caches.compiled_dependencies().name
     alike = re.sub("-[0-9a-f]+$", "-*", name)
-    found = layout.in_caches(alike)
+    found = caches.in_caches(alike)
     return next((folder for folder in found if (folder / ORIGIN).is_file()), None)
 
 
@@ -40,18 +40,18 @@ def found() -> Path | None:
 def taking_from(store: Path) -> Iterator[dict[str, str]]:
     """An environment in which cargo takes from `store` what it would compile."""
     origin = json.loads((store / ORIGIN).read_text())
-    here = {"target": str(layout.TARGET), "cargo_home": str(layout.cargo_home())}
-    paths = [(origin[name], here[name]) for name in here]
-    layout.TARGET.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".paths-", dir=layout.TARGET) as folder:
+    here = {"target": str(paths.TARGET), "cargo_home": str(toolchain.cargo_home())}
+    moved = [(origin[name], here[name]) for name in here]
+    paths.TARGET.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".paths-", dir=paths.TARGET) as folder:
         dep_info, output = Path(folder, "dep-info.sed"), Path(folder, "output.sed")
-        dep_info.write_bytes(os.fsencode(translate_dep_info(paths)))
-        output.write_bytes(os.fsencode(translate(paths)))
+        dep_info.write_bytes(os.fsencode(translate_dep_info(moved)))
+        output.write_bytes(os.fsencode(translate(moved)))
         yield {
             "RUSTC_WRAPPER": str(HERE / "rustc_from_cache.sh"),
             "WEARABLE_REPLAY": str(HERE / "replay_build_script.sh"),
             "WEARABLE_STORE": str(store),
-            "WEARABLE_TARGET": str(layout.TARGET),
+            "WEARABLE_TARGET": str(paths.TARGET),
             "WEARABLE_DEP_INFO": str(dep_info),
             "WEARABLE_OUTPUT": str(output),
         }
@@ -61,28 +61,28 @@ def taking_from(store: Path) -> Iterator[dict[str, str]]:
 Paths = list[tuple[str, str]]
 
 
-def translate_dep_info(paths: Paths) -> str:
+def translate_dep_info(moved: Paths) -> str:
     """A script for sed that replaces paths in a dep-info file (`.d`), as rustc writes it.
 
     In a file's name rustc escapes spaces only, and not even those where a line starts with the file
     that depends on others. In an environment variable's value it escapes backslashes.
     """
-    in_variables = [tuple(path.replace("\\", "\\\\") for path in pair) for pair in paths]
-    in_names = [tuple(path.replace(" ", "\\ ") for path in pair) for pair in paths]
-    before = [f"/: /s|^{pattern(p)}/|\1-{n}\1/|\n" for n, (p, _) in enumerate(paths)]
-    after = [f"s|\1-{n}\1|{text(p)}|\n" for n, (_, p) in enumerate(paths)]
+    in_variables = [tuple(path.replace("\\", "\\\\") for path in pair) for pair in moved]
+    in_names = [tuple(path.replace(" ", "\\ ") for path in pair) for pair in moved]
+    before = [f"/: /s|^{pattern(p)}/|\1-{n}\1/|\n" for n, (p, _) in enumerate(moved)]
+    after = [f"s|\1-{n}\1|{text(p)}|\n" for n, (_, p) in enumerate(moved)]
     names = "".join([*before, translate(in_names), *after])
     return f"/^# env-dep:/{{\n{translate(in_variables)}b\n}}\n{names}"
 
 
-def translate(paths: Paths) -> str:
+def translate(moved: Paths) -> str:
     """A script for sed that replaces each path with another, as a whole or with more after it.
 
     A path may be the beginning of another path's name, or part of another path. And one that is put
     in may contain one that is looked for, so they are put in last.
     """
     found, put_in = [], []
-    for number, (before, after) in enumerate(paths):
+    for number, (before, after) in enumerate(moved):
         looked_for, place = pattern(before), f"\1{number}\1"
         for start in ("^[^/]*", "[ =:\"'][^/ =:\"']*"):
             for end in ("/", "$"):
@@ -110,7 +110,7 @@ def keep_times(store: Path) -> None:
     old for it.
     """
     for file in store.rglob("*"):
-        here = layout.TARGET / file.relative_to(store)
+        here = paths.TARGET / file.relative_to(store)
         # A link has its time already, and may be another user's.
         if file.is_file() and here.is_file() and not (here.is_symlink() or here.samefile(file)):
             status = file.stat()

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from . import layout
-from .layout import Problem
+from . import errors, paths
+from .errors import Problem
 
 
 @contextmanager
@@ -45,8 +45,8 @@ def check_writable(folder: Path) -> None:
 
 def not_written(path: Path, error: OSError) -> Problem:
     """The message for a file that could not be written."""
-    advice = layout.FIXES.get(error.errno, "Check its folder")
+    advice = errors.FIXES.get(error.errno, "Check its folder")
     return Problem(
-        f"{layout.shown(path)} could not be written: {error.strerror or error}. {advice}. "
+        f"{paths.shown(path)} could not be written: {error.strerror or error}. {advice}. "
         f"Its folder is shown by: ls -ld {shlex.quote(str(path.parent))}"
     )

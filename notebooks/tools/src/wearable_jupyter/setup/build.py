@@ -24,8 +24,9 @@ from pathlib import Path
 
 from ..bootstrap import command_environment, trust
 from ..bootstrap.venv import is_shared
-from . import artifact_cache, cargo_configuration, layout, progress
-from .layout import Problem, link
+from . import artifact_cache, caches, cargo_configuration, paths, progress, toolchain
+from .errors import Problem
+from .links import is_rewritten, link_tree
 from .progress import Task, told
 
 # Cores from which the kernel and the dependencies are compiled at once.
@@ -41,14 +42,14 @@ def prerequisites(*, fetch: bool = True) -> None:
     """
     if sys.platform not in ("linux", "darwin"):
         raise Problem(f"{sys.platform} is not supported; Linux is, and macOS may work.")
-    layout.find_rust()
+    toolchain.find_rust()
     if shutil.which("cargo") is None or shutil.which("rustc") is None:
         raise Problem(
             "Rust is not installed, or not on the PATH. Get rustup as https://rustup.rs says, "
             "then open a new terminal."
         )
     check_toolchain(fetch)
-    conflict = cargo_configuration.conflict(layout.ROOT, layout.cargo_home())
+    conflict = cargo_configuration.conflict(paths.ROOT, toolchain.cargo_home())
     if conflict is not None:
         raise Problem(conflict)
     if shutil.which("cc") is None:
@@ -64,9 +65,9 @@ def check_toolchain(fetch: bool) -> None:
     rustup may do so by itself when cargo is called, or not (RUSTUP_AUTO_INSTALL=0), and never
     fetches a component that is missing. Raises `Problem`.
     """
-    pinned = layout.pinned()
+    pinned = toolchain.pinned()
     try:
-        fault = wrong_version(layout.rustc("--version"), pinned["channel"])
+        fault = wrong_version(toolchain.rustc("--version"), pinned["channel"])
     except subprocess.CalledProcessError as error:
         fault = f"rustc does not start ({error.stderr.strip().splitlines()[:1]})"
     if fault is not None:
@@ -77,9 +78,9 @@ def check_toolchain(fetch: bool) -> None:
                 f"{fault}. Get rustup as https://rustup.rs says, then open a new terminal"
             )
         rustup("toolchain", "install", pinned["channel"], "--profile", pinned["profile"])
-        layout.find_rust()
-        layout.rustc.cache_clear()
-    sysroot = layout.sysroot()
+        toolchain.find_rust()
+        toolchain.rustc.cache_clear()
+    sysroot = toolchain.sysroot()
     parts = {
         "rust-src": "lib/rustlib/src/rust/library/Cargo.toml",
         "clippy": "bin/cargo-clippy",
@@ -117,11 +118,11 @@ def cargo_variables(given: dict[str, str]) -> dict[str, str]:
     """The environment for cargo, with those of a caller. All that is compiled stays together."""
     if "CARGO_TARGET_DIR" in given:
         given = {"CARGO_BUILD_BUILD_DIR": given["CARGO_TARGET_DIR"], **given}
-    return layout.cargo_environment() | given
+    return toolchain.cargo_environment() | given
 
 
 def run_cargo(
-    *arguments: str, cwd: Path = layout.ROOT, quiet: bool = False, **environment: str
+    *arguments: str, cwd: Path = paths.ROOT, quiet: bool = False, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run cargo and return what it printed: stderr only if `quiet`, or that goes to the terminal.
 
@@ -151,7 +152,7 @@ def cargo(*arguments: str, quiet: bool = False, **environment: str) -> str:
 @contextmanager
 def locked(name: str) -> Iterator[None]:
     """Let one process at a time do `name`, among all clones."""
-    file = layout.make_cache() / f".{name}.lock"
+    file = caches.make_cache() / f".{name}.lock"
     with os.fdopen(open_lock(file)) as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -177,7 +178,7 @@ def staging(name: str) -> Iterator[Path]:
 
     One that a killed process left is emptied first, so there is never more than one.
     """
-    folder = layout.cache_directory() / f".{name}.staging"
+    folder = caches.cache_directory() / f".{name}.staging"
     delete(folder)
     folder.mkdir(mode=0o700)
     try:
@@ -209,44 +210,6 @@ def keep(staged: Path, destination: Path) -> None:
             raise
 
 
-def link_tree(
-    source: Path,
-    destination: Path,
-    *,
-    skip: Callable[[Path], bool] = lambda path: False,
-    copy: Callable[[Path], bool] = lambda path: False,
-) -> None:
-    """Copy a directory by hard links, where the file system can.
-
-    A file that is changed in place must not be a link: `copy` says which are copied instead. cargo
-    replaces what it compiles, but rewrites its notes on it.
-    """
-    destination.mkdir(parents=True, exist_ok=True)
-    with os.scandir(source) as entries:
-        for entry in entries:
-            path, target = Path(entry.path), destination / entry.name
-            if skip(path):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                link_tree(path, target, skip=skip, copy=copy)
-                continue
-            target.unlink(missing_ok=True)
-            if copy(path):
-                shutil.copy2(path, target)
-            else:
-                link(path, target)
-
-
-# What rustc and linkers write anew and never in place.
-COMPILED = (".rlib", ".rmeta", ".so", ".dylib")
-
-
-def is_rewritten(path: Path) -> bool:
-    """Whether a file in a target directory may be changed in place: by cargo, which keeps its
-    notes there, or by a build script that runs again."""
-    return path.suffix not in COMPILED
-
-
 def starts(binary: Path) -> bool:
     """Whether a program is there and runs here."""
     try:
@@ -255,7 +218,7 @@ def starts(binary: Path) -> bool:
         return False
 
 
-def follow(task: Task, *arguments: str, cwd: Path = layout.ROOT, **environment: str) -> None:
+def follow(task: Task, *arguments: str, cwd: Path = paths.ROOT, **environment: str) -> None:
     """Run cargo with `task` hearing how far it is. Raises `Problem` when cargo fails."""
     # The first word is cargo's command; diagnostics still go to the terminal.
     command, *rest = arguments
@@ -277,11 +240,11 @@ def follow(task: Task, *arguments: str, cwd: Path = layout.ROOT, **environment: 
 def install_kernel() -> None:
     """Compile evcxr_jupyter into the cache, if it is not there or does not run here."""
     with locked("evcxr"):
-        if starts(layout.evcxr()):
+        if starts(caches.evcxr()):
             return
-        binary = layout.own_evcxr()
+        binary = caches.own_evcxr()
         print(
-            f"Compiling the kernel, evcxr_jupyter {layout.EVCXR_VERSION}: "
+            f"Compiling the kernel, evcxr_jupyter {caches.EVCXR_VERSION}: "
             "once for this machine, about 7 minutes on 2 cores",
             flush=True,
         )
@@ -291,13 +254,13 @@ def install_kernel() -> None:
             # start without the toolchain's libraries in its path.
             follow(
                 task,
-                *("install", "--locked", "--version", layout.EVCXR_VERSION, "evcxr_jupyter"),
+                *("install", "--locked", "--version", caches.EVCXR_VERSION, "evcxr_jupyter"),
                 *("--root", str(build / "root"), "--target-dir", str(build / "target")),
-                cwd=layout.cache_directory(),
+                cwd=caches.cache_directory(),
                 RUSTFLAGS="",
                 CARGO_TARGET_DIR=str(build / "target"),
                 # Its folder lies outside the repository, where the user's configuration applies.
-                CARGO_BUILD_TARGET=layout.host(),
+                CARGO_BUILD_TARGET=toolchain.host(),
                 CARGO_PROFILE_RELEASE_PANIC="unwind",
                 # Or cargo advises to put this passing folder on the PATH.
                 PATH=f"{build / 'root' / 'bin'}:{os.environ['PATH']}",
@@ -325,7 +288,7 @@ def own_names() -> set[str]:
     members = json.loads(listed)["packages"]
     packages = {member["name"] for member in members}
     targets = {target["name"].replace("-", "_") for m in members for target in m["targets"]}
-    locked = tomllib.loads((layout.ROOT / "Cargo.lock").read_text())["package"]
+    locked = tomllib.loads((paths.ROOT / "Cargo.lock").read_text())["package"]
     others = {package["name"].replace("-", "_") for package in locked} - packages
     return packages | (targets - others) | {"ctx", "incremental", "examples"}
 
@@ -340,7 +303,7 @@ def is_own(path: Path, own: set[str]) -> bool:
     Where cargo puts what changes with its releases; what it calls it does not. A file below another
     package's directory is of that package, whatever its name is: each build script has an `output`.
     """
-    if any(map(UNIT.search, path.relative_to(layout.TARGET).parts[:-1])):
+    if any(map(UNIT.search, path.relative_to(paths.TARGET).parts[:-1])):
         return False
     stem = path.name.split(".")[0].removeprefix("lib")
     return re.sub("-[0-9a-f]{16}$", "", stem) in own
@@ -363,7 +326,7 @@ def fetch() -> None:
 
 def build_workspace() -> None:
     """Compile the library and the programs, and their dependencies first if need be."""
-    compiled = layout.compiled_dependencies()
+    compiled = caches.compiled_dependencies()
     if is_seeded() and compiled.is_dir():
         # No need to wait for another clone that compiles dependencies.
         fetch()
@@ -386,14 +349,14 @@ def only_dependencies() -> None:
             return
         seed()
         for part in compiled_parts():
-            shutil.rmtree(layout.TARGET / part)
-        (layout.TARGET / DEPENDENCIES).unlink()
+            shutil.rmtree(paths.TARGET / part)
+        (paths.TARGET / DEPENDENCIES).unlink()
         seed()
 
 
 def compiled_parts() -> tuple[str, str]:
     """Where cargo puts what it compiles, for build scripts and for this platform."""
-    return "debug", f"{layout.host()}/debug"
+    return "debug", f"{toolchain.host()}/debug"
 
 
 def dependencies_in(folder: Path) -> str | None:
@@ -404,12 +367,12 @@ def dependencies_in(folder: Path) -> str | None:
 
 def is_seeded() -> bool:
     """Whether `target/` has the dependencies of this key."""
-    return dependencies_in(layout.TARGET) == layout.compiled_dependencies().name
+    return dependencies_in(paths.TARGET) == caches.compiled_dependencies().name
 
 
 def seed() -> None:
     """Have the dependencies in the cache and in `target/`; their lock must be held."""
-    compiled = layout.compiled_dependencies()
+    compiled = caches.compiled_dependencies()
     fetch()
     if not compiled.is_dir():
         if not is_seeded():
@@ -417,10 +380,10 @@ def seed() -> None:
         publish(compiled)
     elif not is_seeded():
         print("Taking the compiled dependencies from the cache", flush=True)
-        link_compiled(compiled, layout.TARGET)
+        link_compiled(compiled, paths.TARGET)
     with suppress(PermissionError):  # root's, from a call with sudo
         os.utime(compiled)
-    (layout.TARGET / DEPENDENCIES).write_text(compiled.name)
+    (paths.TARGET / DEPENDENCIES).write_text(compiled.name)
     collect(compiled)
 
 
@@ -430,7 +393,7 @@ def check_compiled(compiled: Path) -> None:
     if missing:
         again = f"rm -rf {shlex.quote(str(compiled))}, then ./justw setup"
         raise Problem(f"{compiled} is incomplete, without {', '.join(missing)}. Run: {again}")
-    layout.trusted(compiled)
+    caches.trusted(compiled)
 
 
 def link_compiled(compiled: Path, destination: Path) -> None:
@@ -482,12 +445,12 @@ def run_binary(name: str, *arguments: str, example: bool = False, **environment:
 
     Raises `Problem` when it fails; its own message is on stderr.
     """
-    folder = layout.TARGET / layout.host() / "debug"
+    folder = paths.TARGET / toolchain.host() / "debug"
     binary = folder / "examples" / name if example else folder / name
     if not binary.is_file():
         raise Problem(f"{binary} is not there. Run: ./justw setup")
-    given = command_environment.user_environment() | layout.with_standard_library() | environment
-    result = subprocess.run([binary, *arguments], cwd=layout.ROOT, env=given)
+    given = command_environment.user_environment() | toolchain.with_standard_library() | environment
+    result = subprocess.run([binary, *arguments], cwd=paths.ROOT, env=given)
     if result.returncode != 0:
         raise Problem(f"{name} failed, see above")
 
@@ -499,7 +462,7 @@ def publish(compiled: Path) -> None:
         staged = folder / compiled.name
         for part in compiled_parts():
             link_tree(
-                layout.TARGET / part,
+                paths.TARGET / part,
                 staged / part,
                 skip=lambda path: is_own(path, own),
                 copy=is_rewritten,
@@ -514,7 +477,7 @@ def collect(compiled: Path) -> None:
     Not those that were compiled alike for another home: symbolic links may lead there.
     """
     oldest = time.time() - KEEP_DAYS * 24 * 3600
-    alike = f"dependencies-{layout.dependencies_key()}-"
-    for other in layout.cache_directory().glob("dependencies-*"):
+    alike = f"dependencies-{caches.dependencies_key()}-"
+    for other in caches.cache_directory().glob("dependencies-*"):
         if not other.name.startswith(alike) and other.stat().st_mtime < oldest:
             shutil.rmtree(other, ignore_errors=True)

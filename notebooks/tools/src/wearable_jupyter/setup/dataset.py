@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from . import layout
+from . import paths
 from .build import build_workspace, prerequisites, run_binary
-from .layout import Problem
+from .errors import Problem
 
 
 def make(size: str, options: Sequence[str] = ()) -> None:
     """Write a dataset: `small`, `large` or a number of rows, with the generator's options."""
-    layout.data_directory()  # refused before anything is compiled
+    paths.data_directory()  # refused before anything is compiled
     prerequisites()
     rows = size.replace("_", "").replace(",", "")
     if size in ("small", "large"):
@@ -24,6 +24,6 @@ def make(size: str, options: Sequence[str] = ()) -> None:
 
 def ensure() -> None:
     """Write the small dataset if there is none."""
-    layout.chosen_directory("WEARABLE_OUTPUT_DIR")  # refused before a notebook runs
-    if not layout.sensor_files():
+    paths.chosen_directory("WEARABLE_OUTPUT_DIR")  # refused before a notebook runs
+    if not paths.sensor_files():
         make("small")

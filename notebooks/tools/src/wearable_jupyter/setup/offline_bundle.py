@@ -1,8 +1,9 @@
 """A set-up in one file, for machines that shall neither compile nor have a network.
 
-`make` packs what this user's cache and cargo's registry have for the clone as it is: the compiled
-dependencies, the kernel's program, the sources that cargo and rust-analyzer read, and the Python
-wheels. `use` puts it into another user's cache, where an ordinary set-up finds it (`artifact_cache.py`).
+`make` packs the part of this user's cache and of cargo's registry that the clone needs: compiled
+dependencies, the evcxr binary, the sources that cargo and rust-analyzer read, and Python wheels.
+`use` unpacks it into another user's cache, where an ordinary set-up finds it
+(`artifact_cache.py`).
 """
 
 import hashlib
@@ -23,9 +24,9 @@ from typing import Any
 
 from ..bootstrap import trust
 from ..bootstrap.venv import LISTED, REQUIREMENTS, TOOLS, is_shared, python_version, wheels
-from . import layout
+from . import caches, entry_point, paths, toolchain
 from .build import compile_all, keep, locked, prerequisites, staging
-from .layout import Problem
+from .errors import Problem
 
 # Of what a bundle is made, in the first file of the archive.
 MANIFEST = "manifest.json"
@@ -48,35 +49,35 @@ PARTS = re.compile(
 
 def name() -> str:
     """A bundle's name for this platform and clone."""
-    return f"wearable-environment-{layout.host()}-{layout.dependencies_key()}.tar.zst"
+    return f"wearable-environment-{toolchain.host()}-{caches.dependencies_key()}.tar.zst"
 
 
-def make(toolchain: bool) -> None:
+def make(with_toolchain: bool) -> None:
     """Write `outputs/wearable-environment-PLATFORM-KEY.tar.zst`, and say what takes its room.
 
-    With the Rust `toolchain`, if that is wanted.
+    With the Rust toolchain, if `with_toolchain`.
     """
     zstd()
     prerequisites()
     compile_all()
-    layout.OUTPUTS.mkdir(exist_ok=True)
-    bundle = layout.OUTPUTS / name()
-    with tempfile.TemporaryDirectory(prefix="bundle-", dir=layout.TARGET) as folder:
+    paths.OUTPUTS.mkdir(exist_ok=True)
+    bundle = paths.OUTPUTS / name()
+    with tempfile.TemporaryDirectory(prefix="bundle-", dir=paths.TARGET) as folder:
         downloaded = Path(folder) / wheels().name
         pythons = download_wheels(downloaded)
         files = {
-            **tree(layout.evcxr().parent.parent),
-            **tree(layout.trusted(layout.compiled_dependencies())),
+            **tree(caches.evcxr().parent.parent),
+            **tree(caches.trusted(caches.compiled_dependencies())),
             **sources(),
             **tree(downloaded),
-            **(rust() if toolchain else {}),
+            **(rust() if with_toolchain else {}),
         }
         report(files)
         print("Compressing", flush=True)
         oldest = needed_glibc(files)
         pack(files, oldest, pythons, bundle)
     size = bundle.stat().st_size / 1e6
-    print(f"\n{layout.shown(bundle)}: {size:.0f} MB, for {layout.host()},")
+    print(f"\n{paths.shown(bundle)}: {size:.0f} MB, for {toolchain.host()},")
     print(f"glibc {oldest} or newer, Python {', '.join(pythons)}")
 
 
@@ -84,9 +85,9 @@ def pack(files: dict[str, Path], oldest_glibc: str, pythons: Sequence[str], bund
     """Write `files` into a bundle, and before them what they are for and their checksums."""
     manifest = {
         "format": FORMAT,
-        "key": layout.dependencies_key(),
-        "platform": layout.host(),
-        "rustc": layout.rustc_version(),
+        "key": caches.dependencies_key(),
+        "platform": toolchain.host(),
+        "rustc": toolchain.rustc_version(),
         "glibc": oldest_glibc,
         "python": list(pythons),
         "files": {name_: digest(path) for name_, path in files.items()},
@@ -118,9 +119,9 @@ def sources() -> dict[str, Path]:
 
     Those of the standard library, too: rust-analyzer has cargo look at its workspace.
     """
-    registry = layout.cargo_home() / "registry"
-    standard = layout.sysroot() / "lib/rustlib/src/rust/library/Cargo.lock"
-    locks = [tomllib.loads(lock.read_text()) for lock in (layout.ROOT / "Cargo.lock", standard)]
+    registry = toolchain.cargo_home() / "registry"
+    standard = toolchain.sysroot() / "lib/rustlib/src/rust/library/Cargo.lock"
+    locks = [tomllib.loads(lock.read_text()) for lock in (paths.ROOT / "Cargo.lock", standard)]
     packages = [p for lock in locks for p in lock["package"] if "source" in p]
     crates = {f"{package['name']}-{package['version']}.crate" for package in packages}
     names = {package["name"] for package in packages}
@@ -135,10 +136,10 @@ def sources() -> dict[str, Path]:
 
 def rust() -> dict[str, Path]:
     """The pinned toolchain, without its manuals, as rustup has it."""
-    found = tree(layout.sysroot())
-    manuals = f"{layout.sysroot().name}/share/doc/"
+    found = tree(toolchain.sysroot())
+    manuals = f"{toolchain.sysroot().name}/share/doc/"
     return {
-        str(Path(TOOLCHAINS, layout.toolchain().name, *Path(name_).parts[1:])): path
+        str(Path(TOOLCHAINS, toolchain.toolchain().name, *Path(name_).parts[1:])): path
         for name_, path in found.items()
         if not name_.startswith(manuals)
     }
@@ -219,12 +220,12 @@ def use(bundle: Path) -> None:
         trust.protect(folder, readable=is_shared())
         for part in sorted(folder.iterdir()):
             if part.name == REGISTRY:
-                merge(part, layout.cargo_home() / REGISTRY)
+                merge(part, toolchain.cargo_home() / REGISTRY)
             elif part.name == TOOLCHAINS:
-                if not layout.has_rust():
-                    move(part / layout.toolchain().name, layout.toolchain())
+                if not toolchain.has_rust():
+                    move(part / toolchain.toolchain().name, toolchain.toolchain())
             elif part.is_dir():
-                keep(part, layout.cache_directory() / part.name)
+                keep(part, caches.cache_directory() / part.name)
 
 
 def move(folder: Path, destination: Path) -> None:
@@ -324,16 +325,16 @@ def refuse_format(bundle: Path, manifest: Any) -> None:
 def refuse(bundle: Path, manifest: dict) -> None:
     """Raise `Problem` for a bundle that is not for here."""
     has_toolchain = any(name_.startswith(f"{TOOLCHAINS}/") for name_ in manifest["files"])
-    rust_here = layout.has_rust()
+    rust_here = toolchain.has_rust()
     if not (rust_here or has_toolchain):
         raise Problem(
             f"There is no Rust here, and none in {bundle.name}. Take one that was made by "
             "`./justw bundle --toolchain`, or get rustup as https://rustup.rs says"
         )
-    rustc = layout.rustc_version() if rust_here else manifest["rustc"]
+    rustc = toolchain.rustc_version() if rust_here else manifest["rustc"]
     here = {
-        "platform": layout.host() if rust_here else like_this(manifest["platform"]),
-        "key": layout.dependencies_key(rustc),
+        "platform": toolchain.host() if rust_here else like_this(manifest["platform"]),
+        "key": caches.dependencies_key(rustc),
     }
     words = {
         "platform": "another platform",
@@ -423,4 +424,4 @@ def run(*command: str | Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(layout.exit_code(lambda: use(Path(sys.argv[1]))))
+    sys.exit(entry_point.exit_code(lambda: use(Path(sys.argv[1]))))

@@ -1,0 +1,144 @@
+"""The pinned Rust toolchain, and with which settings cargo and kernels are run."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ..bootstrap import command_environment
+from . import paths
+
+# What evcxr gives rustc; .cargo/config.toml has the same for a plain `cargo test`.
+RUSTFLAGS = "-Cprefer-dynamic"
+
+
+def cargo_home() -> Path:
+    """Where cargo keeps the sources of packages."""
+    return Path(os.environ.get("CARGO_HOME") or Path.home() / ".cargo")
+
+
+@cache
+def pinned() -> dict[str, Any]:
+    """The toolchain of `rust-toolchain.toml`: its channel, profile and components."""
+    return tomllib.loads((paths.ROOT / "rust-toolchain.toml").read_text())["toolchain"]
+
+
+def toolchain() -> Path:
+    """Where rustup has, or would have, the pinned toolchain; a bundle puts it there, too."""
+    home = Path(os.environ.get("RUSTUP_HOME") or Path.home() / ".rustup")
+    processor, system = platform.machine(), "unknown-linux-gnu"
+    if sys.platform == "darwin":
+        processor, system = processor.replace("arm64", "aarch64"), "apple-darwin"
+    return home / "toolchains" / f"{pinned()['channel']}-{processor}-{system}"
+
+
+def find_rust() -> None:
+    """Put Rust on this process's PATH.
+
+    The pinned toolchain comes first. An editor may have been started without the user's shell,
+    another Rust may be on the PATH, and `rustup override` may name another toolchain.
+    """
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    first, last = str(toolchain() / "bin"), str(cargo_home() / "bin")
+    if (toolchain() / "bin" / "rustc").is_file() and folders[:1] != [first]:
+        folders.insert(0, first)
+    if last not in folders:
+        folders.append(last)
+    os.environ["PATH"] = os.pathsep.join(folders)
+
+
+def has_rust() -> bool:
+    """Whether the pinned toolchain is here."""
+    find_rust()
+    try:
+        rustc.__wrapped__("--version")
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return True
+
+
+@cache
+def rustc(*arguments: str) -> str:
+    """What the pinned toolchain's rustc prints."""
+    pinned_toolchain = {"RUSTUP_TOOLCHAIN": pinned()["channel"]}
+    return subprocess.run(
+        ["rustc", *arguments],
+        cwd=paths.ROOT,
+        env=command_environment.tool_environment() | pinned_toolchain,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+
+
+def sysroot() -> Path:
+    """Where the pinned toolchain is."""
+    return Path(rustc("--print", "sysroot").strip())
+
+
+def cargo() -> Path:
+    """The toolchain's own cargo, behind rustup's."""
+    own = sysroot() / "bin" / "cargo"
+    return own if own.is_file() else Path(shutil.which("cargo") or "cargo")
+
+
+def cargo_environment() -> dict[str, str]:
+    """The environment for cargo in the workspace."""
+    rustc = {"RUSTC": str(sysroot() / "bin" / "rustc")}
+    return command_environment.tool_environment() | cargo_settings() | rustc
+
+
+def kernel_environment() -> dict[str, str]:
+    """The environment for evcxr, in which it runs cargo, rustc and cells."""
+    return command_environment.user_environment() | cargo_settings()
+
+
+def cargo_settings() -> dict[str, str]:
+    """Settings that go before the user's cargo configuration."""
+    return command_environment.cargo_settings(
+        flags=RUSTFLAGS,
+        target=paths.TARGET,
+        toolchain=pinned()["channel"],
+        profile=development_profile(),
+    )
+
+
+@cache
+def development_profile() -> dict[str, Any]:
+    """`[profile.dev]` of the workspace."""
+    return tomllib.loads((paths.ROOT / "Cargo.toml").read_text())["profile"]["dev"]
+
+
+def with_standard_library() -> dict[str, str]:
+    """An environment in which programs that were compiled here find Rust's standard library.
+
+    They have its place in them, from where they were linked (`deps/`), and cargo puts them one
+    folder above: where clone and rustup lie below one folder, as in a home, that leads nowhere.
+    """
+    variable = "DYLD_LIBRARY_PATH" if sys.platform == "darwin" else "LD_LIBRARY_PATH"
+    folders = (os.environ.get(variable), rustc("--print", "target-libdir").strip())
+    return {variable: os.pathsep.join(folder for folder in folders if folder)}
+
+
+def rustc_version() -> str:
+    """The compiler's version, host and more."""
+    return rustc("-vV")
+
+
+def host() -> str:
+    """The platform, as rustc names it."""
+    return next(
+        line.removeprefix("host: ")
+        for line in rustc_version().splitlines()
+        if line.startswith("host: ")
+    )
+
+
+def shared_library(crate: str) -> str:
+    """The file name of a crate's shared library here."""
+    return f"lib{crate}.dylib" if sys.platform == "darwin" else f"lib{crate}.so"
