@@ -3,7 +3,7 @@
 #     docker build --tag wearable_demo .
 #     docker run --rm --init -p 127.0.0.1:8888:8888 wearable_demo
 #
-# A bundle that lies in the clone (`./justw bundle --toolchain`) saves the half hour of compiling.
+# A bundle that lies in the clone (`./justw offline-bundle --toolchain`) saves the half hour of compiling.
 ARG BASE=debian:trixie-slim@sha256:a29215f6a35e51e22adffa17f89e9d2ef06214e64a2bad10d765c46aea49f11f
 
 # What the compiled dependencies depend on. Where a layer is kept by what it is made from, an edit of
@@ -34,7 +34,7 @@ COPY --from=manifests --chown=${NB_UID} /repository .
 RUN ./justw setup --dependencies && rm -f wearable-environment-*.tar.zst
 
 COPY --chown=${NB_UID} . .
-RUN rm -f wearable-environment-*.tar.zst && ./justw setup && ./justw kernel
+RUN rm -f wearable-environment-*.tar.zst && ./justw setup && ./justw install-kernel
 
 # For terminals and editors inside: just, jupyter and the tools.
 ENV PATH=${HOME}/wearable_demo/.venv/bin:${PATH}

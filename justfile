@@ -55,13 +55,13 @@ setup *options: _environment
 
 # Write what is installed and compiled into one file, from which other machines are set up in a minute; --toolchain
 [no-exit-message]
-bundle *options: _environment
-    {{ tools }} bundle "$@"
+offline-bundle *options: _environment
+    {{ tools }} offline-bundle "$@"
 
 # Install the kernel for your other Jupyters, VS Code's among them; --remove takes it away
 [no-exit-message]
-kernel *options: _environment
-    {{ tools }} kernel "$@"
+install-kernel *options: _environment
+    {{ tools }} install-kernel "$@"
 
 # Say what is ready and what is not, and the command that mends it
 [no-exit-message]

@@ -28,8 +28,8 @@ TOLERANCE = 1e-9
 def needs_java() -> None:
     try:
         engines.java()
-    except build.Problem as problem:
-        pytest.skip(str(problem))
+    except build.UserError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from test_engines import next_stage, wait_for_work
 
 from wearable_jupyter.cluster import commands, engines
 from wearable_jupyter.cluster.processes import LOOPBACK, Processes
-from wearable_jupyter.setup.venvs import environment
+from wearable_jupyter.setup.venvs import ensure_venv
 
 # How often a worker is killed: one time each at three moments; `WEARABLE_KILLS=20` for more.
 KILLS = int(os.environ.get("WEARABLE_KILLS", "3"))
@@ -219,7 +219,7 @@ def test_sail_fails_a_query_whose_worker_is_lost_and_does_the_next(client, tmp_p
     # So that a worker is seen to read, and has more to read then.
     data = generated(tmp_path / "data", "large")
     asker, expected = Asker(client, data, tmp_path / "answer"), by_polars(data)
-    program = environment("cluster-sail", engines.HERE / "sail.txt") / "sail"
+    program = ensure_venv("cluster-sail", engines.HERE / "sail.txt") / "sail"
     with Processes(tmp_path) as pods:
         settings = Kubernetes(program, pods).settings()
         with commands.running("sail", 2, **settings) as (cluster, _):
@@ -253,11 +253,11 @@ def test_nothing_is_left_of_a_cluster(engine, tmp_path):
                 stderr=said,
             )
         wait_until("a start", lambda log=log: "./justw cluster query" in log.read_text())
-        assert commands.found(engine) is not None
+        assert commands.find_running(engine) is not None
         children = psutil.Process(recipe.pid).children(recursive=True)
         assert children
         recipe.send_signal(number)
         recipe.wait(40)
         _, left = psutil.wait_procs(children, timeout=30)
         assert not left, left
-        assert commands.found(engine) is None
+        assert commands.find_running(engine) is None

@@ -57,8 +57,8 @@ def chromium():
     """For tests with a browser: skipped with a hint where there is none, and failed in CI."""
     try:
         browser.chromium()
-    except errors.Problem as problem:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(problem))
+    except errors.UserError as error:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(error))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from wearable_jupyter import development
-from wearable_jupyter.setup.errors import Problem
+from wearable_jupyter.setup.errors import UserError
 
 
 def is_gone(pid: int) -> bool:
@@ -32,7 +32,7 @@ def test_every_stage_runs_and_the_exit_code_covers_all(capsys):
 
     def fail():
         ran.append("bad")
-        raise Problem("why")
+        raise UserError("why")
 
     stages = {"first": fail, "second": lambda: ran.append("good"), "third": fail}
     assert development.run_stages(stages) == 1
@@ -51,7 +51,7 @@ def test_the_python_tests_run_after_a_failure_of_rusts(monkeypatch):
         def work(*_, **__):
             ran.append(name)
             if fails:
-                raise Problem(name)
+                raise UserError(name)
 
         return work
 
@@ -67,7 +67,7 @@ def test_a_program_that_hangs_is_ended_with_all_that_it_started(tmp_path):
     pid = tmp_path / "pid"
     script = f"sleep 60 & echo $! > {pid}; trap '' INT TERM; sleep 60"
     start = time.monotonic()
-    with pytest.raises(Problem, match="The tests took longer than 2 s"):
+    with pytest.raises(UserError, match="The tests took longer than 2 s"):
         development.run_limited("The tests", ["sh", "-c", script], 2)
     assert time.monotonic() - start < 30
     assert is_gone(int(pid.read_text()))
@@ -75,7 +75,7 @@ def test_a_program_that_hangs_is_ended_with_all_that_it_started(tmp_path):
 
 def test_a_program_that_fails_is_a_problem():
     development.run_limited("The tests", ["true"], 60)
-    with pytest.raises(Problem, match="The tests failed, see above"):
+    with pytest.raises(UserError, match="The tests failed, see above"):
         development.run_limited("The tests", ["false"], 60)
 
 

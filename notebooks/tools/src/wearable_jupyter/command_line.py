@@ -14,10 +14,10 @@ from .runner.strict_run import CELL_SECONDS
 from .setup import dataset, offline_bundle
 
 
-def setup(bundled: str | None, dependencies: bool) -> None:
+def setup(bundle: str | None, dependencies: bool) -> None:
     # justw has had it taken already, for the Python packages in it.
-    if bundled is not None and not os.environ.get(BUNDLE_VARIABLE):
-        offline_bundle.use(Path(bundled))
+    if bundle is not None and not os.environ.get(BUNDLE_VARIABLE):
+        offline_bundle.install(Path(bundle))
     if dependencies:
         template.prepare_dependencies()
         return
@@ -60,8 +60,8 @@ def directory(text: str) -> Path:
 def parser() -> argparse.ArgumentParser:
     # No abbreviations: `--upd` must not overwrite what is expected.
     new_parser = partial(argparse.ArgumentParser, allow_abbrev=False)
-    made = new_parser(prog="wearable_jupyter", description=__doc__)
-    table = made.add_subparsers(dest="command", required=True, parser_class=new_parser)
+    commands_parser = new_parser(prog="wearable_jupyter", description=__doc__)
+    table = commands_parser.add_subparsers(dest="command", required=True, parser_class=new_parser)
 
     def command(name: str, work, text: str) -> argparse.ArgumentParser:
         added = table.add_parser(name, help=text)
@@ -89,14 +89,14 @@ def parser() -> argparse.ArgumentParser:
         return added
 
     ready = command("setup", setup, "install and compile everything")
-    ready.add_argument("--from", dest="bundled", metavar="FILE", help="a bundle, instead")
+    ready.add_argument("--from", dest="bundle", metavar="FILE", help="a bundle, instead")
     ready.add_argument(
         "--dependencies",
         action="store_true",
         help="only what other people's packages make, for an image or a cache for many users",
     )
     packed = command(
-        "bundle", offline_bundle.make, "write a set-up into one file, for other machines"
+        "offline-bundle", offline_bundle.create, "write a set-up into one file, for other machines"
     )
     packed.add_argument(
         "--toolchain",
@@ -105,7 +105,9 @@ def parser() -> argparse.ArgumentParser:
         help="with the Rust toolchain",
     )
     command("doctor", doctor.report, "say what is ready and what is not")
-    kernel = command("kernel", install.install, "install the kernel for the user's other Jupyters")
+    kernel = command(
+        "install-kernel", install.install, "install the kernel for the user's other Jupyters"
+    )
     kernel.add_argument("--remove", action="store_true", help="take it away again")
     with_notebooks("run", commands.run, "run notebooks, write them and their HTML")
     check = with_notebooks("check", commands.check, "run notebooks, and compare what they show")
@@ -123,7 +125,7 @@ def parser() -> argparse.ArgumentParser:
     command("lint", development.lint, "check formats and lints")
     command("test", development.test, "run all tests; options go to pytest")
     command("cluster", cluster, "start a cluster, query it, test it or measure it")
-    return made
+    return commands_parser
 
 
 # What follows these is another program's.

@@ -16,7 +16,7 @@ from .runner.selection import project_notebooks
 from .setup import paths
 from .setup.atomic_write import write
 from .setup.build import build_workspace, cargo, prerequisites
-from .setup.errors import Problem
+from .setup.errors import UserError
 
 TOOLS = paths.NOTEBOOKS / "tools"
 # A limit for all Python tests, several times what they take on 2 cores. Each has one, too, in
@@ -35,8 +35,8 @@ def run_stages(stages: Stages) -> int:
         print(f"\n==> {name}", flush=True)
         try:
             work()
-        except Problem as problem:
-            print(f"error: {problem}", file=sys.stderr, flush=True)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
             failed.append(name)
     if failed:
         print(f"\nFAILED: {', '.join(failed)} ({len(failed)} of {len(stages)} stages)", flush=True)
@@ -48,13 +48,13 @@ def run_stages(stages: Stages) -> int:
 def run_limited(name: str, command: Sequence[str | Path], seconds: float, **options) -> None:
     """Run a program, and end it and all that it started after `seconds`, or when interrupted.
 
-    Raises `Problem` if it fails or takes longer.
+    Raises `UserError` if it fails or takes longer.
     """
     running = subprocess.Popen(command, start_new_session=True, **options)
     try:
         code = running.wait(seconds)
     except subprocess.TimeoutExpired as error:
-        raise Problem(
+        raise UserError(
             f"{name} took longer than {seconds:.0f} s and were ended. "
             "The lines above show which test ran last"
         ) from error
@@ -69,28 +69,30 @@ def run_limited(name: str, command: Sequence[str | Path], seconds: float, **opti
             os.killpg(running.pid, signal.SIGKILL)
         running.wait()
     if code != 0:
-        raise Problem(f"{name} failed, see above")
+        raise UserError(f"{name} failed, see above")
 
 
 def ruff(*arguments: str) -> None:
     """Run ruff on the Python tools."""
     binary = Path(sys.executable).parent / "ruff"
     if subprocess.run([binary, *arguments, "--quiet", TOOLS], cwd=TOOLS).returncode != 0:
-        raise Problem("ruff found something, see above. What it can mend itself: ./justw fmt")
+        raise UserError("ruff found something, see above. What it can mend itself: ./justw fmt")
 
 
 def format_notebooks() -> None:
     for path in project_notebooks():
-        write(path, clean.text(path))
+        write(path, clean.cleaned(path))
 
 
 def check_notebooks() -> None:
-    """Raise `Problem` with all notebooks that have outputs or another trace of a run."""
+    """Raise `UserError` with all notebooks that have outputs or another trace of a run."""
     names = [
-        path.name for path in project_notebooks() if path.read_bytes() != clean.text(path).encode()
+        path.name
+        for path in project_notebooks()
+        if path.read_bytes() != clean.cleaned(path).encode()
     ]
     if names:
-        raise Problem(
+        raise UserError(
             f"not in their normal form, without outputs: {', '.join(names)}. Run: ./justw fmt"
         )
 

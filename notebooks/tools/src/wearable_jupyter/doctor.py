@@ -11,7 +11,7 @@ from .kernel import directories, spec
 from .runner import smoke
 from .setup import artifact_cache, caches, paths, toolchain
 from .setup.build import compiled_parts, dependencies_in, prerequisites, starts
-from .setup.errors import Problem
+from .setup.errors import UserError
 
 # For compiling everything, and for a kernel afterwards.
 NEEDED_GB = 6
@@ -21,7 +21,7 @@ JUPYTER = ("ipykernel", "jupyter_client", "jupyterlab", "nbclient", "nbconvert",
 SECONDS_TO_TIDY = 2
 
 
-class NotYet(Problem):
+class CreatedLater(UserError):
     """Something that is made when it is first needed."""
 
 
@@ -43,39 +43,45 @@ def rust() -> str:
 def kernel_binary() -> str:
     binary = caches.evcxr()
     if not binary.is_file():
-        raise Problem("not installed. Run: ./justw setup")
+        raise UserError("not installed. Run: ./justw setup")
     if not starts(binary):
-        raise Problem(f"{binary} does not start. Run: ./justw setup")
+        raise UserError(f"{binary} does not start. Run: ./justw setup")
     return f"evcxr_jupyter {caches.EVCXR_VERSION}"
 
 
 def dependencies() -> str:
     compiled = caches.compiled_dependencies()
-    if not compiled.is_dir() and (ready := artifact_cache.found()) is not None:
-        raise NotYet(f"compiled already, in {ready.parent}; ./justw setup takes them from there")
+    if not compiled.is_dir() and (ready := artifact_cache.find_compatible()) is not None:
+        raise CreatedLater(
+            f"compiled already, in {ready.parent}; ./justw setup takes them from there"
+        )
     if not compiled.is_dir():
         others = list(caches.cache_directory().glob("dependencies-*"))
         why = " (Cargo.lock, compiler or settings have changed)" if others else ""
-        raise Problem(f"not compiled{why}. Run: ./justw setup")
+        raise UserError(f"not compiled{why}. Run: ./justw setup")
     missing = [part for part in compiled_parts() if not (compiled / part).is_dir()]
     if missing:
-        raise Problem(f"half of {compiled} is missing. Delete it and run: ./justw setup")
+        raise UserError(f"half of {compiled} is missing. Delete it and run: ./justw setup")
     return f"compiled, in {caches.trusted(compiled)}"
 
 
 def template() -> str:
     made_for = dependencies_in(paths.TEMPLATE)
     if made_for is None:
-        raise NotYet("not made yet; ./justw setup makes it, or else the first kernel, in some 10 s")
+        raise CreatedLater(
+            "not made yet; ./justw setup makes it, or else the first kernel, in some 10 s"
+        )
     if made_for != caches.compiled_dependencies().name:
-        raise NotYet("made for other dependencies; ./justw setup or the next kernel makes it anew")
+        raise CreatedLater(
+            "made for other dependencies; ./justw setup or the next kernel makes it anew"
+        )
     return "compiled and ready"
 
 
 def jupyter() -> str:
     missing = [name for name in JUPYTER if importlib.util.find_spec(name) is None]
     if missing:
-        raise Problem(
+        raise UserError(
             f"{', '.join(missing)} missing in .venv. Run: rm -rf .venv, then ./justw setup"
         )
     launcher = spec.project_kernelspec().argv
@@ -87,7 +93,7 @@ def space() -> str:
     free = shutil.disk_usage(folder).free / 1e9
     needed = NEEDED_GB_COMPILED if caches.compiled_dependencies().is_dir() else NEEDED_GB
     if free < needed:
-        raise Problem(f"{free:.1f} GB free, {needed} GB are needed. Free some")
+        raise UserError(f"{free:.1f} GB free, {needed} GB are needed. Free some")
     return f"{free:.0f} GB free"
 
 
@@ -100,16 +106,16 @@ def running_kernel() -> str:
 
 def leftovers() -> str:
     for waited in range(SECONDS_TO_TIDY + 1):
-        kernels = directories.found()
+        kernels = directories.list_kernels()
         running = sum(kernels.values())
         if running == len(kernels):
-            spares = sum(map(directories.is_spare, kernels))
-            said = f"{running - spares} running, nothing left of others"
-            return f"{said}; a spare one waits" if spares else said
+            prewarmed = sum(map(directories.is_prewarmed, kernels))
+            counts = f"{running - prewarmed} running, nothing left of others"
+            return f"{counts}; a spare one waits" if prewarmed else counts
         if waited < SECONDS_TO_TIDY:
             time.sleep(1)
     dead = len(kernels) - running
-    raise Problem(
+    raise UserError(
         f"{dead} directories of kernels that were killed; the next kernel deletes them. "
         f"Or: rm -r {paths.KERNELS}"
     )
@@ -121,9 +127,9 @@ def data() -> str:
     tables = [directory / f"{name}.parquet" for name in ("user_profile", "sleep_diary")]
     there = sum(table.is_file() for table in tables) + (parts > 0)
     if there == 0:
-        raise NotYet("no dataset yet; ./justw data small writes one, or else the notebook")
+        raise CreatedLater("no dataset yet; ./justw data small writes one, or else the notebook")
     if there < 3:
-        raise Problem("the dataset is incomplete. Run: ./justw data small")
+        raise UserError("the dataset is incomplete. Run: ./justw data small")
     return f"a dataset with {parts} sensor parts"
 
 
@@ -145,10 +151,10 @@ def findings() -> Iterator[Finding]:
     for what, check in CHECKS:
         try:
             yield Finding(what, True, check())
-        except NotYet as problem:
-            yield Finding(what, None, str(problem))
-        except Problem as problem:
-            yield Finding(what, False, str(problem))
+        except CreatedLater as error:
+            yield Finding(what, None, str(error))
+        except UserError as error:
+            yield Finding(what, False, str(error))
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             yield Finding(what, False, f"could not be checked: {error}")
 

@@ -30,7 +30,7 @@ def main(options: list[str]) -> None:
     os.chdir(paths.ROOT)
     command += options  # last, so that they take precedence
     server = os.getpid()  # from the last line on
-    if prewarmed.want(server):
+    if prewarmed.enable(server):
         prewarmed.start(server)
     os.execv(command[0], [str(part) for part in command])
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from .setup import paths, toolchain
-from .setup.errors import Problem
+from .setup.errors import UserError
 
 # Seconds. The slowest test takes about one minute.
 LIMIT = 600
@@ -21,7 +21,7 @@ ENDED = re.compile(r"^test (\S+) \.\.\. ")
 
 
 def run() -> None:
-    """Run the tests of the workspace. Raises `Problem` if one fails or takes too long."""
+    """Run the tests of the workspace. Raises `UserError` if one fails or takes too long."""
     run_with_limit(["cargo", "test", "--workspace", "--locked", "--no-fail-fast"], LIMIT)
 
 
@@ -48,7 +48,7 @@ def run_with_limit(command: Sequence[str], limit: float) -> None:
             deadline = time.monotonic() + limit
             while True:
                 if not selector.select(max(0.0, deadline - time.monotonic())):
-                    raise Problem(too_long(list(running), limit))
+                    raise UserError(too_long(list(running), limit))
                 output = os.read(process.stdout.fileno(), 1 << 16)
                 if not output:
                     break
@@ -59,7 +59,7 @@ def run_with_limit(command: Sequence[str], limit: float) -> None:
                     note(text.decode(errors="replace"), running)
                 deadline = time.monotonic() + limit
         if process.wait() != 0:
-            raise Problem(f"`{' '.join(command)}` failed, see above")
+            raise UserError(f"`{' '.join(command)}` failed, see above")
     finally:
         # Tests and their child processes are in the group of cargo.
         with suppress(ProcessLookupError):

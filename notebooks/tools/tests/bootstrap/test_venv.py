@@ -163,7 +163,7 @@ def test_a_place_that_cannot_be_written_is_named(what, monkeypatch):
     place = venv.ROOT if what == "this clone" else venv.cache_directory()
     monkeypatch.setattr(venv, "may_write", lambda folder: folder != place)
     with pytest.raises(SystemExit, match=f"cannot write to {what}, .*WEARABLE_CACHE_DIR"):
-        venv.refuse_place()
+        venv.check_location()
 
 
 def test_clean_and_distclean_need_no_git(clone, tmp_path):

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from wearable_jupyter.cluster import commands, engines, processes
-from wearable_jupyter.setup.errors import Problem
+from wearable_jupyter.setup.errors import UserError
 
 
 @pytest.fixture
@@ -26,36 +26,36 @@ def says_it_runs(logs, engine: str, process: int, since: float = 0.0) -> None:
 
 
 def test_without_a_cluster_a_query_says_how_to_start_one(logs):
-    with pytest.raises(Problem, match=r"no cluster of this clone runs.*\./justw cluster"):
+    with pytest.raises(UserError, match=r"no cluster of this clone runs.*\./justw cluster"):
         commands.query([])
     dead = subprocess.Popen(["true"])
     dead.wait()
     says_it_runs(logs, "sail", dead.pid)
-    with pytest.raises(Problem, match="no cluster of this clone runs"):
+    with pytest.raises(UserError, match="no cluster of this clone runs"):
         commands.query([])
 
 
 @pytest.mark.parametrize("process", [1, os.getpid(), -1, "1", None])
 def test_a_stale_file_with_the_number_of_another_process_is_no_cluster(logs, process):
     says_it_runs(logs, "sail", process, since=1.5)
-    assert commands.found("sail") is None
+    assert commands.find_running("sail") is None
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}", '{"process": 1}'])
 def test_a_damaged_file_is_no_cluster(logs, content):
     (logs / "sail").mkdir()
     (logs / "sail" / "running.json").write_text(content)
-    assert commands.found("sail") is None
+    assert commands.find_running("sail") is None
 
 
 def test_which_of_two_is_asked_for_and_one_of_a_kind_is_enough(logs):
     for engine in engines.ENGINES:
         says_it_runs(logs, engine, os.getpid(), commands.since(os.getpid()))
-        assert commands.found(engine).remote == "sc://127.0.0.1:1"
-    with pytest.raises(Problem, match=r"both engines run.*--engine spark"):
+        assert commands.find_running(engine).remote == "sc://127.0.0.1:1"
+    with pytest.raises(UserError, match=r"both engines run.*--engine spark"):
         commands.query([])
     with (
-        pytest.raises(Problem, match=r"sail runs already, at sc://127\.0\.0\.1:1"),
+        pytest.raises(UserError, match=r"sail runs already, at sc://127\.0\.0\.1:1"),
         commands.running("sail", 1),
     ):
         pass
@@ -68,13 +68,13 @@ def test_spark_says_which_java_it_needs(tmp_path, monkeypatch, version, missing)
         java.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\"' >&2\n")
         java.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin" if version else str(tmp_path))
-    with pytest.raises(Problem, match=rf"{missing}.*apt install openjdk-17-jre-headless"):
+    with pytest.raises(UserError, match=rf"{missing}.*apt install openjdk-17-jre-headless"):
         engines.java()
 
 
 def test_a_process_that_ends_is_said_and_all_others_are_ended(tmp_path):
     with (
-        pytest.raises(Problem, match="short ended with 3: its last word"),
+        pytest.raises(UserError, match="short ended with 3: its last word"),
         processes.Processes(tmp_path) as started,
     ):
         long = started.start("long", "sleep", "600")

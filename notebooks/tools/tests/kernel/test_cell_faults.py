@@ -105,7 +105,7 @@ def test_a_request_with_binary_buffers_is_one_like_any_other(bare):
 
 
 def evcxr_of(kernel: Kernel) -> psutil.Process:
-    (directory,) = directories.of(kernel.manager.provisioner.pid)
+    (directory,) = directories.owned_by(kernel.manager.provisioner.pid)
     return psutil.Process(directories.evcxr(directory))
 
 

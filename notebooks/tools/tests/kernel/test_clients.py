@@ -1,4 +1,4 @@
-"""Other people's clients, as they are, on the kernel that `./justw kernel` installs for the user.
+"""Unmodified Jupyter clients run the kernel that `./justw install-kernel` installs.
 
 They are in an environment of their own, with another JupyterLab's packages and without ours: what
 fails in a cell must fail there, at that cell and with its message.
@@ -17,7 +17,7 @@ from jupyter_client.blocking import BlockingKernelClient
 
 from wearable_jupyter.kernel import install
 from wearable_jupyter.setup import paths
-from wearable_jupyter.setup.venvs import environment
+from wearable_jupyter.setup.venvs import ensure_venv
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -56,7 +56,7 @@ CLIENTS = {
 @pytest.fixture(scope="session")
 def other():
     """The `bin` of an environment with a Jupyter of its own."""
-    return environment("other-jupyter", HERE / "clients.txt")
+    return ensure_venv("other-jupyter", HERE / "clients.txt")
 
 
 @pytest.fixture

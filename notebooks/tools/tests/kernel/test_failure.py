@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from wearable_jupyter.kernel import directories, failure, processes, supervisor
+from wearable_jupyter.kernel import directories, failure, handoff, processes, supervisor
 from wearable_jupyter.setup import caches, paths
 
 OFFLINE = (
@@ -124,13 +124,13 @@ def test_a_kernel_whose_evcxr_does_not_start_has_a_reason_and_keeps_its_launcher
     directory.mkdir(parents=True)
     for file in (directory / directories.CONNECTION, tmp_path / "public"):
         directories.write_connection(file)
-    os.mkfifo(directory / directories.CLAIM, mode=0o600)
+    os.mkfifo(directory / directories.HANDOFF, mode=0o600)
     launcher = subprocess.Popen(["sleep", "600"])
     before = signal.getsignal(signal.SIGTERM)
     try:
-        claim = directories.Claim(launcher.pid, os.getpid(), str(tmp_path / "public"))
-        directories.hand_over(directory, claim)
-        supervisor.accompany(directory, os.getpid())
+        to = handoff.Handoff(launcher.pid, os.getpid(), str(tmp_path / "public"))
+        handoff.hand_off(directory, to)
+        supervisor.supervise(directory, os.getpid())
         assert "exit status 1: Error: no space left" in directories.take_reason(launcher.pid)
         assert launcher.poll() is None and not directory.exists()
     finally:

@@ -189,7 +189,7 @@ def test_an_edit_of_the_library_is_in_the_next_kernel_and_not_in_a_running_one()
         assert measure.printed(start(), asks) == "7\n"
         measure.printed(before, 'let frame = df!["x" => [1i64, 2]]?;')
         assert measure.printed(before, 'println!("{}", frame.height());') == "2\n"
-        with pytest.raises(errors.Problem, match="edited"):
+        with pytest.raises(errors.UserError, match="edited"):
             measure.printed(before, asks)
     finally:
         source.write_text(committed)
@@ -200,5 +200,5 @@ def test_an_edit_of_the_library_is_in_the_next_kernel_and_not_in_a_running_one()
 
 def test_dependencies_of_another_lock_are_not_used(monkeypatch):
     monkeypatch.setattr(caches, "dependencies_key", lambda: "0" * 16)
-    with pytest.raises(errors.Problem, match=r"not compiled\. Run: \./justw setup"):
+    with pytest.raises(errors.UserError, match=r"not compiled\. Run: \./justw setup"):
         template.build()

@@ -173,11 +173,11 @@ def test_a_second_interrupt_ends_a_kernel_whose_cell_does_not_begin(ends, monkey
 
 def test_evcxr_is_asked_until_it_is_heard(tmp_path, monkeypatch):
     """It publishes before anyone has subscribed, again and again, and the client's cell waits."""
-    monkeypatch.setattr(execution, "LAST_KNOCK_SECONDS", 0.1)
+    monkeypatch.setattr(execution, "LAST_GREETING_SECONDS", 0.1)
     made = Ends(tmp_path)
     try:
         late = made.relay.execution
-        late.is_attended = False
+        late.is_ready = False
         made.ask("1", code=COMMAND)
         assert not made.asked()
         for _ in range(5):

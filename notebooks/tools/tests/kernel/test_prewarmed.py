@@ -12,7 +12,7 @@ import pytest
 from jupyter_client.manager import start_new_kernel
 
 from wearable_jupyter.bench import measure
-from wearable_jupyter.kernel import directories, prewarm, prewarmed, supervisor
+from wearable_jupyter.kernel import directories, handoff, prewarm, prewarmed, supervisor
 from wearable_jupyter.setup import errors, paths
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -21,14 +21,14 @@ USE = "use wearable_demo::prelude::*;"
 LOAD = f':dep wearable_demo = {{ path = "{paths.ROOT}/crates/wearable_demo" }}\n{USE}'
 
 
-def spares() -> set:
-    return {path for path in directories.found() if directories.is_spare(path)}
+def prewarmed_kernels() -> set:
+    return {path for path in directories.list_kernels() if directories.is_prewarmed(path)}
 
 
 @pytest.fixture(autouse=True)
 def nobody_elses():
     """A clone has one spare kernel, and the tests must not take, or end, that of its user."""
-    if spares():
+    if prewarmed_kernels():
         pytest.skip("JupyterLab runs in this clone, with a spare kernel: stop it first")
 
 
@@ -36,8 +36,8 @@ def wait_for_spare():
     """The spare kernel's directory, when there is one whose evcxr runs."""
     deadline = time.monotonic() + supervisor.QUIET_SECONDS + 30
     while time.monotonic() < deadline:
-        for directory in spares():
-            if prewarmed.mark_of(directory):
+        for directory in prewarmed_kernels():
+            if prewarmed.read_purpose(directory):
                 return directory
         time.sleep(0.1)
     pytest.fail("there is no spare kernel")
@@ -65,25 +65,25 @@ def started(monkeypatch):
     for manager, client in kernels:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
-    for directory in spares():
-        os.kill(directories.maker(directory), signal.SIGTERM)
+    for directory in prewarmed_kernels():
+        os.kill(directories.owner_pid(directory), signal.SIGTERM)
 
 
 def test_a_spare_kernel_is_as_a_new_one_and_the_next_takes_its_place(started):
     prewarmed.start(os.getpid())
     first = wait_for_spare()
     manager, client = started()
-    assert spares() == set() and first.exists()
+    assert prewarmed_kernels() == set() and first.exists()
     # It is the kernel of the launcher, which has none of its own.
-    assert directories.of(manager.provisioner.pid) == []
+    assert directories.owned_by(manager.provisioner.pid) == []
 
     new, client_of_new = started(wanted=False)
-    assert directories.of(new.provisioner.pid)
+    assert directories.owned_by(new.provisioner.pid)
     for code in ("1 + 1", ":vars"):
         assert results(client, code) == results(client_of_new, code) != []
-    with pytest.raises(errors.Problem, match="cannot find"):
+    with pytest.raises(errors.UserError, match="cannot find"):
         measure.printed(client, 'println!("{:?}", col("x"));')
-    with pytest.raises(errors.Problem, match="cannot find value `spare`"):
+    with pytest.raises(errors.UserError, match="cannot find value `spare`"):
         measure.printed(client, "drop(spare);")
     assert measure.printed(client, LOAD) == ""
     assert measure.printed(client, 'println!("{}", col("x"));') == 'col("x")\n'
@@ -91,7 +91,7 @@ def test_a_spare_kernel_is_as_a_new_one_and_the_next_takes_its_place(started):
     second = wait_for_spare()
     manager.restart_kernel(now=True)
     client.wait_for_ready(timeout=60)
-    assert spares() == set() and second.exists() and not first.exists()
+    assert prewarmed_kernels() == set() and second.exists() and not first.exists()
     assert measure.printed(client, f'{LOAD}\nprintln!("{{}}", col("x"));') == 'col("x")\n'
 
 
@@ -100,20 +100,20 @@ def test_there_is_one_spare_kernel_at_most_and_it_is_nobody_elses(started, monke
         prewarmed.start(os.getpid())
     first = wait_for_spare()
     time.sleep(2)
-    assert spares() == {first}
+    assert prewarmed_kernels() == {first}
     # Of another working directory, or of another server.
     manager, _ = started(paths.ROOT, wanted=False)
-    assert directories.of(manager.provisioner.pid) and spares() == {first}
+    assert directories.owned_by(manager.provisioner.pid) and prewarmed_kernels() == {first}
     monkeypatch.chdir(paths.NOTEBOOKS)
-    assert prewarmed.take(directories.Claim(os.getpid(), os.getppid(), "connection.json")) is None
-    assert spares() == {first}
+    assert prewarmed.take(handoff.Handoff(os.getpid(), os.getppid(), "connection.json")) is None
+    assert prewarmed_kernels() == {first}
 
 
 def test_a_spare_kernel_that_is_taken_by_a_launcher_that_is_killed_does_not_stay():
     prewarmed.start(os.getpid())
     directory = wait_for_spare()
-    (directory / directories.SPARE).unlink()
-    deadline = time.monotonic() + supervisor.CLAIM_SECONDS + 10
+    (directory / directories.PREWARMED).unlink()
+    deadline = time.monotonic() + handoff.HANDOFF_SECONDS + 10
     while directory.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not directory.exists()
@@ -127,7 +127,7 @@ def test_an_edit_of_the_library_ends_the_spare_kernel(started):
     try:
         source.write_text(f"{committed}\n/// For a test.\npub fn edited() -> u32 {{ 7 }}\n")
         manager, client = started(wanted=False)
-        assert directories.of(manager.provisioner.pid) and spares() == set()
+        assert directories.owned_by(manager.provisioner.pid) and prewarmed_kernels() == set()
         measure.printed(client, LOAD)
         assert measure.printed(client, 'println!("{}", wearable_demo::edited());') == "7\n"
         assert not before.exists()
@@ -153,7 +153,7 @@ def test_what_a_killed_spare_kernel_leaves_running_is_ended_by_the_next_kernel()
     prewarmed.start(os.getpid())
     directory = wait_for_spare()
     evcxr = psutil.Process(directories.evcxr(directory))
-    os.kill(directories.maker(directory), signal.SIGKILL)
+    os.kill(directories.owner_pid(directory), signal.SIGKILL)
     time.sleep(1)
     assert evcxr.is_running() and directory.exists()
     directories.sweep()
@@ -163,16 +163,16 @@ def test_what_a_killed_spare_kernel_leaves_running_is_ended_by_the_next_kernel()
 
 def test_whose_spare_kernels_are_made(monkeypatch):
     monkeypatch.setenv(prewarmed.VARIABLE, "0")
-    assert not prewarmed.want(7) and not prewarmed.wanted(7)
+    assert not prewarmed.enable(7) and not prewarmed.is_enabled(7)
     monkeypatch.delenv(prewarmed.VARIABLE)
-    assert not prewarmed.wanted(7)
-    assert prewarmed.want(7) and prewarmed.wanted(7)
+    assert not prewarmed.is_enabled(7)
+    assert prewarmed.enable(7) and prewarmed.is_enabled(7)
     # What is run headless in a terminal of JupyterLab's inherits the variable.
-    assert not prewarmed.wanted(8)
+    assert not prewarmed.is_enabled(8)
 
 
 def test_where_memory_is_short_there_is_no_spare_kernel(monkeypatch):
-    before = set(directories.found())
+    before = set(directories.list_kernels())
     monkeypatch.setattr(prewarm, "ROOM", psutil.virtual_memory().total)
-    prewarm.make(os.getpid())
-    assert set(directories.found()) == before
+    prewarm.prewarm(os.getpid())
+    assert set(directories.list_kernels()) == before

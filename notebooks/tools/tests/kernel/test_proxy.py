@@ -51,7 +51,7 @@ class Ends:
         for channel, sock in self.evcxr.items():
             sock.bind(messages.address(self.private, channel))
         self.events = Events(directory)
-        self.relay = proxy.Relay(self.connection, self.private, self.events, directory)
+        self.relay = proxy.Proxy(self.connection, self.private, self.events, directory)
         for channel, sock in self.client.items():
             sock.connect(messages.address(self.connection, channel))
         while not self.client["iopub"].poll(20):

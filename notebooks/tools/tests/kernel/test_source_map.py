@@ -106,4 +106,4 @@ def test_a_line_is_shown_with_its_column():
     ],
 )
 def test_types_are_called_as_people_know_them(path, name):
-    assert failure.known_as(path) == name
+    assert failure.short_type(path) == name

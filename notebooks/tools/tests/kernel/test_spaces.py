@@ -6,7 +6,7 @@ import pytest
 
 from wearable_jupyter.kernel import directories
 from wearable_jupyter.setup import paths
-from wearable_jupyter.setup.errors import Problem
+from wearable_jupyter.setup.errors import UserError
 
 
 @pytest.fixture
@@ -46,5 +46,5 @@ def test_a_cache_with_a_space_or_that_others_can_change_is_not_used(kernels, mon
 
 def test_without_any_place_the_message_names_the_clone(kernels, monkeypatch):
     monkeypatch.setattr(directories, "is_private", lambda place: False)
-    with pytest.raises(Problem, match=r"contains a space.*Set WEARABLE_CACHE_DIR"):
+    with pytest.raises(UserError, match=r"contains a space.*Set WEARABLE_CACHE_DIR"):
         directories.folder()

@@ -23,8 +23,8 @@ pytestmark = pytest.mark.usefixtures("nothing_left")
 PREWARM_SECONDS, REPLY_SECONDS = 180, 120
 
 
-def spares() -> set:
-    return {path for path in directories.found() if directories.is_spare(path)}
+def prewarmed_kernels() -> set:
+    return {path for path in directories.list_kernels() if directories.is_prewarmed(path)}
 
 
 def prewarm() -> None:
@@ -32,9 +32,9 @@ def prewarm() -> None:
     prewarmed.start(os.getpid())
     deadline = time.monotonic() + PREWARM_SECONDS
     while time.monotonic() < deadline:
-        for directory in spares():
+        for directory in prewarmed_kernels():
             # The last that it does before it waits for requests is to compile the warm-up.
-            if prewarmed.mark_of(directory) and list(directory.glob("project/**/*code_*.so")):
+            if prewarmed.read_purpose(directory) and list(directory.glob("project/**/*code_*.so")):
                 time.sleep(0.5)
                 return
         time.sleep(0.1)
@@ -74,19 +74,19 @@ def test_every_new_kernel_replies(count, monkeypatch):
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_every_prewarmed_kernel_replies(count, monkeypatch):
-    if spares():
+    if prewarmed_kernels():
         pytest.skip("JupyterLab runs in this clone, with a spare kernel: stop it first")
     monkeypatch.setenv(prewarmed.VARIABLE, str(os.getpid()))
     got = []
     try:
         for _ in range(count):
             prewarm()
-            (directory,) = spares()
+            (directory,) = prewarmed_kernels()
             got.append(replies())
-            assert directory not in spares(), "it was not taken"
+            assert directory not in prewarmed_kernels(), "it was not taken"
     finally:
-        for directory in spares():
-            os.kill(directories.maker(directory), signal.SIGTERM)
+        for directory in prewarmed_kernels():
+            os.kill(directories.owner_pid(directory), signal.SIGTERM)
     assert got == ["42\n"] * count
 
 
@@ -114,12 +114,12 @@ def test_a_hundred_proxies_in_a_row_hear_an_evcxr_that_has_long_started(tmp_path
             directory.mkdir()
             directories.write_connection(directory / "public")
             public = json.loads((directory / "public").read_text())
-            relay = proxy.Relay(public, private, Events(directory), directory)
+            relay = proxy.Proxy(public, private, Events(directory), directory)
             # The first waits until evcxr has started.
             deadline = time.monotonic() + (REPLY_SECONDS if number == 0 else 20)
-            while not relay.execution.is_attended and time.monotonic() < deadline:
+            while not relay.execution.is_ready and time.monotonic() < deadline:
                 relay.step(0.1)
-            assert relay.execution.is_attended, f"number {number}"
+            assert relay.execution.is_ready, f"number {number}"
             relay.context.destroy(linger=0)
             os.close(relay.events.pipe)
     finally:

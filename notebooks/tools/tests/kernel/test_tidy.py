@@ -134,11 +134,11 @@ def test_a_directory_is_removed_although_its_makers_number_is_another_processs_b
         [sys.executable, "-c", script, directory], stdout=subprocess.PIPE, text=True
     )
     assert maker.stdout.readline() == "held\n"
-    assert directories.found()[directory]
+    assert directories.list_kernels()[directory]
     maker.kill()
     maker.wait()
     maker.stdout.close()
-    assert not directories.found()[directory]
+    assert not directories.list_kernels()[directory]
     directories.sweep()
     assert not directory.exists()
 
@@ -159,7 +159,7 @@ def test_a_companion_that_is_killed_ends_its_kernel(started):
     manager, client = started()
     client.execute(BUSY)
     time.sleep(1)
-    (directory,) = directories.of(manager.provisioner.pid)
+    (directory,) = directories.owned_by(manager.provisioner.pid)
     evcxr = psutil.Process(directories.evcxr(directory))
     evcxr.parent().kill()
     deadline = time.monotonic() + 60
@@ -173,10 +173,10 @@ def test_a_full_disk_is_told_and_leaves_no_half_directory(monkeypatch):
         (directory / "bin").mkdir(parents=True)
         raise OSError(28, "No space left on device", str(directory))
 
-    monkeypatch.setattr(directories.rustc_call, "make_programs", full)
-    with pytest.raises(errors.Problem, match=r"No space left on device.*Free some space"):
-        directories.make()
-    assert not directories.of(os.getpid())
+    monkeypatch.setattr(directories.rustc_call, "install_wrappers", full)
+    with pytest.raises(errors.UserError, match=r"No space left on device.*Free some space"):
+        directories.create()
+    assert not directories.owned_by(os.getpid())
 
 
 @pytest.mark.parametrize(
@@ -191,5 +191,5 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_session_is_told(monkeypatch, tm
         raise error
 
     monkeypatch.setattr(directories, "link_tree", full)
-    with pytest.raises(errors.Problem, match=r"No space left on device.*Free some space"):
+    with pytest.raises(errors.UserError, match=r"No space left on device.*Free some space"):
         directories.link_compiled(tmp_path)

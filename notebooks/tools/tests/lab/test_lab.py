@@ -49,9 +49,9 @@ def test_the_walkthrough_in_jupyterlab(tmp_path, chromium, assert_tooltip):
         specs = page.evaluate("fetch('/api/kernelspecs').then(answer => answer.json())")
         assert (specs["default"], list(specs["kernelspecs"])) == ("rust", ["rust"])
         # It is the one that was warmed up meanwhile.
-        (kernel,) = directories.found()
+        (kernel,) = directories.list_kernels()
         assert "drop(spare);" in (kernel / "config" / "init.evcxr").read_text()
-        assert not directories.is_spare(kernel)
+        assert not directories.is_prewarmed(kernel)
 
         lab.menu("Run", "Run All Cells")
         lab.wait_until_run()

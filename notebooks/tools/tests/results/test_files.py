@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from wearable_jupyter.setup.build import run_binary
-from wearable_jupyter.setup.venvs import environment
+from wearable_jupyter.setup.venvs import ensure_venv
 
 HERE = Path(__file__).parent
 ROWS, ROW_GROUP_ROWS = 60_000, 7_000
@@ -71,7 +71,7 @@ def files(request, tmp_path_factory):
 def test_three_engines_read_the_same(files):
     by_polars = [pl.read_parquet(path, hive_partitioning=False) for path in files]
     assert sum(frame.height for frame in by_polars) == ROWS
-    python = environment("readers", HERE / "readers.txt") / "python"
+    python = ensure_venv("readers", HERE / "readers.txt") / "python"
     told = subprocess.run([python, "-c", PYARROW, *files], capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
     for path, frame, by_pyarrow in zip(files, by_polars, json.loads(told.stdout), strict=True):

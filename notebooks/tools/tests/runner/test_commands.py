@@ -261,7 +261,7 @@ def test_a_full_disk_is_reported_and_destroys_nothing(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device", str(self))
 
     monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(errors.Problem, match="No space left on device"):
+    with pytest.raises(errors.UserError, match="No space left on device"):
         atomic_write.write(path, "better")
     assert path.read_text() == "good" and list(tmp_path.iterdir()) == [path]
 

@@ -13,7 +13,7 @@ NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_committed_without_traces_of_a_run(path):
-    assert path.read_text() == clean.text(path), "run ./justw fmt"
+    assert path.read_text() == clean.cleaned(path), "run ./justw fmt"
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     assert notebook.metadata.kernelspec.name == "rust"
@@ -44,4 +44,4 @@ def test_a_run_leaves_the_normal_form_recognisable(tmp_path):
     code.metadata["collapsed"] = True
     notebook.metadata["widgets"] = {}
     nbformat.write(notebook, path)
-    assert clean.text(path) == clean.text(NOTEBOOKS[0])
+    assert clean.cleaned(path) == clean.cleaned(NOTEBOOKS[0])

@@ -98,9 +98,9 @@ def test_a_notebook_of_an_older_format_runs(tmp_path, minor):
     assert [cell.id for cell in result.executed.cells] == ["cell-1", "cell-2"]
     assert output_tags.stream(result.executed.cells[1], "stdout") == "old\n"
     assert snapshots.render(result.executed).count("## cell-2") == 1
-    normal = clean.text(path)
+    normal = clean.cleaned(path)
     path.write_text(normal)
-    assert clean.text(path) == normal
+    assert clean.cleaned(path) == normal
 
 
 @pytest.mark.parametrize(
@@ -147,10 +147,10 @@ def test_a_notebook_of_an_older_format_runs(tmp_path, minor):
 def test_what_is_no_rust_notebook_is_told_in_a_line(tmp_path, content, said):
     path = tmp_path / "odd.ipynb"
     path.write_bytes(content)
-    with pytest.raises(errors.Problem) as problem:
+    with pytest.raises(errors.UserError) as error:
         read(path)
-    assert said in str(problem.value) and "odd.ipynb" in str(problem.value)
-    assert len(str(problem.value).splitlines()) == 1
+    assert said in str(error.value) and "odd.ipynb" in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
 
 
 def test_cells_without_a_good_id_are_named_by_their_place(tmp_path):

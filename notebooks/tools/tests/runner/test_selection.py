@@ -9,7 +9,7 @@ import pytest
 
 from wearable_jupyter.runner import clean, selection
 from wearable_jupyter.setup import paths
-from wearable_jupyter.setup.errors import Problem
+from wearable_jupyter.setup.errors import UserError
 
 NAME = "02a_lazy_join"
 PROJECT = paths.NOTEBOOKS / f"{NAME}.ipynb"
@@ -85,20 +85,20 @@ def test_paths_count_from_the_callers_directory(here):
 def test_everything_else_is_refused_with_its_reason(here, name, message):
     (here / "broken.ipynb").symlink_to("nothing")
     os.mkfifo(here / "pipe.ipynb")
-    with pytest.raises(Problem) as problem:
+    with pytest.raises(UserError) as error:
         selection.notebooks([name], here)
-    assert message in str(problem.value)
+    assert message in str(error.value)
 
 
 def test_a_file_in_the_callers_directory_is_suggested(here):
-    with pytest.raises(Problem, match=r"\./own\.ipynb"):
+    with pytest.raises(UserError, match=r"\./own\.ipynb"):
         selection.notebooks(["own"], here / "bob")
 
 
 def test_a_folder_without_notebooks_does_not_pass(monkeypatch, tmp_path):
     (tmp_path / ".hidden.ipynb").write_text("{}")
     monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
-    with pytest.raises(Problem, match="no notebook"):
+    with pytest.raises(UserError, match="no notebook"):
         selection.notebooks([], tmp_path)
 
 

@@ -140,7 +140,7 @@ def test_too_much_output_ends_a_cell(fake_kernel, run, monkeypatch):
 
 @pytest.mark.parametrize("limit", [0, -1, "60", True, None])
 def test_a_limit_that_is_no_limit_is_refused(fake_kernel, run, limit):
-    with pytest.raises(errors.Problem, match="limit_seconds"):
+    with pytest.raises(errors.UserError, match="limit_seconds"):
         run(("1", {"limit_seconds": limit}))
 
 

@@ -232,8 +232,8 @@ def test_dependencies_alone_leave_nothing_of_the_workspace(clone):
 CELL = """\
 import json, subprocess
 from wearable_jupyter.kernel import directories, template
-directories.get_ready()
-made = directories.make()
+directories.prepare()
+made = directories.create()
 project = made / "project"
 (project / "src").mkdir(parents=True)
 (project / "src" / "lib.rs").write_text("pub fn cell() -> u32 { wearable_demo::answer() }")

@@ -22,7 +22,7 @@ from wearable_jupyter.setup import (
     paths,
     venvs,
 )
-from wearable_jupyter.setup.errors import Problem
+from wearable_jupyter.setup.errors import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -61,9 +61,9 @@ def test_a_kernel_that_others_can_change_is_never_run(folders, tmp_path):
             caches.evcxr,
             doctor.kernel_binary,
             build.install_kernel,
-            directories.get_ready,
+            directories.prepare,
         ):
-            with pytest.raises(Problem, match="can be changed by every user"):
+            with pytest.raises(UserError, match="can be changed by every user"):
                 use()
         path.chmod(mode)
     assert caches.evcxr() == program and not ran.exists()
@@ -102,14 +102,14 @@ USES = [build.seed, template.seed, directories.compiled]
 @pytest.mark.parametrize("use", USES, ids=lambda use: use.__qualname__)
 def test_dependencies_that_others_can_change_are_not_used(dependencies, use):
     open_to_others(dependencies / "debug/deps/liba.rlib")
-    with pytest.raises(Problem, match=r"liba\.rlib can be changed by every user"):
+    with pytest.raises(UserError, match=r"liba\.rlib can be changed by every user"):
         use()
 
 
 @pytest.mark.parametrize("use", USES, ids=lambda use: use.__qualname__)
 def test_a_link_to_a_shared_cache_that_is_gone_is_reported(dependencies, use):
     (dependencies / "debug/deps/liba.rlib").unlink()
-    with pytest.raises(Problem, match=r"libb\.rlib leads to .*, which is not there. Fix: rm -rf"):
+    with pytest.raises(UserError, match=r"libb\.rlib leads to .*, which is not there. Fix: rm -rf"):
         use()
 
 
@@ -121,7 +121,7 @@ def test_incomplete_dependencies_are_reported_and_nothing_is_changed(
     monkeypatch.setattr(paths, "TEMPLATE", tmp_path / "target/template")
     (tmp_path / "target/template").mkdir(parents=True)
     shutil.rmtree(dependencies / "debug")
-    with pytest.raises(Problem, match=r"is incomplete, without debug\. Run: rm -rf"):
+    with pytest.raises(UserError, match=r"is incomplete, without debug\. Run: rm -rf"):
         use()
     assert list((tmp_path / "target").rglob("*")) == [tmp_path / "target/template"]
 
@@ -134,7 +134,7 @@ def test_dependencies_that_are_deleted_while_they_are_linked_are_reported(
         os.link(source, target)
 
     monkeypatch.setattr(links, "link", link)
-    with pytest.raises(Problem, match=r"was deleted while it was linked\. Run: ./justw setup"):
+    with pytest.raises(UserError, match=r"was deleted while it was linked\. Run: ./justw setup"):
         build.link_compiled(dependencies, tmp_path / "linked")
 
 
@@ -147,10 +147,10 @@ def test_of_several_caches_the_first_that_is_safe_is_taken(folders, monkeypatch,
         folder.mkdir(parents=True)
         (folder / artifact_cache.ORIGIN).touch()
     for number, folder in enumerate(compiled):
-        assert artifact_cache.found() == folder
+        assert artifact_cache.find_compatible() == folder
         open_to_others(folder)
         caches.is_refused.cache_clear()
-        assert artifact_cache.found() == (compiled[number + 1] if number < 3 else None)
+        assert artifact_cache.find_compatible() == (compiled[number + 1] if number < 3 else None)
     assert capsys.readouterr().err.count("Nothing is taken from") >= 4
 
 
@@ -168,12 +168,12 @@ def test_packages_that_others_can_change_are_not_installed(folders, tmp_path, mo
         if name.startswith("wheels"):
             python = venv.python_version()
             entry = f"{offline_bundle.digest(venv.REQUIREMENTS)} {python}"
-            (own / name / venv.LISTED).write_text(entry)
-            uses = [venv.from_wheels]
+            (own / name / venv.WHEEL_INDEX).write_text(entry)
+            uses = [venv.wheel_options]
         else:
             uses = [lambda name=name: venv.package_cache(name)]
         if name == "uv":
-            uses.append(lambda: venvs.environment("other", lock))
+            uses.append(lambda: venvs.ensure_venv("other", lock))
         for use in uses:
             with pytest.raises(SystemExit, match="deep/file can be changed by every user"):
                 use()
@@ -190,7 +190,7 @@ def test_a_cache_in_which_nothing_can_run_is_refused_before_anything_is_compiled
         return os.statvfs_result(found)
 
     monkeypatch.setattr(os, "statvfs", noexec)
-    with pytest.raises(Problem, match="mounted noexec"):
+    with pytest.raises(UserError, match="mounted noexec"):
         build.install_kernel()
     with pytest.raises(SystemExit, match="mounted noexec"):
         venv.package_cache("uv")
@@ -208,7 +208,7 @@ def test_what_is_put_into_a_cache_can_be_changed_by_its_owner_only(
         with build.locked("part"), build.staging("part") as folder:
             (folder / "part").mkdir()
             (folder / "part" / "file").touch()
-            build.keep(folder / "part", caches.cache_directory() / "part")
+            build.move_into_cache(folder / "part", caches.cache_directory() / "part")
     finally:
         os.umask(before)
     file = caches.cache_directory() / "part" / "file"
@@ -222,10 +222,10 @@ def test_what_another_process_has_put_into_the_cache_meanwhile_stays(tmp_path):
     for name in ("staged", "there"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(name)
-    build.keep(tmp_path / "staged", tmp_path / "there")
+    build.move_into_cache(tmp_path / "staged", tmp_path / "there")
     assert (tmp_path / "there" / "file").read_text() == "there"
     with pytest.raises(FileNotFoundError):
-        build.keep(tmp_path / "staged", tmp_path / "no folder" / "there")
+        build.move_into_cache(tmp_path / "staged", tmp_path / "no folder" / "there")
 
 
 @pytest.mark.parametrize("number", [errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP])
@@ -308,7 +308,7 @@ def test_what_root_left_in_a_users_cache_is_named_with_the_command(home, left):
         own(path.parent.parent)
         os.chown(path.parent, 0, 0)
     told = run_as(VICTIM, take_lock)
-    assert told.startswith("Problem: ") and str(home / "cache") in told, told
+    assert told.startswith("UserError: ") and str(home / "cache") in told, told
     assert "sudo " in told or "cannot be made (Permission denied)" in told
 
 

@@ -67,7 +67,7 @@ def test_a_part_of_the_toolchain_that_is_missing_is_found_and_fetched(monkeypatc
 
 def test_without_rustup_a_missing_part_is_told(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    with pytest.raises(errors.Problem, match=r"There is no rustup for `rustup component add x`"):
+    with pytest.raises(errors.UserError, match=r"There is no rustup for `rustup component add x`"):
         build.rustup("component", "add", "x")
 
 
@@ -99,14 +99,14 @@ def test_a_dataset_in_folders_by_date_is_found(monkeypatch, tmp_path):
 def test_a_relative_directory_for_data_or_outputs_is_refused(monkeypatch):
     """Each program would look for it below its own working directory."""
     monkeypatch.setenv("WEARABLE_OUTPUT_DIR", "results")
-    with pytest.raises(errors.Problem, match="WEARABLE_OUTPUT_DIR must be an absolute path"):
+    with pytest.raises(errors.UserError, match="WEARABLE_OUTPUT_DIR must be an absolute path"):
         dataset.ensure()
     monkeypatch.delenv("WEARABLE_OUTPUT_DIR")
     monkeypatch.setenv("WEARABLE_DATA_DIR", "~/data")
     found = finding("data")
     assert found.ready is False and "WEARABLE_DATA_DIR must be an absolute path" in found.detail
     for command in (dataset.ensure, lambda: dataset.make("small")):
-        with pytest.raises(errors.Problem, match="and is '~/data'"):
+        with pytest.raises(errors.UserError, match="and is '~/data'"):
             command()
 
 
@@ -135,7 +135,7 @@ def test_a_kernel_that_cannot_start_is_not_ready(monkeypatch, tmp_path):
     for compiled in caches.cache_directory().glob("dependencies-*"):
         (tmp_path / "wearable_demo" / compiled.name).symlink_to(compiled)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(errors.Problem, match="a new kernel does not work"):
+    with pytest.raises(errors.UserError, match="a new kernel does not work"):
         doctor.running_kernel()
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from wearable_jupyter.bootstrap import trust, venv
 from wearable_jupyter.setup import caches, entry_point, offline_bundle, toolchain
-from wearable_jupyter.setup.errors import Problem
+from wearable_jupyter.setup.errors import UserError
 
 pytestmark = pytest.mark.skipif(
     shutil.which("zstd") is None and "CI" not in os.environ,
@@ -67,7 +67,7 @@ def test_a_whole_bundle_comes_into_its_places(there, tmp_path):
     source = tmp_path / "cargo/registry/cache/index/a-1.0.0.crate"
     source.parent.mkdir(parents=True)
     source.write_bytes(b"here already")
-    offline_bundle.use(there)
+    offline_bundle.install(there)
     assert source.read_bytes() == b"here already"
     cache = everything(tmp_path / "cache")
     assert cache.pop("dependencies-0123-4567/debug/deps/liba.rlib") == b"compiled" * 1000
@@ -75,7 +75,7 @@ def test_a_whole_bundle_comes_into_its_places(there, tmp_path):
     assert cache.pop("evcxr_jupyter-0.22.0/bin/second") == b"a program"
     assert cache.pop("wheels-0123/a.whl") == b"a wheel"
     assert not cache
-    offline_bundle.use(there)  # once more changes nothing
+    offline_bundle.install(there)  # once more changes nothing
     assert len(everything(tmp_path / "cache")) == 4
 
 
@@ -108,21 +108,23 @@ def changed(manifest: dict, packed: Path) -> None:
 )
 def test_a_foreign_bundle_changes_nothing(there, tmp_path, manifest, says):
     changed(manifest, there)
-    with pytest.raises(Problem, match=says):
-        offline_bundle.use(there)
+    with pytest.raises(UserError, match=says):
+        offline_bundle.install(there)
     assert not everything(tmp_path / "cache") and not (tmp_path / "cargo").exists()
 
 
 def test_for_another_python_its_packages_come_from_the_network(there, tmp_path, capsys):
     changed({"python": ["2.6", "2.7"]}, there)
-    offline_bundle.use(there)
+    offline_bundle.install(there)
     assert "are for Python 2.6, 2.7" in capsys.readouterr().out
     assert len(everything(tmp_path / "cache")) == 4
 
 
 def test_each_python_gets_the_packages_it_needs():
     """As the lock has them for it, whichever Python asks."""
-    older, newer = (offline_bundle.needed(venv.REQUIREMENTS, python) for python in ("3.11", "3.14"))
+    older, newer = (
+        offline_bundle.requirements_for(venv.REQUIREMENTS, python) for python in ("3.11", "3.14")
+    )
     assert "\noverrides==" in older and "\noverrides==" not in newer
     for needed in (older, newer):
         assert needed.count("\nsoupsieve==") == 1
@@ -132,16 +134,16 @@ def test_each_python_gets_the_packages_it_needs():
 
 def test_packages_are_taken_from_a_bundle_only_if_they_are_for_this_python(tmp_path, monkeypatch):
     monkeypatch.setenv("WEARABLE_CACHE_DIR", str(tmp_path))
-    assert venv.from_wheels() == ()
+    assert venv.wheel_options() == ()
     wheels = venv.wheels()
     wheels.mkdir()
     lock, other = venv.REQUIREMENTS, offline_bundle.FOR_TESTS[0]
     this = venv.python_version()
-    (wheels / venv.LISTED).write_text(f"{offline_bundle.digest(lock)} 2.7\nother {this}\n")
-    assert venv.from_wheels() == ()
-    (wheels / venv.LISTED).write_text(f"old {this}\n{offline_bundle.digest(lock)} {this}\n")
-    assert venv.from_wheels() == ("--no-index", "--find-links", wheels)
-    assert venv.from_wheels(other) == ()
+    (wheels / venv.WHEEL_INDEX).write_text(f"{offline_bundle.digest(lock)} 2.7\nother {this}\n")
+    assert venv.wheel_options() == ()
+    (wheels / venv.WHEEL_INDEX).write_text(f"old {this}\n{offline_bundle.digest(lock)} {this}\n")
+    assert venv.wheel_options() == ("--no-index", "--find-links", wheels)
+    assert venv.wheel_options(other) == ()
 
 
 @pytest.fixture
@@ -160,15 +162,15 @@ def test_a_bundle_may_bring_the_toolchain(tmp_path, monkeypatch, no_rust):
     made = {rustc: b"#!/bin/sh\n", rustc.replace("rustc", "cargo"): b"#!/bin/sh\n"}
     packed = write(made, tmp_path, monkeypatch)
     assert not toolchain.has_rust()
-    offline_bundle.use(packed)
+    offline_bundle.install(packed)
     assert (tmp_path / "rustup" / rustc).is_file()
     # Without rustup, it is found where it lies.
     assert toolchain.has_rust() and shutil.which("cargo").startswith(str(tmp_path / "rustup"))
 
 
 def test_without_rust_one_that_does_not_bring_it_is_refused(there, tmp_path, no_rust):
-    with pytest.raises(Problem, match="There is no Rust here, and none in"):
-        offline_bundle.use(there)
+    with pytest.raises(UserError, match="There is no Rust here, and none in"):
+        offline_bundle.install(there)
     assert not everything(tmp_path / "cache")
 
 
@@ -190,11 +192,11 @@ def test_a_damaged_bundle_changes_nothing(there, tmp_path):
         there.write_bytes(damaged)
         if expands_to_the_same(damaged, content):
             continue  # a bit that nothing depends on, as in the padding of a compressed block
-        with pytest.raises(Problem, match=r"damaged|no bundle"):
-            offline_bundle.use(there)
+        with pytest.raises(UserError, match=r"damaged|no bundle"):
+            offline_bundle.install(there)
         assert not everything(tmp_path / "cache"), len(damaged)
-    with pytest.raises(Problem, match="is not there"):
-        offline_bundle.use(tmp_path / "none")
+    with pytest.raises(UserError, match="is not there"):
+        offline_bundle.install(tmp_path / "none")
 
 
 def archive(packed: Path, manifest: object, *members: tuple[tarfile.TarInfo, bytes]) -> None:
@@ -254,8 +256,8 @@ PROGRAM = "evcxr_jupyter-0.22.0/bin/evcxr_jupyter"
 def test_a_file_that_would_go_elsewhere_is_refused(there, tmp_path, name):
     archive(there, manifest_for({name: b"evil"}), (member(name), b"evil"))
     before = {path.name for path in tmp_path.iterdir()}
-    with pytest.raises(Problem, match="cut off or damaged"):
-        offline_bundle.use(there)
+    with pytest.raises(UserError, match="cut off or damaged"):
+        offline_bundle.install(there)
     assert not everything(tmp_path / "cache")
     assert not Path("/tmp/outside-of-a-bundle").exists()
     assert {path.name for path in tmp_path.iterdir()} - before <= {"cache"}
@@ -277,16 +279,16 @@ def test_a_file_that_would_go_elsewhere_is_refused(there, tmp_path, name):
 def test_a_link_or_device_is_refused(there, tmp_path, kind, target):
     made = member(PROGRAM, kind, linkname=target, devmajor=1, devminor=3, mode=0o4777)
     archive(there, manifest_for({PROGRAM: b""}), (made, b""))
-    with pytest.raises(Problem, match="cut off or damaged"):
-        offline_bundle.use(there)
+    with pytest.raises(UserError, match="cut off or damaged"):
+        offline_bundle.install(there)
     assert not everything(tmp_path / "cache")
     # As the manifest itself, too.
     archive(there, b"{}")
     with tarfile.open(there.parent / "link.tar", "w") as tar:
         tar.addfile(member(offline_bundle.MANIFEST, kind, linkname=target))
     subprocess.run(["zstd", "-q", "-f", "-o", there, there.parent / "link.tar"], check=True)
-    with pytest.raises(Problem, match="is no bundle of this project"):
-        offline_bundle.use(there)
+    with pytest.raises(UserError, match="is no bundle of this project"):
+        offline_bundle.install(there)
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o002, 0o022, 0o077])
@@ -303,7 +305,7 @@ def test_only_the_content_of_an_archive_counts(there, tmp_path, umask):
             (member(PROGRAM, mode=0o6777, **given), files[PROGRAM]),
             (member(text, mode=0o666, **given), files[text]),
         )
-        offline_bundle.use(there)
+        offline_bundle.install(there)
     finally:
         os.umask(before)
     cache = tmp_path / "cache"
@@ -335,16 +337,16 @@ def test_a_manifest_that_is_none_is_refused(there, tmp_path, manifest):
     if isinstance(manifest, dict):
         manifest = manifest_for({PROGRAM: b"a program"}) | manifest
     archive(there, manifest, (member(PROGRAM), b"a program"))
-    with pytest.raises(Problem, match="cut off or damaged"):
-        offline_bundle.use(there)
+    with pytest.raises(UserError, match="cut off or damaged"):
+        offline_bundle.install(there)
     assert not everything(tmp_path / "cache")
 
 
 def test_a_file_that_is_twice_in_an_archive_is_refused(there, tmp_path):
     twice = [(member(PROGRAM), b"a program"), (member(PROGRAM), b"another")]
     archive(there, manifest_for({PROGRAM: b"a program"}), *twice)
-    with pytest.raises(Problem, match="cut off or damaged"):
-        offline_bundle.use(there)
+    with pytest.raises(UserError, match="cut off or damaged"):
+        offline_bundle.install(there)
     assert not everything(tmp_path / "cache")
 
 
@@ -353,7 +355,7 @@ def test_a_full_disk_is_not_taken_for_a_damaged_bundle(there, tmp_path, monkeypa
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "some file")
 
     monkeypatch.setattr(offline_bundle, "extract", full)
-    assert entry_point.exit_code(lambda: offline_bundle.use(there)) == 1
+    assert entry_point.exit_code(lambda: offline_bundle.install(there)) == 1
     assert "No space left on device: some file. Free some space" in capsys.readouterr().err
     assert not everything(tmp_path / "cache")
 
@@ -363,8 +365,8 @@ def test_a_broken_toolchain_in_the_way_is_named(tmp_path, monkeypatch, no_rust):
         {f"toolchains/{toolchain.toolchain().name}/bin/rustc": b""}, tmp_path, monkeypatch
     )
     toolchain.toolchain().mkdir(parents=True)
-    with pytest.raises(Problem, match=r"is there, and does not work\. Fix: rm -rf"):
-        offline_bundle.use(packed)
+    with pytest.raises(UserError, match=r"is there, and does not work\. Fix: rm -rf"):
+        offline_bundle.install(packed)
     assert not list(toolchain.toolchain().iterdir())
 
 

@@ -38,7 +38,7 @@ def seconds(monkeypatch):
 
 def test_a_package_counts_once_and_when_it_is_compiled(seconds):
     task = progress.Task("dependencies", total=3, work=100.0)
-    task.hear(artifact(f"{INDEX}#serde@1.0.228", kind="custom-build"))
+    task.read_message(artifact(f"{INDEX}#serde@1.0.228", kind="custom-build"))
     assert not task.done and task.seconds_left() is None
     for line in (
         artifact(f"{INDEX}#serde@1.0.228"),
@@ -46,7 +46,7 @@ def test_a_package_counts_once_and_when_it_is_compiled(seconds):
         json.dumps({"reason": "build-script-executed", "package_id": f"{INDEX}#other@1.0.0"}),
         "a line that is no message",
     ):
-        task.hear(line)
+        task.read_message(line)
     assert str(task) == "dependencies: 1 of 3 packages"
     assert (task.compiled, task.work_done, task.work_left) == (1, 9.0, 91.0)
 
@@ -55,16 +55,16 @@ def test_minutes_left_are_by_what_was_done_here(seconds):
     task = progress.Task("dependencies", total=3, work=100.0)
     task.started = time.monotonic() - 30
     # From an earlier set-up that was interrupted: done, and says nothing of this machine.
-    task.hear(artifact("path+file:///any/where/plain#1.0.0", fresh=True))
+    task.read_message(artifact("path+file:///any/where/plain#1.0.0", fresh=True))
     assert task.compiled == 0 and task.seconds_left() is None
-    task.hear(artifact(f"{INDEX}#serde@1.0.228"))
+    task.read_message(artifact(f"{INDEX}#serde@1.0.228"))
     assert task.seconds_left() == pytest.approx(90.0 * 30 / 9, rel=0.01)
-    with progress.told(task):
-        assert progress.line() == "dependencies: 2 of 3 packages; about 5 min left"
+    with progress.reporting(task):
+        assert progress.status_line() == "dependencies: 2 of 3 packages; about 5 min left"
         # Nothing heard for two minutes: a large package is on its way.
-        task.started, task.heard = task.started - 120, task.heard - 120
-        assert progress.line() == "dependencies: 2 of 3 packages; about 3 min left"
-    assert not progress.going_on
+        task.started, task.last_artifact = task.started - 120, task.last_artifact - 120
+        assert progress.status_line() == "dependencies: 2 of 3 packages; about 3 min left"
+    assert not progress.running
 
 
 def test_with_four_cores_kernel_and_dependencies_are_compiled_at_once(monkeypatch):

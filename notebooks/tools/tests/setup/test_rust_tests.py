@@ -7,7 +7,7 @@ import time
 import pytest
 
 from wearable_jupyter.rust_tests import run_with_limit
-from wearable_jupyter.setup.errors import Problem
+from wearable_jupyter.setup.errors import UserError
 
 
 def program(text: str) -> list[str]:
@@ -18,7 +18,7 @@ def program(text: str) -> list[str]:
 def test_passing_and_failing_tests_are_reported(capfdbinary):
     run_with_limit(program("print('test a ... ok')"), 60)
     assert b"test a ... ok" in capfdbinary.readouterr().out
-    with pytest.raises(Problem, match="failed, see above"):
+    with pytest.raises(UserError, match="failed, see above"):
         run_with_limit(program("print('test a ... FAILED'); exit(101)"), 60)
 
 
@@ -35,7 +35,7 @@ def test_hanging_test_is_named_and_ended(tmp_path):
         time.sleep(1000)
         """
     )
-    with pytest.raises(Problem, match=r"Still running: b\.") as error:
+    with pytest.raises(UserError, match=r"Still running: b\.") as error:
         run_with_limit(hangs, 3)
     assert "cargo test NAME" in str(error.value)
     # A child that the test started has ended, too.

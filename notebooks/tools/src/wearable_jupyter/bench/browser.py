@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import sync_playwright
 
-from ..setup.errors import Problem
+from ..setup.errors import UserError
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 HINT = "There is no Chromium. Debian and Ubuntu: sudo apt install chromium"
@@ -19,10 +19,10 @@ SWITCHES = (
 
 
 def chromium() -> str:
-    """Chromium's path. Raises `Problem` if there is none."""
+    """Chromium's path. Raises `UserError` if there is none."""
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
-        raise Problem(HINT)
+        raise UserError(HINT)
     return path
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..kernel.template import prepare
 from ..setup import errors, paths, toolchain
-from ..setup.venvs import environment
+from ..setup.venvs import ensure_venv
 
 HERE = Path(__file__).parent
 ROWS = 10_000_000
@@ -47,7 +47,7 @@ def generate(rounds: int = 5) -> None:
     """
     prepare()
     os.environ |= toolchain.with_standard_library()
-    python = environment("newest", HERE / "newest.txt") / "python"
+    python = ensure_venv("newest", HERE / "newest.txt") / "python"
     peer = [python, HERE / "python_generate.py"]
     runs: dict[str, list[Run]] = {"Rust": [], "Python": [], "floor": []}
     for turn in range(rounds):
@@ -115,10 +115,10 @@ def measured(command: list, rows: int) -> Run:
     with tempfile.TemporaryDirectory(prefix="bench-", dir=paths.TARGET) as folder:
         target = Path(folder) / "data"
         launched = [sys.executable, "-S", "-c", MEASURE, *command, target]
-        told = subprocess.run(launched, stdout=subprocess.PIPE, text=True, check=True)
-        status, seconds, peak_mb, *its_own = map(float, told.stdout.split())
+        result = subprocess.run(launched, stdout=subprocess.PIPE, text=True, check=True)
+        status, seconds, peak_mb, *its_own = map(float, result.stdout.split())
         if status != 0:
-            raise errors.Problem(f"{command[0]} failed, see above")
+            raise errors.UserError(f"{command[0]} failed, see above")
         written = sum(file.stat().st_size for file in target.rglob("*.parquet")) / 1e6
         # Python says its own seconds, without its start.
         return Run(rows, its_own[0] if its_own else seconds, peak_mb, written)
@@ -127,5 +127,5 @@ def measured(command: list, rows: int) -> Run:
 def steps() -> list[dict]:
     """What the steps of a row cost on one core, by the example of the crate that does them."""
     example = program("examples/time_steps")
-    told = subprocess.run([example], capture_output=True, text=True, check=True)
-    return [json.loads(line) for line in told.stdout.splitlines()]
+    result = subprocess.run([example], capture_output=True, text=True, check=True)
+    return [json.loads(line) for line in result.stdout.splitlines()]

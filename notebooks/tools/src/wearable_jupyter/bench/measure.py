@@ -54,7 +54,7 @@ class Stopwatch(strict_run.StrictClient):
             self.phases.setdefault(name, []).append(seconds)
 
 
-def made(kernelspec: dict[str, str], sources: list[str]) -> nbformat.NotebookNode:
+def new_notebook(kernelspec: dict[str, str], sources: list[str]) -> nbformat.NotebookNode:
     """A notebook of these cells."""
     notebook = nbformat.v4.new_notebook(metadata={"kernelspec": kernelspec})
     notebook.cells = [nbformat.v4.new_code_cell(source.strip()) for source in sources]
@@ -90,7 +90,7 @@ def kernel(rounds: int = 3) -> None:
         run_binary("generate_demo_data", "--output-dir", os.environ["WEARABLE_DATA_DIR"])
         for turn in range(rounds):
             print(f"round {turn + 1} of {rounds}", flush=True)
-            short = made(KERNELSPEC, RUST_FIRST)
+            short = new_notebook(KERNELSPEC, RUST_FIRST)
             first.append(timed(strict_run.StrictClient(short, resources=resources)))
             notebook = nbformat.read(paths.NOTEBOOKS / "02a_lazy_join.ipynb", as_version=4)
             client = Stopwatch(notebook, resources=resources)
@@ -101,9 +101,11 @@ def kernel(rounds: int = 3) -> None:
             worst.append(max(overhead))
             for name, seconds in phases.items():
                 seconds.append(statistics.median(client.phases[name][2:]))
-            python_first.append(timed(NotebookClient(made(PYTHON_KERNELSPEC, PYTHON_FIRST))))
+            python_first.append(
+                timed(NotebookClient(new_notebook(PYTHON_KERNELSPEC, PYTHON_FIRST)))
+            )
             cells = PYTHON.read_text().split("# %%\n")[1:]
-            python_whole.append(timed(NotebookClient(made(PYTHON_KERNELSPEC, cells))))
+            python_whole.append(timed(NotebookClient(new_notebook(PYTHON_KERNELSPEC, cells))))
     show(
         [
             Row("launch to first polars result", *map(statistics.median, (first, python_first))),
@@ -136,7 +138,7 @@ def lab(rounds: int = 3) -> None:
     seconds: dict[str, list[list[float]]] = {"Rust": [], "Python": []}
     with tempfile.TemporaryDirectory(prefix="bench-", dir=paths.TARGET) as scratch:
         empty = Path(scratch) / "python.ipynb"
-        nbformat.write(made(PYTHON_KERNELSPEC, []), empty)
+        nbformat.write(new_notebook(PYTHON_KERNELSPEC, []), empty)
         for turn in range(rounds):
             print(f"round {turn + 1} of {rounds}", flush=True)
             walkthrough = paths.NOTEBOOKS / driver.NAME
@@ -185,7 +187,7 @@ def waited(notebook: Path, sources: list[str], *options: str, **environment: str
 
 
 def printed(client, code: str) -> str:
-    """What a cell prints; raises `Problem` if it fails."""
+    """What a cell prints; raises `UserError` if it fails."""
     texts, failed = [], []
 
     def collect(message):
@@ -197,5 +199,5 @@ def printed(client, code: str) -> str:
 
     client.execute_interactive(code, output_hook=collect, timeout=strict_run.CELL_SECONDS)
     if failed:
-        raise errors.Problem("a cell failed:\n" + "".join(failed))
+        raise errors.UserError("a cell failed:\n" + "".join(failed))
     return "".join(texts)

@@ -14,7 +14,7 @@ from ..kernel.spec import start_kernel
 from ..kernel.template import prepare
 from ..setup import paths
 from ..setup.build import run_binary
-from ..setup.venvs import environment
+from ..setup.venvs import ensure_venv
 from .measure import RUST_FIRST, printed
 from .table import Row, show
 
@@ -66,7 +66,7 @@ def queries(rounds: int = 9) -> None:
     that are rewritten. The ratio is the median of each pair's.
     """
     prepare()
-    newest = environment("newest", HERE / "newest.txt") / "python"
+    newest = ensure_venv("newest", HERE / "newest.txt") / "python"
     paths.TARGET.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=paths.TARGET) as data:
         os.environ["WEARABLE_DATA_DIR"] = data
@@ -119,5 +119,5 @@ def ask(peer: subprocess.Popen, line: str) -> float:
 def version(python: Path) -> str:
     """The release of its polars."""
     code = "import polars; print(polars.__version__)"
-    told = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
-    return told.stdout.strip()
+    result = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    return result.stdout.strip()

@@ -35,7 +35,7 @@ class Fault(NamedTuple):
     def __str__(self) -> str:
         return f"{self.path} {self.reason}. Fix: {self.fix}"
 
-    def told_of(self, folder: Path) -> str:
+    def with_advice(self, folder: Path) -> str:
         """The fault, and what else to do if it has been used already."""
         if not self.is_open:
             return str(self)

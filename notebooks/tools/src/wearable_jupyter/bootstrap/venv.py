@@ -30,7 +30,7 @@ REQUIREMENTS = TOOLS / "requirements.txt"
 BUNDLE_VARIABLE = "WEARABLE_BUNDLE"
 BUNDLES = "wearable-environment-*.tar.zst"
 # Among a bundle's Python packages, in lines: for which lock file (its SHA-256) and Python they are.
-LISTED = "listed"
+WHEEL_INDEX = "index.txt"
 # Files that are copied into .venv; see shared-data in pyproject.toml.
 SHARED = (TOOLS / "kernelspec" / "kernel.json", TOOLS / "settings" / "overrides.json")
 BOOTSTRAP = ("uv", "rust-just")
@@ -99,7 +99,7 @@ def package_cache(name: str) -> str:
         fail(reason)
     folder = cache_directory() / name
     if (fault := trust.find_fault(folder, writable=True)) is not None:
-        fail(fault.told_of(folder))
+        fail(fault.with_advice(folder))
     return str(folder)
 
 
@@ -156,22 +156,22 @@ def output(*command: str | Path) -> str:
     return result.stdout.decode("utf-8", "replace").strip() if result.returncode == 0 else ""
 
 
-def from_wheels(lock: Path = REQUIREMENTS) -> tuple[str | Path, ...]:
+def wheel_options(lock: Path = REQUIREMENTS) -> tuple[str | Path, ...]:
     """What has pip and uv take packages from there alone, if all of `lock` for this Python are."""
-    listed = wheels() / LISTED
+    index = wheels() / WHEEL_INDEX
     entry = f"{hashlib.sha256(lock.read_bytes()).hexdigest()} {python_version()}"
-    here = listed.is_file() and entry in listed.read_text().splitlines()
+    here = index.is_file() and entry in index.read_text().splitlines()
     if here and (fault := trust.find_fault(wheels())) is not None:
-        fail(fault.told_of(wheels()))
+        fail(fault.with_advice(wheels()))
     return ("--no-index", "--find-links", wheels()) if here else ()
 
 
-def take_bundle() -> None:
+def unpack_bundle() -> None:
     """Put what a bundle has in its places, once; it may be named, or lie in the clone."""
     named = os.environ.get(BUNDLE_VARIABLE)
-    found = [Path(named)] if named else sorted(ROOT.glob(BUNDLES))
-    marker = ROOT / ".bundle-taken"
-    for bundle in found:
+    bundles = [Path(named)] if named else sorted(ROOT.glob(BUNDLES))
+    marker = ROOT / ".bundle-unpacked"
+    for bundle in bundles:
         stat = bundle.stat() if bundle.is_file() else None
         wanted = f"{bundle} {stat and (stat.st_size, stat.st_mtime_ns)}"
         if marker.is_file() and marker.read_text() == wanted:
@@ -200,7 +200,7 @@ def run(*command: str | Path, **environment: str) -> None:
         )
 
 
-def locked(name: str) -> str:
+def locked_requirement(name: str) -> str:
     """The requirement `name` with its hashes, as it stands in the lock."""
     match = re.search(rf"^{name}==.*(?:\n +--hash=.*)+", REQUIREMENTS.read_text(), re.MULTILINE)
     if match is None:
@@ -217,11 +217,11 @@ def bootstrap() -> None:
     # Debian's python3 has no ensurepip without python3-venv, so .venv gets no pip of its own.
     run(sys.executable, "-I", "-m", "venv", "--clear", "--without-pip", VENV)
     subset = VENV / "bootstrap.txt"
-    subset.write_text("\n".join(locked(name) for name in BOOTSTRAP) + "\n")
+    subset.write_text("\n".join(locked_requirement(name) for name in BOOTSTRAP) + "\n")
     run(
         *installer(),
         *("--quiet", "--no-deps", "--require-hashes", "-r", subset),
-        *from_wheels(),
+        *wheel_options(),
         PIP_CACHE_DIR=package_cache("pip"),
         UV_CACHE_DIR=package_cache("uv"),
     )
@@ -260,7 +260,7 @@ def pythons() -> Iterator[str]:
     yield from dict.fromkeys(found)
 
 
-def refuse_place() -> None:
+def check_location() -> None:
     """Stop where cargo or Python cannot work, before anything is installed or compiled."""
     for what, folder in (("this clone", ROOT), ("the cache", cache_directory())):
         if not may_write(folder):
@@ -291,7 +291,7 @@ def install() -> None:
     uv = (VENV / "bin" / "uv", "pip")
     cache = {"UV_CACHE_DIR": package_cache("uv"), "UV_LINK_MODE": "hardlink"}
     target = ("--python", PYTHON, "--quiet")
-    run(*uv, "sync", *target, "--require-hashes", REQUIREMENTS, *from_wheels(), **cache)
+    run(*uv, "sync", *target, "--require-hashes", REQUIREMENTS, *wheel_options(), **cache)
     run(*uv, "install", *target, "--no-deps", "--no-build-isolation", "--editable", TOOLS, **cache)
     marker.write_text(wanted)
 
@@ -299,7 +299,7 @@ def install() -> None:
 def main() -> None:
     # What is installed and compiled must not be writable by a group.
     os.umask(os.umask(0o022) | 0o022)
-    refuse_place()
+    check_location()
     if sys.version_info < OLDEST:
         fail(
             f"Python 3.11 or newer is needed, {sys.executable} is {sys.version.split()[0]}. "
@@ -307,7 +307,7 @@ def main() -> None:
         )
     with (ROOT / ".venv.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        take_bundle()
+        unpack_bundle()
         bootstrap()
         if "--just" not in sys.argv[1:]:
             install()

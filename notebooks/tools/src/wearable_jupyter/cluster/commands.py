@@ -18,8 +18,8 @@ import psutil
 from ..setup import paths, toolchain
 from ..setup.atomic_write import write
 from ..setup.build import prerequisites, run_cargo
-from ..setup.errors import Problem
-from ..setup.venvs import environment
+from ..setup.errors import UserError
+from ..setup.venvs import ensure_venv
 from .engines import ENGINES, HERE, Running, logs_folder
 from .processes import Processes
 
@@ -37,8 +37,8 @@ def state_file(engine: str) -> Path:
 def running(engine: str, workers: int, **settings: str) -> Iterator[tuple[Running, Processes]]:
     """A cluster of this clone, for as long as this context. Its logs stay until the next one."""
     logs = logs_folder() / engine
-    if (known := found(engine)) is not None:
-        raise Problem(f"{engine} runs already, at {known.remote}. End it first, by Ctrl-C there")
+    if (known := find_running(engine)) is not None:
+        raise UserError(f"{engine} runs already, at {known.remote}. End it first, by Ctrl-C there")
     shutil.rmtree(logs, ignore_errors=True)
     # With a token in it; who may talk to a cluster may run anything as its user.
     logs.mkdir(parents=True, mode=0o700)
@@ -52,7 +52,7 @@ def running(engine: str, workers: int, **settings: str) -> Iterator[tuple[Runnin
             state_file(engine).unlink(missing_ok=True)
 
 
-def found(engine: str) -> Running | None:
+def find_running(engine: str) -> Running | None:
     """The cluster of an engine, if one runs.
 
     The file of a cluster that was killed stays, and its process number may be another process's by
@@ -82,26 +82,26 @@ def start(engine: str, workers: int) -> None:
         print(f"It listens at {cluster.remote}")
         for what, page in cluster.pages:
             print(f"Web page of its {what}: {page}")
-        print(f"Logs: {paths.shown(processes.logs)}")
+        print(f"Logs: {paths.display_path(processes.logs)}")
         print("In another terminal: ./justw cluster query. Here, Ctrl-C ends it", flush=True)
         while not stop.wait(1):
             for name, process in processes.running.items():
                 # A worker that is lost is the engine's to bear.
                 if process.poll() is not None and not name.startswith("worker"):
-                    raise Problem(f"{name} ended: {processes.said(name)}")
+                    raise UserError(f"{name} ended: {processes.log_tail(name)}")
     print("The cluster has ended")
 
 
 def cargo_of_client(*arguments: str) -> str:
     """Run cargo in the client's own workspace; what it printed."""
-    told = run_cargo(
+    result = run_cargo(
         *arguments,
         cwd=CRATE,
         CARGO_TARGET_DIR=str(CLIENT_TARGET),
         RUSTFLAGS="",
-        PROTOC=str(environment("cluster-protoc", HERE / "protoc.txt") / "protoc"),
+        PROTOC=str(ensure_venv("cluster-protoc", HERE / "protoc.txt") / "protoc"),
     )
-    return told.stdout
+    return result.stdout
 
 
 def client() -> Path:
@@ -122,15 +122,15 @@ def query(options: Sequence[str]) -> int:
     given, others = parser.parse_known_args(options)
     if others == ["--help"]:
         return subprocess.run([client(), "--help"]).returncode
-    clusters = [found(engine) for engine in ENGINES if given.engine in (None, engine)]
+    clusters = [find_running(engine) for engine in ENGINES if given.engine in (None, engine)]
     clusters = [cluster for cluster in clusters if cluster is not None]
     if not clusters:
-        raise Problem("no cluster of this clone runs. In another terminal: ./justw cluster")
+        raise UserError("no cluster of this clone runs. In another terminal: ./justw cluster")
     if len(clusters) > 1:
-        raise Problem("both engines run. Say which: ./justw cluster query --engine spark")
+        raise UserError("both engines run. Say which: ./justw cluster query --engine spark")
     folder = Path(given.data, "sensor_hrv")
     if "://" not in given.data and not any(folder.rglob("*.parquet")):
-        raise Problem(f"There are no data in {given.data} to query. Run: ./justw data small")
+        raise UserError(f"There are no data in {given.data} to query. Run: ./justw data small")
     cluster = clusters[0]
     output = paths.OUTPUTS / "cluster" / cluster.engine
     places = ("--data", given.data, "--output", output)
@@ -139,7 +139,7 @@ def query(options: Sequence[str]) -> int:
 
 
 def address(cluster: Running) -> list[str]:
-    """What the client is told of a cluster."""
+    """What the client is result of a cluster."""
     return [cluster.remote, *(("--status", cluster.page) if cluster.page else ())]
 
 

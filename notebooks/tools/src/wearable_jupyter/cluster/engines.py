@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..setup import paths
-from ..setup.errors import Problem
-from ..setup.venvs import environment
+from ..setup.errors import UserError
+from ..setup.venvs import ensure_venv
 from .processes import LOOPBACK, Processes, free_port, listens
 
 HERE = Path(__file__).parent
@@ -48,17 +48,17 @@ class Running:
 
 
 def java() -> str:
-    """The Java program. Raises `Problem` if there is none, or one that is too old for Spark."""
-    found = shutil.which("java")
+    """The Java program. Raises `UserError` if there is none, or one that is too old for Spark."""
+    program = shutil.which("java")
     install = "Debian and Ubuntu: sudo apt install openjdk-17-jre-headless"
-    if found is None:
-        raise Problem(f"Spark needs Java {OLDEST_JAVA} or newer, and there is none. {install}")
-    said = subprocess.run([found, "-version"], capture_output=True, text=True).stderr
-    version = re.search(r'version "(\d+)', said)
+    if program is None:
+        raise UserError(f"Spark needs Java {OLDEST_JAVA} or newer, and there is none. {install}")
+    version_output = subprocess.run([program, "-version"], capture_output=True, text=True).stderr
+    version = re.search(r'version "(\d+)', version_output)
     if version is None or int(version.group(1)) < OLDEST_JAVA:
-        line = said.splitlines()[:1]
-        raise Problem(f"Spark needs Java {OLDEST_JAVA} or newer, and here is {line}. {install}")
-    return found
+        line = version_output.splitlines()[:1]
+        raise UserError(f"Spark needs Java {OLDEST_JAVA} or newer, and here is {line}. {install}")
+    return program
 
 
 def spark(processes: Processes, workers: int, settings: dict[str, str]) -> Running:
@@ -138,7 +138,7 @@ def keep_out_others(processes: Processes, token: str) -> None:
 def spark_variables(processes: Processes) -> dict[str, str]:
     """What Spark's programs take from their environment; the package is installed if need be."""
     return {
-        "SPARK_HOME": str(spark_home(environment("cluster-spark", HERE / "spark.txt"))),
+        "SPARK_HOME": str(spark_home(ensure_venv("cluster-spark", HERE / "spark.txt"))),
         "SPARK_LOCAL_IP": LOOPBACK,
         "SPARK_PUBLIC_DNS": LOOPBACK,
         "SPARK_DAEMON_MEMORY": f"{DAEMON_MB}m",
@@ -163,10 +163,10 @@ def add_worker(processes: Processes, master: str, number: int) -> None:
 
 def spark_home(binaries: Path) -> Path:
     """Where the package has Spark itself."""
-    found = list(binaries.parent.glob("lib/python3*/site-packages/pyspark/jars"))
-    if not found:
-        raise Problem("Spark is not whole in target/cluster-spark. Delete that, and try again")
-    return found[0].parent
+    jars = list(binaries.parent.glob("lib/python3*/site-packages/pyspark/jars"))
+    if not jars:
+        raise UserError("Spark is not whole in target/cluster-spark. Delete that, and try again")
+    return jars[0].parent
 
 
 def rest(page: str, path: str) -> list[dict]:
@@ -190,7 +190,7 @@ def sail(processes: Processes, workers: int, settings: dict[str, str]) -> Runnin
 
     `settings` are environment variables of Sail's.
     """
-    program = environment("cluster-sail", HERE / "sail.txt") / "sail"
+    program = ensure_venv("cluster-sail", HERE / "sail.txt") / "sail"
     port = free_port(50051)
     given = {
         "SAIL_MODE": "local-cluster",

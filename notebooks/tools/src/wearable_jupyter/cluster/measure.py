@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..setup import paths
 from ..setup.atomic_write import write
-from ..setup.build import Problem, build_workspace, run_binary
+from ..setup.build import UserError, build_workspace, run_binary
 from . import commands, engines
 
 # Spark's own setting of how much of a file is one task is 128 MB; the files are 7 MB each.
@@ -60,7 +60,7 @@ def measure(options: Sequence[str]) -> None:
                 rows.append({"rows": count, "megabytes": f"{size:.0f}", **made})
                 print(" ".join(f"{name}={rows[-1].get(name, '')}" for name in COLUMNS), flush=True)
                 save(rows)
-    print(paths.shown(paths.OUTPUTS / "cluster" / "scale.csv"))
+    print(paths.display_path(paths.OUTPUTS / "cluster" / "scale.csv"))
 
 
 def runs(
@@ -80,7 +80,7 @@ def runs(
                         [str(part) for part in command], env=os.environ | cluster.variables()
                     )
                     if result.returncode != 0:
-                        raise Problem(f"{engine} with {workers} workers failed, see above")
+                        raise UserError(f"{engine} with {workers} workers failed, see above")
                     seconds.append(float(table(output / "run.csv")[0]["seconds"]))
                 made = {"engine": engine, "workers": workers, "first_seconds": seconds[0]}
                 last = work(output, cluster.page, workers, seconds[-1])

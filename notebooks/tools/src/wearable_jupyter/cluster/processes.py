@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from ..setup.errors import Problem
+from ..setup.errors import UserError
 
 LOOPBACK = "127.0.0.1"
 # How long a process may take to end when it is asked to.
@@ -43,17 +43,19 @@ class Processes(ExitStack):
         return process
 
     def wait_for(self, what: str, ready: Callable[[], bool], seconds: float) -> None:
-        """Wait until it is ready. Raises `Problem` if a process ends, or it takes too long."""
+        """Wait until it is ready. Raises `UserError` if a process ends, or it takes too long."""
         deadline = time.monotonic() + seconds
         while not ready():
             for name, process in self.running.items():
                 if process.poll() is not None:
-                    raise Problem(f"{name} ended with {process.returncode}: {self.said(name)}")
+                    raise UserError(
+                        f"{name} ended with {process.returncode}: {self.log_tail(name)}"
+                    )
             if time.monotonic() > deadline:
-                raise Problem(f"{what} was not ready within {seconds:.0f} s; logs: {self.logs}")
+                raise UserError(f"{what} was not ready within {seconds:.0f} s; logs: {self.logs}")
             time.sleep(0.2)
 
-    def said(self, name: str) -> str:
+    def log_tail(self, name: str) -> str:
         """The last that a process said, and where all of it is."""
         log = self.logs / f"{name}.log"
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
@@ -89,7 +91,7 @@ def free_port(preferred: int) -> int:
             with suppress(OSError):
                 tried.bind((LOOPBACK, port))
                 return tried.getsockname()[1]
-    raise Problem("there is no free port")
+    raise UserError("there is no free port")
 
 
 def listens(port: int) -> bool:

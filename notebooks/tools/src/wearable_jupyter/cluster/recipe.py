@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from ..setup.errors import Problem
+from ..setup.errors import UserError
 from .commands import query, start, test
 from .engines import ENGINES
 from .measure import measure
@@ -20,5 +20,5 @@ def command(arguments: Sequence[str]) -> int | None:
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args(arguments)
     if given.workers < 1:
-        raise Problem("a cluster has at least one worker")
+        raise UserError("a cluster has at least one worker")
     return start(given.engine, given.workers)

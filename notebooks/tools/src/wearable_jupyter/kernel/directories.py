@@ -13,7 +13,7 @@ Two evcxr kernels that share a directory run each other's code, so each gets one
     interrupted        there when the cell that is being compiled is not wanted any more
     connection.json    its connection file; Jupyter's is another, see proxy.py
     evcxr              its process
-    claim              a pipe, in which the kernel's companion is told whom it is for
+    handoff              a pipe, in which the kernel's companion is told whom it is for
     spare              in a prewarmed kernel: for which server it was started; see prewarmed.py
 """
 
@@ -32,16 +32,15 @@ import sys
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from ..setup import caches, paths, toolchain
 from ..setup.build import prerequisites
-from ..setup.errors import Problem
+from ..setup.errors import UserError
 from ..setup.links import is_rewritten, link, link_tree
 from . import prune_metadata, rustc_call, template
 
 MODULE = __spec__.name if __spec__ else __name__
-CONNECTION, EVCXR, CLAIM, SPARE = "connection.json", "evcxr", "claim", "spare"
+CONNECTION, EVCXR, HANDOFF, PREWARMED = "connection.json", "evcxr", "handoff", "prewarmed"
 # Held locked by the process that made a directory, as long as it lives.
 ALIVE = "alive"
 # Before the number of a launcher: a file beside the directories, with why its kernel did not start.
@@ -50,17 +49,17 @@ PORTS = tuple(f"{channel}_port" for channel in ("shell", "control", "stdin", "hb
 # What makes evcxr load the library, and rust-analyzer read all that it needs for a first `let`. No
 # variable stays and nothing is imported; only the crate can be named without a `:dep`. If this does
 # not compile, evcxr ends.
-WARM_UP = """\
+PREWARM_CELL = """\
 :dep {crate} = {{ path = {library} }}
-let spare = {{
+let warm_up = {{
     use {crate}::prelude::*;
     df!["x" => [1i64]]?.lazy().select([col("x").sum()])
 }};
-drop(spare);
+drop(warm_up);
 """
 
 
-def alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     """Whether a process is there; a zombie counts as gone."""
     try:
         os.kill(pid, 0)
@@ -78,7 +77,7 @@ def folder() -> Path:
 
     evcxr passes the path of a compiled cell to the process that runs it in a line of words. A clone
     whose path has a space gets a symbolic link in a directory that only this user can change.
-    Raises `Problem` if there is no place for it.
+    Raises `UserError` if there is no place for it.
     """
     paths.KERNELS.mkdir(parents=True, exist_ok=True)
     if " " not in str(paths.KERNELS):
@@ -94,7 +93,7 @@ def folder() -> Path:
                 part.symlink_to(paths.KERNELS)
                 part.replace(short)
             return short
-    raise Problem(
+    raise UserError(
         f"The path of this clone, {paths.ROOT}, contains a space, and there is no writable "
         "directory without one for a link to it. Set WEARABLE_CACHE_DIR to such a directory"
     )
@@ -110,17 +109,17 @@ def is_private(place: Path) -> bool:
     return False
 
 
-def of(pid: int) -> list[Path]:
+def owned_by(pid: int) -> list[Path]:
     """The directories that a process has made: one, if it is a kernel's."""
     return list(paths.KERNELS.glob(f"{pid}-*"))
 
 
-def maker(directory: Path) -> int:
+def owner_pid(directory: Path) -> int:
     """The process that made a directory."""
     return int(directory.name.split("-")[0])
 
 
-def found() -> dict[Path, bool]:
+def list_kernels() -> dict[Path, bool]:
     """Every kernel's directory, and whether the kernel is alive."""
     named = (path for path in paths.KERNELS.glob("*-*") if path.name.split("-")[0].isdigit())
     return {directory: is_in_use(directory) for directory in named}
@@ -128,7 +127,7 @@ def found() -> dict[Path, bool]:
 
 def is_in_use(directory: Path) -> bool:
     """Whether the process that made a directory lives; its number may be another's by now."""
-    if not alive(maker(directory)):
+    if not is_alive(owner_pid(directory)):
         return False
     with suppress(OSError), (directory / ALIVE).open() as file:
         try:
@@ -149,19 +148,19 @@ def evcxr(directory: Path) -> int | None:
     return None
 
 
-def is_spare(directory: Path) -> bool:
+def is_prewarmed(directory: Path) -> bool:
     """Whether nobody has asked for a kernel yet."""
-    return (directory / SPARE).exists()
+    return (directory / PREWARMED).exists()
 
 
-def get_ready() -> None:
+def prepare() -> None:
     """Check what a kernel needs, and bring the template up to date.
 
-    Raises `Problem`, also for a disk that is full.
+    Raises `UserError`, also for a disk that is full.
     """
     prerequisites()
     if not caches.evcxr().is_file():
-        raise Problem("The Rust kernel is not installed. Run: ./justw setup")
+        raise UserError("The Rust kernel is not installed. Run: ./justw setup")
     try:
         sweep()
         template.build()
@@ -172,30 +171,30 @@ def get_ready() -> None:
         raise not_written(error) from error
 
 
-def make(warm: bool = False) -> Path:
+def create(prewarm: bool = False) -> Path:
     """Make a directory for a kernel of this process, which warms itself up if asked to.
 
-    Raises `Problem` when the disk is full; then there is none.
+    Raises `UserError` when the disk is full; then there is none.
     """
     directory = folder() / f"{os.getpid()}-{time.time_ns():x}"
     try:
         directory.mkdir(parents=True)
-        hold(directory)
-        fill(directory, warm)
+        hold_lock(directory)
+        populate(directory, prewarm)
     except OSError as error:
         shutil.rmtree(directory, ignore_errors=True)
         raise not_written(error) from error
     return directory
 
 
-def hold(directory: Path) -> None:
+def hold_lock(directory: Path) -> None:
     """Lock a directory's file until this process ends, however it does."""
     file = os.open(directory / ALIVE, os.O_CREAT | os.O_RDWR, 0o600)
     with suppress(OSError):  # of a file system without locks
         fcntl.flock(file, fcntl.LOCK_EX)
 
 
-def fill(directory: Path, warm: bool) -> None:
+def populate(directory: Path, prewarm: bool) -> None:
     """Everything that evcxr starts from.
 
     What it needs to compile a cell is named in the call that the template was compiled by. The
@@ -208,10 +207,10 @@ def fill(directory: Path, warm: bool) -> None:
     for file in own:
         link(file, library / file.name)
     shutil.copy(paths.TEMPLATE / template.OWN, library)
-    told_by = library / template.cell_library().name
-    link(template.cell_library(), told_by)
+    runtime = library / template.cell_library().name
+    link(template.cell_library(), runtime)
     shutil.copy(paths.KERNEL_CARGO / "src" / "cell.rs", library)
-    rustc_call.make_programs(directory, template.program(), told_by, MODULE)
+    rustc_call.install_wrappers(directory, template.program(), runtime, MODULE)
     dependencies = compiled()
     for known, made in (("template", template.TEMPLATE), ("bare", template.BARE)):
         call = (made.folder / "call").read_text()
@@ -219,16 +218,16 @@ def fill(directory: Path, warm: bool) -> None:
             *((f"={file}", f"={library / file.name}") for file in own),
             (f"dependency={template.TEMPLATE.target}", f"dependency={dependencies}"),
             (f"native={template.TEMPLATE.target}", f"native={dependencies}"),
-            (str(template.cell_library()), str(told_by)),
+            (str(template.cell_library()), str(runtime)),
             (str(made.folder), str(project)),
         ):
             call = call.replace(part, replacement)
         call += f"\0-L\0dependency={library}"
         key = rustc_call.key(toolchain.RUSTFLAGS, made.arguments(), made.manifest)
-        folder = rustc_call.folder_of(call)
+        folder = rustc_call.output_folder(call)
         folder.mkdir(parents=True, exist_ok=True)
         cell = folder / toolchain.shared_library("ctx")
-        rustc_call.know(directory / "known" / known, key, call, cell)
+        rustc_call.save_call(directory / "known" / known, key, call, cell)
 
     lock = config / "Cargo.lock"
     shutil.copy(paths.TEMPLATE / "Cargo.lock", lock)
@@ -244,37 +243,22 @@ def fill(directory: Path, warm: bool) -> None:
         ":offline 1\n"
         f"!cp {shlex.quote(str(lock))} {shlex.quote(str(project))}\n"
     )
-    if warm:
-        commands += WARM_UP.format(crate=paths.CRATE, library=paths.toml_string(paths.LIBRARY))
+    if prewarm:
+        commands += PREWARM_CELL.format(crate=paths.CRATE, library=paths.toml_string(paths.LIBRARY))
     (config / "init.evcxr").write_text(commands)
     write_connection(directory / CONNECTION)
-    os.mkfifo(directory / CLAIM, mode=0o600)
+    os.mkfifo(directory / HANDOFF, mode=0o600)
 
 
 def compiled() -> Path:
     """The compiled dependencies, which no other process changes; marked as in use.
 
-    Raises `Problem` if another user can change them.
+    Raises `UserError` if another user can change them.
     """
     folder = caches.trusted(caches.compiled_dependencies())
     with suppress(OSError):
         os.utime(folder)
     return folder
-
-
-class Claim(NamedTuple):
-    """Whom a kernel is for."""
-
-    launcher: int
-    jupyter: int
-    connection_file: str
-
-
-def hand_over(directory: Path, claim: Claim) -> None:
-    """Tell a companion, which may still be starting, whom its kernel is for."""
-    pipe = os.open(directory / CLAIM, os.O_RDWR)
-    os.write(pipe, json.dumps(claim).encode())
-    # A pipe keeps its content as long as somebody has it open; so this process does, to its end.
 
 
 def write_connection(file: Path) -> None:
@@ -293,7 +277,7 @@ def write_connection(file: Path) -> None:
 def link_compiled(directory: Path) -> None:
     """Link what is compiled into a kernel's project, for cargo to go on from.
 
-    Raises `Problem` when the disk is full; what is there by then is gone on from the next time.
+    Raises `UserError` when the disk is full; what is there by then is gone on from the next time.
     """
     target = directory / "project" / "target"
     try:
@@ -337,12 +321,12 @@ def remove(directory: Path, group: int | None = None) -> None:
 
 def sweep() -> None:
     """Remove what is left of kernels whose other processes were all killed before they could."""
-    for directory, running in found().items():
+    for directory, running in list_kernels().items():
         if not running:
             remove(directory)
     for file in paths.KERNELS.glob(f"{REASON}*"):
         pid = file.name.removeprefix(REASON)
-        if not (pid.isdigit() and alive(int(pid))):
+        if not (pid.isdigit() and is_alive(int(pid))):
             file.unlink(missing_ok=True)
 
 
@@ -362,20 +346,20 @@ def take_reason(launcher: int) -> str | None:
     return None
 
 
-def not_written(error: OSError) -> Problem:
+def not_written(error: OSError) -> UserError:
     """What to say of a file that could not be made."""
     # Of a whole directory, shutil says it in words alone.
-    said = f"{error.strerror}: {error.filename}" if error.errno else str(error)
+    message = f"{error.strerror}: {error.filename}" if error.errno else str(error)
     full = (os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
     hint = "Run: ./justw setup"
-    if any(reason in said for reason in full):
+    if any(reason in message for reason in full):
         hint = "Free some space (./justw clean removes what runs left)"
-    return Problem(f"{said}. {hint}")
+    return UserError(f"{message}. {hint}")
 
 
 if __name__ == "__main__":
     # For a kernel's cargo: `--link DIRECTORY`.
     try:
         link_compiled(Path(sys.argv[2]))
-    except Problem as problem:
-        sys.exit(f"error: {problem}")
+    except UserError as error:
+        sys.exit(f"error: {error}")

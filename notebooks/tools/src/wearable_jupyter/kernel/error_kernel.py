@@ -12,10 +12,10 @@ from typing import Any
 from ipykernel.kernelapp import IPKernelApp
 from ipykernel.kernelbase import Kernel
 
-REASON = "WEARABLE_KERNEL_PROBLEM"
+REASON = "WEARABLE_KERNEL_ERROR"
 
 
-class Apology(Kernel):
+class ErrorKernel(Kernel):
     """Fails every cell with the reason in the environment."""
 
     implementation = "wearable_jupyter"
@@ -42,4 +42,4 @@ def start(connection_file: str, reason: str) -> None:
     """Become that kernel; does not return before it is shut down."""
     os.environ[REASON] = reason
     sys.argv = [sys.argv[0], "-f", connection_file]
-    IPKernelApp.launch_instance(kernel_class=Apology)
+    IPKernelApp.launch_instance(kernel_class=ErrorKernel)

@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from . import cell_code, failure, line_table, processes
-from .directories import alive
+from .directories import is_alive
 from .events import Events
 from .failure import Failure
-from .messages import SESSION, Message, made
+from .messages import SESSION, Message, new_message
 from .source_map import Place
 
 # When a cell has ended, its last lines are under way: milliseconds, or as long as a megabyte takes.
@@ -40,7 +40,7 @@ MARK_SILENCE_SECONDS = 2.0
 # A process that takes the place of an ended one compiles a cell before its marks.
 FLUSH_SECONDS = 60.0
 # Until evcxr's first message, it is asked again and again; a running cell is followed by probes.
-FIRST_KNOCK_SECONDS, LAST_KNOCK_SECONDS = 0.1, 1.0
+FIRST_GREETING_SECONDS, LAST_GREETING_SECONDS = 0.1, 1.0
 FIRST_PROBE_SECONDS, LAST_PROBE_SECONDS = 2.0, 60.0
 # How often a cell's process is looked at.
 WATCH_SECONDS = 1.0
@@ -94,13 +94,13 @@ class Running:
         self.errors: list[dict[str, Any]] = []
         # Whether evcxr has shown that it has the request, and what it cannot send any more.
         self.input_shown = False
-        self.seen = self.replies_over = self.publications_over = False
+        self.acknowledged = self.replies_over = self.publications_over = False
         self.sent = 1
         self.probed: tuple[float, float] | None = None
         # Whether the process that runs it has ended, and when that is looked at again.
         self.is_dead, self.watch_at = False, 0.0
         # Blank cells that evcxr was sent to see whether it still runs any.
-        self.trials: dict[str, bool] = {}
+        self.blank_cells: dict[str, bool] = {}
         self.went_online = False
         # What the cell tells.
         self.compiler = self.process = self.compilations = 0
@@ -113,7 +113,7 @@ class Running:
         # Variables that no longer exist, each with the reason.
         self.dropped: dict[str, str] = {}
         self.interrupts: list[float] = []
-        self.told_going_on = False
+        self.warned_still_running = False
         # When each phase began, for the benchmark.
         self.times = {"sent": time.monotonic()}
 
@@ -126,7 +126,7 @@ class Running:
             "ended": "failed" if failed else self.ended,
         }
 
-    def note(self, phase: str) -> None:
+    def enter_phase(self, phase: str) -> None:
         self.times[phase] = time.monotonic()
 
     def phases(self) -> dict[str, float]:
@@ -156,7 +156,7 @@ class Execution:
         self.why_evcxr_stopped = why_evcxr_stopped
         # Why this kernel must end.
         self.stopped: str | None = None
-        self.waiting: deque[Message] = deque()
+        self.queue: deque[Message] = deque()
         self.running: Running | None = None
         self.count = 0
         # After the end of evcxr's process: a cell of ours, whose marks end the streams.
@@ -175,38 +175,38 @@ class Execution:
         self.settle_by: float | None = None
         # evcxr's start-up commands must print nothing, not even marks: nobody would take it from
         # them, and they would wait. What evcxr says first, it says after them.
-        self.attended, self.is_attended = directory / ATTENDED, False
+        self.attended, self.is_ready = directory / ATTENDED, False
         # evcxr may publish its first status before anyone can receive it, so it is asked again.
-        self.knocks, self.knock_at = FIRST_KNOCK_SECONDS, time.monotonic()
-        self._knock()
+        self.greeting_interval, self.greet_at = FIRST_GREETING_SECONDS, time.monotonic()
+        self._greet()
 
     def _own(self, kind: str, **content: str) -> str:
         """Send evcxr a request of our own; its id."""
-        request = made(kind, content, SESSION, b"{}", [])
+        request = new_message(kind, content, SESSION, b"{}", [])
         self.own.add(request.id)
         self.outlet.to_evcxr(request)
         return request.id
 
-    def _knock(self) -> float:
+    def _greet(self) -> float:
         """Ask evcxr for a first message, if it is time to; seconds until the next time."""
         now = time.monotonic()
-        if now >= self.knock_at:
+        if now >= self.greet_at:
             self._own("kernel_info_request")
-            self.knock_at = now + self.knocks
-            self.knocks = min(2 * self.knocks, LAST_KNOCK_SECONDS)
-        return self.knock_at - now
+            self.greet_at = now + self.greeting_interval
+            self.greeting_interval = min(2 * self.greeting_interval, LAST_GREETING_SECONDS)
+        return self.greet_at - now
 
     # From Jupyter
 
     def request(self, message: Message) -> None:
         """A request on the shell channel."""
-        self.waiting.append(message)
+        self.queue.append(message)
         self._next()
 
     def _next(self) -> None:
-        ready = self.is_attended and self.stopped is None
-        while ready and self.running is None and self.waiting:
-            message = self.waiting.popleft()
+        ready = self.is_ready and self.stopped is None
+        while ready and self.running is None and self.queue:
+            message = self.queue.popleft()
             if message.kind == "execute_request":
                 self._start(message)
             elif cell_code.read(message.text("code")).fault == cell_code.TOO_DEEP:
@@ -239,7 +239,7 @@ class Execution:
         if not cell.silent:
             source = {"code": cell.code, "execution_count": cell.count}
             self.outlet.publish(request.answer("execute_input", source))
-        cell.note("done")
+        cell.enter_phase("done")
         self._finish(cell, failure.refused(fault))
 
     def interrupt(self) -> bool:
@@ -247,14 +247,14 @@ class Execution:
         cell = self.running
         if cell is None:
             return False
-        self._hear()
+        self._read_events()
         cell.interrupts.append(time.monotonic())
         if cell.begun is None:
             # Nothing has run yet, so nothing need be lost.
             self.interrupt_flag.touch()
             processes.end_tree(cell.compiler)
             processes.end_compilers(self.directory)
-            if cell.told_going_on:
+            if cell.warned_still_running:
                 self.stop("It was interrupted twice, and did not end.")
         elif cell.ended is None:
             if len(cell.interrupts) > 1:
@@ -268,14 +268,14 @@ class Execution:
 
     # From the cell
 
-    def _hear(self) -> None:
+    def _read_events(self) -> None:
         """Take in what the cell has told."""
         for name, *fields in self.events.read():
             # What is no event of ours was written by a user's code.
             with suppress(ValueError, IndexError):
-                self._take(name, fields)
+                self._handle_event(name, fields)
 
-    def _take(self, name: str, fields: list[str]) -> None:
+    def _handle_event(self, name: str, fields: list[str]) -> None:
         """Take in one event."""
         cell = self.running
         if cell is None:
@@ -284,7 +284,7 @@ class Execution:
             if name == "end":
                 cell.ended, cell.begun = GONE, fields[0]
             return
-        cell.seen = True
+        cell.acknowledged = True
         match name:
             case "compile":
                 cell.compiler = int(fields[0])
@@ -295,7 +295,7 @@ class Execution:
                 cell.begun, cell.process, cell.compiler = number, process, 0
                 if process != self.process:
                     self.process, self.lost = process, set()
-                cell.note("begin")
+                cell.enter_phase("begin")
                 if cell.interrupts:
                     self._stop(cell)
             case "failed":
@@ -312,20 +312,20 @@ class Execution:
                 number, how = fields[:2]
                 if number == cell.begun:
                     cell.ended = how
-                    cell.note("end")
+                    cell.enter_phase("end")
 
     # From evcxr
 
     def published(self, message: Message) -> None:
         """What evcxr publishes."""
-        if not self.is_attended:
-            self.is_attended = True
+        if not self.is_ready:
+            self.is_ready = True
             self.attended.touch()
             self._next()
         cell = self.running
         of_cell = cell is not None and message.request == cell.request.id
         if of_cell:
-            cell.seen, cell.published_at = True, time.monotonic()
+            cell.acknowledged, cell.published_at = True, time.monotonic()
         if message.kind == "stream":
             ours = message.request in self.own and self.last is not None
             self._print(self.last if ours else message, message.content)
@@ -362,13 +362,13 @@ class Execution:
         if message.request in self.own:
             if cell is not None and self.probes.get(message.request) is cell:
                 cell.replies_over = True
-            if cell is not None and message.request in cell.trials:
-                cell.trials[message.request] = True
+            if cell is not None and message.request in cell.blank_cells:
+                cell.blank_cells[message.request] = True
             return
         if cell is None or message.request != cell.request.id:
             self.outlet.reply(message)
             return
-        cell.seen, cell.evcxr_reply = True, message
+        cell.acknowledged, cell.evcxr_reply = True, message
 
     def _print(self, parent: Message, content: dict[str, Any]) -> None:
         """Take in a line of output, and the mark in it."""
@@ -399,9 +399,9 @@ class Execution:
                 same += 1
             text = "".join(part for _, _, part in printed[:same])
             del printed[:same]
-            self._say(parent, name, text)
+            self._publish_stream(parent, name, text)
 
-    def _say(self, parent: Message, name: str, text: str) -> None:
+    def _publish_stream(self, parent: Message, name: str, text: str) -> None:
         content = {"name": name, "text": text}
         if parent.kind == "stream":
             parent.content = content
@@ -413,17 +413,17 @@ class Execution:
 
     def settle(self) -> float | None:
         """End the cell if all of it is known; otherwise, seconds until there is more to do."""
-        self._hear()
+        self._read_events()
         self.flush()
-        if not self.is_attended:
-            return self._knock()
+        if not self.is_ready:
+            return self._greet()
         cell = self.running
         if cell is None or self.stopped is not None:
             return None
         if not self._is_answered(cell):
             if self.stopped is not None:
                 return None
-            waits = (self._going_on(cell), self._probe(cell), self._end_orphans(cell))
+            waits = (self._warn_still_running(cell), self._probe(cell), self._end_orphans(cell))
             return min(wait for wait in waits if wait is not None)
         if cell.begun is not None and cell.ended is None and self.flushing is None:
             self._flush_streams(cell)
@@ -437,7 +437,7 @@ class Execution:
         self.settle_by = None
         if self._goes_online(cell):
             return FIRST_PROBE_SECONDS
-        cell.note("done")
+        cell.enter_phase("done")
         self._finish(cell, self._failure(cell))
         return self.settle()
 
@@ -451,21 +451,21 @@ class Execution:
             return False
         if not (cell.idle is not None or cell.publications_over):
             return False
-        if not cell.seen and cell.sent < TRIES:
+        if not cell.acknowledged and cell.sent < TRIES:
             # evcxr does not know of it.
             cell.sent += 1
             self._expect_again(cell)
             self.outlet.to_evcxr(cell.request, code=cell.parsed.sent)
             return False
         if cell.evcxr_reply is None:
-            if not any(cell.trials.values()):
+            if not any(cell.blank_cells.values()):
                 # After a panic in its thread that runs cells, evcxr answers to anything else.
-                if len(cell.trials) == TRIES - 1:
+                if len(cell.blank_cells) == TRIES - 1:
                     self.stop(self.why_evcxr_stopped())
                 else:
                     cell.replies_over = False
                     self.probes.clear()
-                    cell.trials[self._own("execute_request", code="")] = False
+                    cell.blank_cells[self._own("execute_request", code="")] = False
                     self._send_probe(cell)
                 return False
             status = "error" if cell.errors else "ok"
@@ -477,7 +477,7 @@ class Execution:
     def _expect_again(self, cell: Running) -> None:
         """Forget what evcxr has answered."""
         cell.evcxr_reply = cell.idle = cell.probed = None
-        cell.seen = cell.replies_over = cell.publications_over = False
+        cell.acknowledged = cell.replies_over = cell.publications_over = False
         cell.errors.clear()
         cell.results.clear()
         self.probes.clear()
@@ -500,7 +500,7 @@ class Execution:
         now = time.monotonic()
         if now >= cell.watch_at:
             cell.watch_at = now + WATCH_SECONDS
-            if not alive(cell.process):
+            if not is_alive(cell.process):
                 if cell.is_dead:
                     processes.end_orphans(self.directory)
                 cell.is_dead = True
@@ -520,8 +520,8 @@ class Execution:
             cell.stop_on_error = True
             self._finish(cell, failure.kernel_ended(reason))
         elif self.last is not None:
-            self._say(self.last, "stderr", failure.kernel_ended(reason).message + "\n")
-        self._abort_waiting()
+            self._publish_stream(self.last, "stderr", failure.kernel_ended(reason).message + "\n")
+        self._abort_queued()
 
     def _patience(self, cell: Running) -> float:
         """Seconds for which a stream's end is still waited for."""
@@ -547,7 +547,7 @@ class Execution:
         notice = (
             f"`{package}` is not in the lock file: its packages are fetched from the network.\n"
         )
-        self._say(cell.request, "stderr", notice)
+        self._publish_stream(cell.request, "stderr", notice)
         self._expect_again(cell)
         self._own("execute_request", code=":offline 0")
         self.outlet.to_evcxr(cell.request, code=cell.parsed.sent)
@@ -559,7 +559,7 @@ class Execution:
         """Have the process that takes the place of an ended one say where the output ends."""
         self.lost.clear()
         cell.marks.clear()
-        self.flushing = made("execute_request", {"code": "();"}, SESSION, b"{}", [])
+        self.flushing = new_message("execute_request", {"code": "();"}, SESSION, b"{}", [])
         self.own.add(self.flushing.id)
         self.outlet.to_evcxr(self.flushing)
 
@@ -572,16 +572,16 @@ class Execution:
             return waited_for
         return [name for name in waited_for if cell.marks.get(name) != cell.begun]
 
-    def _going_on(self, cell: Running) -> float | None:
+    def _warn_still_running(self, cell: Running) -> float | None:
         """Tell the reader once that an interrupted cell does not end by it."""
-        if not cell.interrupts or cell.told_going_on or cell.ended is not None:
+        if not cell.interrupts or cell.warned_still_running or cell.ended is not None:
             return None
         left = cell.interrupts[0] + INTERRUPT_SECONDS - time.monotonic()
         if left > 0:
             return left
-        cell.told_going_on = True
+        cell.warned_still_running = True
         text = STILL_RUNNING if cell.begun is not None else STILL_COMPILING
-        self._say(cell.request, "stderr", text)
+        self._publish_stream(cell.request, "stderr", text)
         return None
 
     def _finish(self, cell: Running, failed: Failure | None) -> None:
@@ -597,11 +597,13 @@ class Execution:
             "payload": [],
             **({"status": "ok"} if failed is None else {"status": "error"} | failed.content()),
         }
-        told = {"phases": cell.phases(), "compilations": cell.compilations}
-        reply.metadata = reply.metadata | told | {"cell": cell.evidence()}
+        report = {"phases": cell.phases(), "compilations": cell.compilations}
+        reply.metadata = reply.metadata | report | {"cell": cell.evidence()}
         if not cell.silent:
             if failed is None and cell.dropped:
-                self._say(cell.request, "stderr", failure.dropped_variables(cell.dropped))
+                self._publish_stream(
+                    cell.request, "stderr", failure.dropped_variables(cell.dropped)
+                )
             for result in cell.results:
                 self.outlet.publish(result)
             if failed is not None:
@@ -610,7 +612,7 @@ class Execution:
         self.outlet.publish(cell.idle or cell.request.answer("status", {"execution_state": "idle"}))
         # Who interrupts wants the cells behind this one not to run, also if it ended by itself.
         if cell.interrupts or (failed is not None and cell.stop_on_error):
-            self._abort_waiting()
+            self._abort_queued()
         self._next()
 
     def _failure(self, cell: Running) -> Failure | None:
@@ -633,9 +635,9 @@ class Execution:
             type_name, message, file, line, column = cell.failed
             where = self._where(cell, file, line, column)
             return failure.at_question_mark(type_name, message, where)
-        evcxrs = "\n".join(error["evalue"] for error in cell.errors)
-        if cell.ended == GONE or self.flushing is not None or failure.ENDED in evcxrs:
-            return failure.process_ended(evcxrs, len(cell.interrupts) > 1)
+        evcxr_errors = "\n".join(error["evalue"] for error in cell.errors)
+        if cell.ended == GONE or self.flushing is not None or failure.ENDED in evcxr_errors:
+            return failure.process_ended(evcxr_errors, len(cell.interrupts) > 1)
         if not refused:
             reported = cell.begun is not None and cell.ended == "ok"
             if cell.parsed.has_rust and not reported:
@@ -654,15 +656,15 @@ class Execution:
             generated = (self.directory / GENERATED).read_text()
         return failure.where(cell.code, generated, file, Place(int(line), int(column)), cell.count)
 
-    def _abort_waiting(self) -> None:
+    def _abort_queued(self) -> None:
         """Answer requests to run cells that wait behind a failed one; others stay."""
         kept = deque()
-        for message in self.waiting:
+        for message in self.queue:
             if message.kind != "execute_request":
                 kept.append(message)
                 continue
             self._answer(message, {"status": "aborted"})
-        self.waiting = kept
+        self.queue = kept
 
     def _answer(self, request: Message, content: dict[str, Any]) -> None:
         """Answer a request here."""

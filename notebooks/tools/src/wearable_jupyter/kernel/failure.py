@@ -37,7 +37,7 @@ def failure(name: str, message: str, more: list[str] | None = None) -> Failure:
     return Failure(name, message, [f"{RED}{BOLD}{name}{PLAIN}: {first}", *rest, *(more or [])])
 
 
-def known_as(type_name: str) -> str:
+def short_type(type_name: str) -> str:
     """A type as people know it, by its whole path.
 
     `alloc::boxed::Box<dyn core::error::Error>` is a `Box<dyn Error>`. A type that is just called
@@ -59,15 +59,15 @@ def known_as(type_name: str) -> str:
 
 def at_question_mark(type_name: str, message: str, where: list[str]) -> Failure:
     """An error that `?` has ended the cell with."""
-    return failure(known_as(type_name), message, where)
+    return failure(short_type(type_name), message, where)
 
 
 def panic(message: str, where: list[str], elsewhere: str, backtrace: str) -> Failure:
     """A panic, with the place if it is not in the cell, and the backtrace if one is wanted."""
     # Of a package, or of the standard library, the path in it.
     file = re.sub(r"^.*/registry/src/[^/]+/|^/rustc/\w+/", "", elsewhere)
-    told = [f" in {file}"] if file else []
-    return failure("panic", message, [*where, *told, *backtrace.splitlines()])
+    place = [f" in {file}"] if file else []
+    return failure("panic", message, [*where, *place, *backtrace.splitlines()])
 
 
 def interrupted(message: str = "What earlier cells have defined is still there.") -> Failure:
@@ -75,12 +75,12 @@ def interrupted(message: str = "What earlier cells have defined is still there."
     return failure(INTERRUPTED, message)
 
 
-def process_ended(evcxrs: str, stopped: bool) -> Failure:
+def process_ended(evcxr_errors: str, stopped: bool) -> Failure:
     """The end of the process that runs cells, by what evcxr says of it.
 
     `stopped` is whether the user has interrupted the cell a second time.
     """
-    status = evcxrs.rpartition(ENDED)[2].strip()
+    status = evcxr_errors.rpartition(ENDED)[2].strip()
     if stopped:
         return interrupted(f"The process that ran the cell was ended.\n{VARIABLES_GONE}")
     signal = re.match(r"signal: (\d+)", status)

@@ -11,7 +11,7 @@ from pathlib import Path
 from jupyter_client.kernelspec import KernelSpecManager
 
 from ..setup import paths
-from ..setup.errors import Problem
+from ..setup.errors import UserError
 from .template import prepare
 
 NAME = "rust-wearable"
@@ -32,7 +32,7 @@ def install(remove: bool = False) -> None:
         except KeyError:
             print("The kernel is not installed for you; there is nothing to remove")
         except OSError as error:
-            raise Problem(f"{error.filename} could not be removed: {error.strerror}") from error
+            raise UserError(f"{error.filename} could not be removed: {error.strerror}") from error
         return
     prepare()
     with tempfile.TemporaryDirectory() as folder:
@@ -40,9 +40,9 @@ def install(remove: bool = False) -> None:
         try:
             installed = specs.install_kernel_spec(folder, NAME, user=True)
         except OSError as error:
-            raise Problem(f"{error.filename} could not be written: {error.strerror}") from error
+            raise UserError(f"{error.filename} could not be written: {error.strerror}") from error
     print(
         f"Installed as {SPEC['display_name']!r} in {installed}\n"
         f"It runs from this clone, {paths.ROOT}, which must stay. "
-        "Take it away with: ./justw kernel --remove"
+        "Take it away with: ./justw install-kernel --remove"
     )

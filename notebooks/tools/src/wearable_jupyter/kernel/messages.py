@@ -99,7 +99,7 @@ class Message:
     def text(self, name: str) -> str:
         """A text in the content; empty if it is no text."""
         value = self._content.get(name)
-        return encodable(value) if isinstance(value, str) else ""
+        return replace_surrogates(value) if isinstance(value, str) else ""
 
     def for_evcxr(self, **changed: Any) -> "Message":
         """The message with only the parts that evcxr reads, each as evcxr can read it.
@@ -110,8 +110,13 @@ class Message:
         content = {name: self._content[name] for name in READ_BY_EVCXR if name in self._content}
         data = self._content.get("data")
         if isinstance(data, dict):
-            content["data"] = simple({"code": data.get("code")})
-        parts = (simple(self.header), simple(self.parent), {}, simple(content) | changed)
+            content["data"] = scalar_fields({"code": data.get("code")})
+        parts = (
+            scalar_fields(self.header),
+            scalar_fields(self.parent),
+            {},
+            scalar_fields(content) | changed,
+        )
         encoded = [json.dumps(part).encode() for part in parts]
         return Message([*self.identities, DELIMITER, b"", *encoded], len(self.identities))
 
@@ -122,28 +127,28 @@ class Message:
 
     def answer(self, kind: str, content: dict[str, Any]) -> "Message":
         """A new message that belongs to this request, for whom has sent it."""
-        return made(kind, content, self.header, self.parts[0], self.identities)
+        return new_message(kind, content, self.header, self.parts[0], self.identities)
 
 
-def encodable(text: str) -> str:
+def replace_surrogates(text: str) -> str:
     """A text that can be written as UTF-8: half of a surrogate pair becomes U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def simple(fields: dict[str, Any]) -> dict[str, Any]:
-    """The texts, numbers and truth values among fields, and nested ones that `simple` has made."""
+def scalar_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    """The strings, numbers and booleans in `fields`, and `data` if it contains only those."""
     kept: dict[str, Any] = {}
     for name, value in fields.items():
         if isinstance(value, str):
-            kept[encodable(name)] = encodable(value)
+            kept[replace_surrogates(name)] = replace_surrogates(value)
         elif isinstance(value, dict) and name == "data":
             kept[name] = value
         elif isinstance(value, int) and abs(value) < LARGEST:
-            kept[encodable(name)] = value
+            kept[replace_surrogates(name)] = value
     return kept
 
 
-def made(
+def new_message(
     kind: str, content: dict[str, Any], like: dict[str, Any], parent: bytes, to: Frames
 ) -> Message:
     """A new message, in a session `like` that of another header's."""

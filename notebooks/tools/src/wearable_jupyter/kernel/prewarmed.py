@@ -4,7 +4,7 @@ A new kernel takes nine seconds to its first result, most of which rust-analyzer
 `./justw lab` has one made while JupyterLab itself starts, and a kernel's companion the next when
 nothing runs. The launcher takes it if it is what it would make itself: with the library as it is
 now, in the same working directory, for the same server. It holds some 700 MB, so there is one at
-most in a clone, and none where memory is short, or with WEARABLE_SPARE_KERNEL=0.
+most in a clone, and none where memory is short, or with WEARABLE_PREWARMED_KERNEL=0.
 """
 
 import hashlib
@@ -18,14 +18,14 @@ from pathlib import Path
 from ..setup import paths
 from ..setup.build import DEPENDENCIES
 from . import directories
-from .directories import Claim
+from .handoff import Handoff, hand_off
 
-VARIABLE = "WEARABLE_SPARE_KERNEL"
+VARIABLE = "WEARABLE_PREWARMED_KERNEL"
 # Makes one, and is its companion.
 MAKER = f"{__package__}.prewarm"
 
 
-def want(server: int) -> bool:
+def enable(server: int) -> bool:
     """Tell this process and those that it starts that a server is to have spare kernels.
 
     Returns False if the user does not want them.
@@ -36,7 +36,7 @@ def want(server: int) -> bool:
     return True
 
 
-def wanted(jupyter: int) -> bool:
+def is_enabled(jupyter: int) -> bool:
     """Whether this Jupyter, a server or a headless run, is to have spare kernels."""
     return os.environ.get(VARIABLE) == str(jupyter)
 
@@ -62,31 +62,31 @@ def purpose(server: int) -> dict[str, int | str]:
     return {"server": server, "directory": os.getcwd(), "template": digest.hexdigest()}
 
 
-def take(claim: Claim) -> int | None:
-    """Claim the spare kernel of a server, if there is one and it is as it should be.
+def take(handoff: Handoff) -> int | None:
+    """Handoff the spare kernel of a server, if there is one and it is as it should be.
 
     Returns its companion, which from now on is this kernel's, or None.
     """
     with suppress(OSError):
-        needed = purpose(claim.jupyter)
-        for directory in directories.found():
-            if (found := mark_of(directory)) is None:
+        needed = purpose(handoff.jupyter)
+        for directory in directories.list_kernels():
+            if (found := read_purpose(directory)) is None:
                 continue
             if any(found[part] != needed[part] for part in ("server", "directory")):
                 continue
-            carer = directories.maker(directory)
+            supervisor = directories.owner_pid(directory)
             # Of several launchers, the one that removes the mark has the kernel.
-            (directory / directories.SPARE).unlink()
+            (directory / directories.PREWARMED).unlink()
             if found == needed:
-                directories.hand_over(directory, claim)
-                return carer
-            os.kill(carer, signal.SIGTERM)  # the library was edited
+                hand_off(directory, handoff)
+                return supervisor
+            os.kill(supervisor, signal.SIGTERM)  # the library was edited
     return None
 
 
-def mark_of(directory: Path) -> dict[str, int | str] | None:
+def read_purpose(directory: Path) -> dict[str, int | str] | None:
     """What a kernel is good for that nobody has asked for yet; None if it is no such kernel."""
     if directories.evcxr(directory) is not None:
         with suppress(OSError, ValueError):
-            return json.loads((directory / directories.SPARE).read_text())
+            return json.loads((directory / directories.PREWARMED).read_text())
     return None

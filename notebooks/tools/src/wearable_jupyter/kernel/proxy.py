@@ -19,7 +19,7 @@ import zmq
 
 from .events import Events
 from .execution import Execution
-from .messages import SESSION, Message, address, made
+from .messages import SESSION, Message, address, new_message
 
 # Requests, each of which has its answer. The other channel is iopub, which everybody hears.
 REQUESTS = ("shell", "control", "stdin", "hb")
@@ -31,7 +31,7 @@ CLOSE_MS = 1000
 AT_ONCE = 1000
 
 
-class Relay:
+class Proxy:
     """Sockets for Jupyter, in `front`, and each one's to evcxr, in `back`.
 
     `connection` is Jupyter's connection file, `private` evcxr's, as their content; `directory` is
@@ -76,9 +76,9 @@ class Relay:
         self.pause: float | None = None
 
     def _socket(self, kind: int) -> zmq.Socket:
-        made = self.context.socket(kind)
-        made.set_hwm(0)  # keep everything: a cell may print more than ZeroMQ's 1000 messages
-        return made
+        sock = self.context.socket(kind)
+        sock.set_hwm(0)  # keep everything: a cell may print more than ZeroMQ's 1000 messages
+        return sock
 
     def _bind(self, front: zmq.Socket, where: str) -> None:
         deadline = time.monotonic() + BIND_SECONDS
@@ -170,7 +170,7 @@ class Relay:
         """End a request for input that an interrupted cell waits for."""
         if self.input_request is not None:
             self.input_request = None
-            empty = made("input_reply", {"value": ""}, SESSION, b"{}", [])
+            empty = new_message("input_reply", {"value": ""}, SESSION, b"{}", [])
             self._to_evcxr("stdin", empty)
 
     def quiet_seconds(self) -> float:

@@ -14,18 +14,18 @@ from ..setup import links, paths, toolchain
 INTERRUPTIBLE = f"{paths.CRATE}::interrupt::interruptible"
 
 
-def call_in(program: Path, library: Path, verbose: str) -> str | None:
+def call_from_output(program: Path, library: Path, verbose: str) -> str | None:
     """The call of rustc for the cell's crate in what `cargo -vv` printed: words, zeros between.
 
     `program` is the kernels' cargo, `library` what it links cells with.
     """
-    found = subprocess.run(
+    result = subprocess.run(
         [program, "words", library], input=verbose, capture_output=True, text=True, check=True
     )
-    return found.stdout or None
+    return result.stdout or None
 
 
-def folder_of(call: str) -> Path:
+def output_folder(call: str) -> Path:
     """Where a call puts what it compiles."""
     words = call.split("\0")
     return Path(words[words.index("--out-dir") + 1])
@@ -36,11 +36,11 @@ def key(flags: str, arguments: list[str], manifest: str) -> str:
     return f"{flags}\n{' '.join(arguments)}\n{manifest}".rstrip()
 
 
-def make_programs(directory: Path, program: Path, library: Path, module: str) -> None:
-    """Make the kernel's cargo and rustup in `bin` of its directory, and say what they need.
+def install_wrappers(directory: Path, program: Path, library: Path, module: str) -> None:
+    """Install cargo and rustup in `bin` of a kernel's directory, and write their settings.
 
-    `program` and `library` are as in `call_in`, with the source of the latter beside it; `module`
-    is the Python module that links what is compiled into a kernel's directory.
+    `program` and `library` are as in `call_from_output`; the library's source lies next to it.
+    `module` is the Python module that links compiled dependencies into a kernel's directory.
     """
     programs = directory / "bin"
     programs.mkdir(parents=True)
@@ -59,9 +59,9 @@ def make_programs(directory: Path, program: Path, library: Path, module: str) ->
     (directory / "settings").write_text("".join(f"{name}={value}\n" for name, value in settings))
 
 
-def know(folder: Path, known_key: str, call: str, cell: Path) -> None:
+def save_call(folder: Path, call_key: str, call: str, cell: Path) -> None:
     """Keep a call for the kernel's cargo: for which key, and where the compiled cell will be."""
     folder.mkdir(parents=True)
     (folder / "command").write_text(call)
     (folder / "cell").write_text(str(cell))
-    (folder / "key").write_text(known_key)
+    (folder / "key").write_text(call_key)

@@ -25,27 +25,25 @@ from pathlib import Path
 
 from ..setup import caches, paths, toolchain
 from . import directories, prewarmed
-from .directories import Claim, alive
+from .directories import is_alive
 from .events import Events
+from .handoff import POLL_SECONDS, Handoff, hand_off, wait_for_handoff, watch
 
-POLL_SECONDS = 1.0
 # So long after the last cell, the processor is free for warming the next kernel up.
 QUIET_SECONDS = 10.0
-# A launcher that has taken a spare kernel says so at once, unless it was killed.
-CLAIM_SECONDS = 10.0
 # Clients read the last reply before they learn of the kernel's end.
 LAST_REPLY_SECONDS = 0.5
 # Bytes of evcxr's stderr that are kept: the message of a panic, and the backtrace behind it.
-KEPT = 1 << 16
+STDERR_LIMIT = 1 << 16
 
 
-def start(directory: Path, claim: Claim) -> int:
+def start(directory: Path, handoff: Handoff) -> int:
     """Start a companion for a directory of this process's, in this working directory; its pid.
 
-    Raises `Problem` when it cannot be started; then the directory is gone.
+    Raises `UserError` when it cannot be started; then the directory is gone.
     """
     try:
-        directories.hand_over(directory, claim)
+        hand_off(directory, handoff)
         return subprocess.Popen(
             [*paths.PYTHON_MODULE, __name__, directory],
             start_new_session=True,
@@ -57,18 +55,11 @@ def start(directory: Path, claim: Claim) -> int:
         raise directories.not_written(error) from error
 
 
-def watch(poller: select.poll, *pids: int) -> None:
-    """Let a poller wake up at the end of processes, where the system has such a thing."""
-    for pid in pids:
-        with suppress(AttributeError, OSError):
-            poller.register(os.pidfd_open(pid), select.POLLIN)
-
-
 def wait_for_end(pid: int) -> None:
     """Wait for the end of a companion."""
     poller = select.poll()
     watch(poller, pid)
-    while alive(pid):
+    while is_alive(pid):
         poller.poll(1000 * POLL_SECONDS)
 
 
@@ -76,18 +67,18 @@ class ErrorOutput:
     """evcxr's stderr: passed on, and its last part kept for the reason of a failure."""
 
     def __init__(self, pipe: int) -> None:
-        self.kept = b""
+        self.tail = b""
         threading.Thread(target=self._pass_on, args=(pipe,), daemon=True).start()
 
     def _pass_on(self, pipe: int) -> None:
-        while data := os.read(pipe, KEPT):
-            self.kept = (self.kept + data)[-KEPT:]
+        while data := os.read(pipe, STDERR_LIMIT):
+            self.tail = (self.tail + data)[-STDERR_LIMIT:]
             with suppress(OSError):
                 os.write(2, data)
 
     def reason(self, status: int | None) -> str:
         """Why evcxr has stopped; `status` is its exit status, None while it is there."""
-        text = self.kept.decode(errors="replace")
+        text = self.tail.decode(errors="replace")
         panics = re.findall(r"panicked at (\S+?):?\n(.+)", text)
         if panics:
             place, message = panics[-1]
@@ -123,58 +114,32 @@ def start_evcxr(directory: Path, events: Events) -> subprocess.Popen:
     )
 
 
-def wait_for_claim(evcxr: subprocess.Popen, directory: Path, waiting_for: int) -> Claim | None:
-    """Whom the kernel is for; None if evcxr, or the process that would need it, is gone before."""
-    pipe = os.open(directory / directories.CLAIM, os.O_RDWR)
-    poller = select.poll()
-    poller.register(pipe, select.POLLIN)
-    watch(poller, evcxr.pid, waiting_for)
-    was_spare, taken = directories.is_spare(directory), None
-    while evcxr.poll() is None and alive(waiting_for):
-        if was_spare and not directories.is_spare(directory):
-            taken = taken or time.monotonic()
-            if time.monotonic() > taken + CLAIM_SECONDS:
-                return None
-        if any(ready == pipe for ready, _ in poller.poll(1000 * POLL_SECONDS)):
-            return claim_in(pipe)
-    # evcxr may have ended just as it was claimed: then there is somebody to report it to.
-    return claim_in(pipe) if poller_has(pipe) else None
-
-
-def poller_has(pipe: int) -> bool:
-    return bool(select.select([pipe], [], [], 0)[0])
-
-
-def claim_in(pipe: int) -> Claim:
-    return Claim(*json.loads(os.read(pipe, select.PIPE_BUF)))
-
-
-def carry(
-    evcxr: subprocess.Popen, directory: Path, claim: Claim, events: Events, output: ErrorOutput
+def relay_messages(
+    evcxr: subprocess.Popen, directory: Path, handoff: Handoff, events: Events, output: ErrorOutput
 ) -> str | None:
-    """Relay messages until the end of evcxr, or of whom it is for.
+    """Proxy messages until the end of evcxr, or of whom it is for.
 
     Returns the reason if evcxr ended before it ever answered: then no cell could show it.
     """
     from . import proxy  # only now: evcxr is under way, and ZeroMQ takes a moment to load
 
     private = json.loads((directory / directories.CONNECTION).read_text())
-    public = json.loads(Path(claim.connection_file).read_text())
-    messages = proxy.Relay(public, private, events, directory, lambda: output.reason(evcxr.poll()))
+    public = json.loads(Path(handoff.connection_file).read_text())
+    messages = proxy.Proxy(public, private, events, directory, lambda: output.reason(evcxr.poll()))
     execution = messages.execution
-    watch(messages.poller, evcxr.pid, claim.launcher, claim.jupyter)
-    to_start_spare = prewarmed.wanted(claim.jupyter)
-    wanted = lambda: alive(claim.launcher) and alive(claim.jupyter)  # noqa: E731
+    watch(messages.poller, evcxr.pid, handoff.launcher, handoff.jupyter)
+    to_prewarm = prewarmed.is_enabled(handoff.jupyter)
+    wanted = lambda: is_alive(handoff.launcher) and is_alive(handoff.jupyter)  # noqa: E731
     while evcxr.poll() is None and execution.stopped is None and wanted():
         try:
             messages.step(POLL_SECONDS)
         except Exception as error:
             traceback.print_exc()
             execution.stop(f"The kernel's proxy failed: {type(error).__name__}: {error}")
-        if to_start_spare and messages.quiet_seconds() > QUIET_SECONDS:
-            to_start_spare = False
+        if to_prewarm and messages.quiet_seconds() > QUIET_SECONDS:
+            to_prewarm = False
             with suppress(OSError):  # this kernel needs no other
-                prewarmed.start(claim.jupyter)
+                prewarmed.start(handoff.jupyter)
     reason = None
     by_itself = evcxr.poll() is not None and wanted() and not messages.shutdown_requested
     if execution.stopped is not None or by_itself:
@@ -186,20 +151,20 @@ def carry(
         return None
     print(f"error: {reason}", file=sys.stderr, flush=True)
     time.sleep(LAST_REPLY_SECONDS)
-    return None if execution.is_attended else reason
+    return None if execution.is_ready else reason
 
 
-def accompany(
+def supervise(
     directory: Path,
     waiting_for: int,
     started: Callable[[], object] = lambda: None,
-    claimed: Callable[[], object] = lambda: None,
+    handed_off: Callable[[], object] = lambda: None,
 ) -> None:
     """Do all of the above, for a kernel that is of no use without the process `waiting_for`.
 
-    `started` is called when evcxr runs, `claimed` when it is told whom the kernel is for.
+    `started` is called when evcxr runs, `handed_off` when it is told whom the kernel is for.
     """
-    evcxr = claim = reason = None
+    evcxr = handoff = reason = None
     try:
         events = Events(directory)
         evcxr = start_evcxr(directory, events)
@@ -208,19 +173,19 @@ def accompany(
         # What has to be done at the end is done then, too.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit())
         started()
-        claim = wait_for_claim(evcxr, directory, waiting_for)
-        if claim is not None:
-            claimed()
-            reason = carry(evcxr, directory, claim, events, output)
+        handoff = wait_for_handoff(evcxr, directory, waiting_for)
+        if handoff is not None:
+            handed_off()
+            reason = relay_messages(evcxr, directory, handoff, events, output)
     finally:
         if reason is not None:
-            directories.leave_reason(claim.launcher, reason)
-        elif claim is not None:
+            directories.leave_reason(handoff.launcher, reason)
+        elif handoff is not None:
             # Jupyter takes the end of its launcher for the kernel's.
             with suppress(ProcessLookupError):
-                os.kill(claim.launcher, signal.SIGTERM)
+                os.kill(handoff.launcher, signal.SIGTERM)
         directories.remove(directory, evcxr and evcxr.pid)
 
 
 if __name__ == "__main__":
-    accompany(Path(sys.argv[1]), directories.maker(Path(sys.argv[1])))
+    supervise(Path(sys.argv[1]), directories.owner_pid(Path(sys.argv[1])))

@@ -19,9 +19,9 @@ from ..setup.build import (
     prerequisites,
     run_cargo,
 )
-from ..setup.errors import Problem
+from ..setup.errors import UserError
 from ..setup.links import COMPILED
-from ..setup.progress import message_in
+from ..setup.progress import parse_message
 from . import rustc_call
 
 # What evcxr starts with, and with our library after a kernel's start-up commands.
@@ -72,11 +72,11 @@ def own_crates(messages: str) -> list[Path]:
     Their names have a hash of where that is, so they are compiled here and for nobody else.
     """
     found = []
-    for told in map(message_in, messages.splitlines()):
-        if not told.get("package_id", "").startswith("path+file:"):
+    for message in map(parse_message, messages.splitlines()):
+        if not message.get("package_id", "").startswith("path+file:"):
             continue
         # Beside the one form that is always there. Of a shared library, cargo names another copy.
-        for made in map(Path, told.get("filenames", [])):
+        for made in map(Path, message.get("filenames", [])):
             if made.suffix == ".rlib":
                 beside = made.parent.glob(f"{made.stem}.*")
                 found += sorted(path for path in beside if path.suffix in COMPILED)
@@ -106,21 +106,23 @@ class Project(NamedTuple):
         call = self.folder / "call"
         if not call.is_file():
             (self.folder / "src" / "lib.rs").touch()  # so that it is compiled, and seen how
-        told = run_cargo(
+        result = run_cargo(
             *("build", "--offline", "-vv", "--target", toolchain.host()),
             "--message-format=json-render-diagnostics",
             cwd=self.folder,
             quiet=True,
             CARGO_TARGET_DIR="target",
         )
-        if (seen := rustc_call.call_in(program(), cell_library(), told.stderr)) is not None:
-            call.write_text(seen)
+        if (
+            call_text := rustc_call.call_from_output(program(), cell_library(), result.stderr)
+        ) is not None:
+            call.write_text(call_text)
         if not call.is_file():
-            raise Problem(
+            raise UserError(
                 "cargo compiled a cell and did not print how it called rustc. Run: "
                 "rm -rf target/kernel-template, then ./justw setup"
             )
-        own = (path.relative_to(self.target) for path in own_crates(told.stdout))
+        own = (path.relative_to(self.target) for path in own_crates(result.stdout))
         (self.folder / OWN).write_text("".join(f"{path}\n" for path in own))
 
     def arguments(self) -> list[str]:
@@ -181,7 +183,7 @@ def seed() -> None:
     if dependencies_in(template) == compiled.name:
         return
     if not compiled.is_dir():
-        raise Problem("The kernel's dependencies are not compiled. Run: ./justw setup")
+        raise UserError("The kernel's dependencies are not compiled. Run: ./justw setup")
     check_compiled(compiled)
     shutil.rmtree(template, ignore_errors=True)
     TEMPLATE.make(f"pub use {paths.CRATE};\n")

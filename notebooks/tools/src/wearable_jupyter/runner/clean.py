@@ -20,7 +20,7 @@ LANGUAGE = {
 CELL_METADATA = ("tags", "limit_seconds", "slideshow")
 
 
-def text(path: Path) -> str:
+def cleaned(path: Path) -> str:
     """The normal form of the notebook at `path`."""
     notebook = read(path)
     notebook.metadata = nbformat.from_dict({"kernelspec": KERNELSPEC, "language_info": LANGUAGE})

@@ -11,7 +11,7 @@ from ..export import charts, html
 from ..kernel.template import prepare
 from ..setup import dataset, paths
 from ..setup.atomic_write import check_writable, write
-from ..setup.errors import Problem
+from ..setup.errors import UserError
 from . import provenance, report, selection, snapshots, strict_run
 from .load import read
 
@@ -56,24 +56,24 @@ def keep(executed: NotebookNode, copy: Path) -> None:
         messages = charts.add_pictures(executed)
     except Exception as error:  # whatever a chart leads to in a library that draws it
         print(
-            f"warning: {paths.shown(copy)}: its charts have no static pictures, because drawing "
-            f"one failed: {type(error).__name__}: {error}",
+            f"warning: {paths.display_path(copy)} has no static pictures of its charts, because "
+            f"drawing one failed: {type(error).__name__}: {error}",
             file=sys.stderr,
             flush=True,
         )
     else:
         write(copy, nbformat.writes(executed))
         for message in messages:
-            print(f"warning: {paths.shown(copy)}: {message}", file=sys.stderr, flush=True)
+            print(f"warning: {paths.display_path(copy)}: {message}", file=sys.stderr, flush=True)
 
 
 def write_html(executed: NotebookNode, path: Path, target: Path, **options: bool) -> None:
-    """Write an executed notebook's HTML. Raises `Problem` if it cannot be made."""
+    """Write an executed notebook's HTML. Raises `UserError` if it cannot be made."""
     try:
         text = html.export(executed, path.stem, directory=path.parent, **options)
     except Exception as error:  # whatever an output leads to in the libraries that render it
-        raise Problem(
-            f"{paths.shown(target)} could not be made: {type(error).__name__}: {error}. "
+        raise UserError(
+            f"{paths.display_path(target)} could not be made: {type(error).__name__}: {error}. "
             f"The executed notebook is complete"
         ) from error
     write(target, text)
@@ -83,7 +83,7 @@ def finish(results: list[strict_run.Result], written: list[Path]) -> int:
     """Print how the notebooks went and where the files are; the exit code is 1 if one failed."""
     if results:
         print(f"\n{report.table(results)}\n")
-    print("\n".join(f"  {paths.shown(path)}" for path in written))
+    print("\n".join(f"  {paths.display_path(path)}" for path in written))
     failures = sum(bool(result.failures) for result in results)
     if results:
         print(f"{len(results) - failures} of {len(results)} notebooks passed", flush=True)
@@ -120,8 +120,8 @@ def add_html(result: strict_run.Result, suffix: str, written: list[Path], **opti
     try:
         write_html(result.executed, result.notebook, target, **options)
         written.append(target)
-    except Problem as problem:
-        result.failures[None] = str(problem)
+    except UserError as error:
+        result.failures[None] = str(error)
         announce(result)
 
 

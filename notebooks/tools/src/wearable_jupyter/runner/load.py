@@ -9,7 +9,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from ..setup import paths
-from ..setup.errors import Problem
+from ..setup.errors import UserError
 
 LANGUAGE = "rust"
 # Kernels for Rust whose kernelspec does not have to name the language.
@@ -28,7 +28,7 @@ def language(notebook: NotebookNode) -> str | None:
     return LANGUAGE if RUST_KERNELS.search(kernel) else None
 
 
-def kernel_problem(notebook: NotebookNode) -> str | None:
+def wrong_kernel(notebook: NotebookNode) -> str | None:
     """Why a notebook is not for a Rust kernel, or None; without a kernelspec it counts as Rust."""
     named = language(notebook)
     if named not in (None, LANGUAGE):
@@ -44,72 +44,72 @@ def name_cells(cells: list[dict], *, by_place: bool) -> None:
 
     nbformat's own repair makes a random one, by which no snapshot could find the cell again.
     """
-    seen = set()
+    taken = set()
     for number, cell in enumerate(cells, 1):
         own = cell.get("id")
-        good = isinstance(own, str) and CELL_ID.fullmatch(own) and own not in seen
-        if by_place or not good:
+        usable = isinstance(own, str) and CELL_ID.fullmatch(own) and own not in taken
+        if by_place or not usable:
             cell["id"] = f"cell-{number}"
-            while cell["id"] in seen:
+            while cell["id"] in taken:
                 cell["id"] += "-again"
-        seen.add(cell["id"])
+        taken.add(cell["id"])
 
 
 def load(path: Path) -> dict:
-    """The JSON object in a notebook's file. Raises `Problem`."""
-    shown = paths.shown(path)
+    """The JSON object in a notebook's file. Raises `UserError`."""
+    shown = paths.display_path(path)
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise Problem(f"{shown} cannot be read: {error.strerror}") from error
+        raise UserError(f"{shown} cannot be read: {error.strerror}") from error
     try:
-        found = json.loads(content.decode("utf-8-sig"))
-        json.dumps(found, ensure_ascii=False).encode()
+        document = json.loads(content.decode("utf-8-sig"))
+        json.dumps(document, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
-        raise Problem(
+        raise UserError(
             f"{shown} is not a notebook: it is not JSON in UTF-8 (byte {error.start})"
         ) from error
     except UnicodeEncodeError as error:
-        raise Problem(
+        raise UserError(
             f"{shown} is not a notebook: it has half of a character (a lone surrogate)"
         ) from error
     except (ValueError, RecursionError) as error:
-        raise Problem(f"{shown} is not a notebook: it is not JSON ({error})") from error
-    version = found.get("nbformat") if isinstance(found, dict) else None
+        raise UserError(f"{shown} is not a notebook: it is not JSON ({error})") from error
+    version = document.get("nbformat") if isinstance(document, dict) else None
     if not isinstance(version, int) or isinstance(version, bool):
-        raise Problem(f"{shown} is not a notebook: it does not say which nbformat it has")
+        raise UserError(f"{shown} is not a notebook: it does not say which nbformat it has")
     if version not in FORMATS:
-        raise Problem(
+        raise UserError(
             f"{shown} is not a notebook that can be read here: its nbformat is {version}, and "
             f"known are {FORMATS[0]} to {FORMATS[-1]}"
         )
-    if version == 4 and not isinstance(found.get("cells"), list):
-        raise Problem(f"{shown} is not a notebook: it has no list of cells")
-    return found
+    if version == 4 and not isinstance(document.get("cells"), list):
+        raise UserError(f"{shown} is not a notebook: it has no list of cells")
+    return document
 
 
 def read(path: Path) -> NotebookNode:
     """The Rust notebook at `path`, in the newest format.
 
     Cells have ids since format 4.5; those of an older one are named by their place. Raises
-    `Problem` for a file that is not a notebook, or of another language.
+    `UserError` for a file that is not a notebook, or of another language.
     """
-    shown, found = paths.shown(path), load(path)
+    shown, document = paths.display_path(path), load(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is missing is mended below
             # First, because nbformat gives random ids to cells without one.
-            if found["nbformat"] == 4:
-                name_cells(found["cells"], by_place=found["nbformat_minor"] < 5)
-            notebook = nbformat.reads(json.dumps(found), as_version=4)
-            if found["nbformat"] < 4:
+            if document["nbformat"] == 4:
+                name_cells(document["cells"], by_place=document["nbformat_minor"] < 5)
+            notebook = nbformat.reads(json.dumps(document), as_version=4)
+            if document["nbformat"] < 4:
                 name_cells(notebook.cells, by_place=True)
             notebook.nbformat_minor = 5
             nbformat.validate(notebook)
-        problem = kernel_problem(notebook)
+        reason = wrong_kernel(notebook)
     except Exception as error:  # nbformat's conversions raise whatever a malformed part leads to
         reason = next(iter(str(error).strip().splitlines()), repr(error))
-        raise Problem(f"{shown} is not a notebook: {reason}") from error
-    if problem is not None:
-        raise Problem(f"{shown} {problem}")
+        raise UserError(f"{shown} is not a notebook: {reason}") from error
+    if reason is not None:
+        raise UserError(f"{shown} {reason}")
     return notebook

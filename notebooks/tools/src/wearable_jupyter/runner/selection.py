@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from ..setup import paths
-from ..setup.errors import Problem
+from ..setup.errors import UserError
 from .load import read
 
 SUFFIX = ".ipynb"
@@ -27,39 +27,39 @@ def notebooks(names: list[str], caller: Path) -> list[Path]:
 
     A path counts from `caller`, the directory in which the command was given. Only a name without
     a slash selects one of the project's notebooks: `02a_lazy_join`, and `02a_lazy_join.ipynb`
-    where `caller` has no such file. Raises `Problem` for anything that is not a Rust notebook.
+    where `caller` has no such file. Raises `UserError` for anything that is not a Rust notebook.
     """
     selected = [find(name, caller) for name in names] if names else project_notebooks()
     if not selected:
-        raise Problem(f"There is no notebook in {paths.NOTEBOOKS}")
+        raise UserError(f"There is no notebook in {paths.NOTEBOOKS}")
     for path in selected:
         read(path)  # before anything runs
     return list(dict.fromkeys(selected))
 
 
 def find(name: str, caller: Path) -> Path:
-    """The notebook of this name or path. Raises `Problem`."""
+    """The notebook of this name or path. Raises `UserError`."""
     if "/" not in name:
         project = paths.NOTEBOOKS / f"{name.removesuffix(SUFFIX)}{SUFFIX}"
         here = name.endswith(SUFFIX) and (caller / name).is_file()
         if project in project_notebooks() and not here:
             return project
         if not name.endswith(SUFFIX) and not (caller / name).exists():
-            raise Problem(unknown(name, caller))
+            raise UserError(unknown(name, caller))
     path = caller / name
     shown = f"{name!r} ({path})" if str(path) != name else name
     if not name.isprintable():  # nor is a byte that is not UTF-8
-        raise Problem(f"The name {name!r} has characters that cannot be shown. Rename the file")
+        raise UserError(f"The name {name!r} has characters that cannot be shown. Rename the file")
     if path.is_dir():
         inside = sorted(f.name for f in path.glob(f"*{SUFFIX}"))
         example = f", such as {Path(name) / inside[0]}" if inside else ""
-        raise Problem(f"{shown} is a directory. Name the notebooks in it{example}")
+        raise UserError(f"{shown} is a directory. Name the notebooks in it{example}")
     if not path.exists():
-        raise Problem(f"There is no file {shown}{missing(path, name)}")
+        raise UserError(f"There is no file {shown}{missing(path, name)}")
     if path.suffix != SUFFIX:
-        raise Problem(f"{shown} is not a notebook: its name does not end in {SUFFIX}")
+        raise UserError(f"{shown} is not a notebook: its name does not end in {SUFFIX}")
     if not path.is_file():
-        raise Problem(f"{shown} is not a regular file")
+        raise UserError(f"{shown} is not a regular file")
     # The notebook's own name, also where it is a link, in the directory's real place.
     return path.parent.resolve() / path.name
 
@@ -81,17 +81,17 @@ def missing(path: Path, name: str) -> str:
 
 def unknown(name: str, caller: Path) -> str:
     """The message for a bare name that none of the project's notebooks has."""
-    known = [path.stem for path in project_notebooks()]
-    message = f"The project has no notebook {name!r}. Its notebooks are: {', '.join(known)}"
+    names = [path.stem for path in project_notebooks()]
+    message = f"The project has no notebook {name!r}. Its notebooks are: {', '.join(names)}"
     if (caller / f"{name}{SUFFIX}").is_file():
         return f"{message}. For the file in {caller}: ./{name}{SUFFIX}"
-    near = difflib.get_close_matches(name, known, 1)
+    near = difflib.get_close_matches(name, names, 1)
     return f"{message}. Do you mean {near[0]}?" if near else message
 
 
 def label(path: Path) -> str:
     """How reports name a notebook: the project's by its name, another by its path."""
-    named = path.name if is_project_notebook(path) else str(paths.shown(path))
+    named = path.name if is_project_notebook(path) else str(paths.display_path(path))
     if path.parent == paths.ROOT:
         named = f"./{named}"
     return named.removesuffix(SUFFIX)

@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 
 from ..setup import paths
-from ..setup.errors import Problem
+from ..setup.errors import UserError
 from . import strict_run
 from .clean import KERNELSPEC
 
@@ -24,7 +24,7 @@ FAILS = 'panic!("a cell that must fail");'
 
 
 def check_kernel() -> None:
-    """Start a kernel and run both cells. Raises `Problem` unless they end as they must."""
+    """Start a kernel and run both cells. Raises `UserError` unless they end as they must."""
     notebook = nbformat.v4.new_notebook(metadata={"kernelspec": KERNELSPEC})
     notebook.cells = [nbformat.v4.new_code_cell(source) for source in (PASSES, FAILS)]
     with tempfile.TemporaryDirectory(prefix="smoke-") as folder:
@@ -33,7 +33,7 @@ def check_kernel() -> None:
         result = strict_run.run(path, cell_seconds=CELL_SECONDS)
     fault = judge(result)
     if fault is not None:
-        raise Problem(f"a new kernel does not work: {fault}")
+        raise UserError(f"a new kernel does not work: {fault}")
 
 
 def judge(result: strict_run.Result) -> str | None:

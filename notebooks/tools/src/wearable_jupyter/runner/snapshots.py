@@ -16,7 +16,7 @@ from nbformat import NotebookNode
 
 from ..export import charts
 from ..setup import paths
-from ..setup.errors import Problem
+from ..setup.errors import UserError
 from .streams import without_colors
 from .strict_run import describe
 
@@ -159,13 +159,13 @@ def differences(executed: NotebookNode, notebook: Path, update: str) -> dict[int
     `update` is the command that keeps what is shown now.
     """
     path = file(notebook)
-    name = paths.shown(path)
+    name = paths.display_path(path)
     try:
         kept = sections(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {None: f"{name} is missing. Make it: {update}"}
     except (OSError, ValueError) as error:
-        raise Problem(f"{name} cannot be read: {error}. Make it again: {update}") from error
+        raise UserError(f"{name} cannot be read: {error}. Make it again: {update}") from error
     shown = shown_texts(executed)
     found = {}
     for index, cell in enumerate(executed.cells):

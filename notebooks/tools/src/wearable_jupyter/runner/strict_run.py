@@ -34,7 +34,7 @@ from nbformat import NotebookNode
 from ..bootstrap.command_environment import user_environment
 from ..kernel import directories, spec
 from ..setup import paths, signals
-from ..setup.errors import Problem
+from ..setup.errors import UserError
 from .load import read
 from .output_tags import FAILS, SKIPPED, fault
 from .streams import merged
@@ -265,14 +265,14 @@ def describe(notebook: NotebookNode, index: int, reason: str) -> str:
 
 
 def check_limits(notebook: NotebookNode, path: Path) -> None:
-    """Raise `Problem` for a cell whose metadata has a time limit that is not a number above 0."""
+    """Raise `UserError` for a cell whose metadata has a time limit that is not a number above 0."""
     for number, cell in enumerate(notebook.cells, 1):
         limit = cell.metadata.get("limit_seconds", 1)
         is_number = isinstance(limit, int | float) and not isinstance(limit, bool)
         if not is_number or not 0 < limit < math.inf:
-            raise Problem(
-                f"{paths.shown(path)}, cell {number} ({cell.id}): limit_seconds in its metadata "
-                f"must be a number of seconds above 0, and is {json.dumps(limit)}"
+            raise UserError(
+                f"{paths.display_path(path)}, cell {number} ({cell.id}): limit_seconds in its "
+                f"metadata must be a number of seconds above 0, and is {json.dumps(limit)}"
             )
 
 
@@ -295,8 +295,10 @@ def run(
 
     `working_directory` is the kernel's, the notebook's own if None; `environment` is set for the
     kernel besides this process's; `progress` is called with every cell that starts. The kernel and
-    everything it started are gone when this returns. Raises `Problem` for a file that is not a Rust
-    notebook, and `signals.Stopped` when a signal ended the run.
+    everything it started are gone when this returns.
+
+    Raises `UserError` for a file that is not a Rust notebook, and `signals.Stopped` when a signal
+    ended the run.
     """
     notebook = read(path)
     result = Result(path, executed=notebook)
@@ -321,8 +323,8 @@ def run(
             client.execute(stdout=log, stderr=log, env=variables() | (environment or {}))
         except CellFailed as failed:
             result.failures[failed.index] = str(failed)
-            if "the kernel died" in str(failed) and (said := last_lines(log)):
-                result.failures[failed.index] += f"; the end of its log:\n{said}"
+            if "the kernel died" in str(failed) and (log_end := last_lines(log)):
+                result.failures[failed.index] += f"; the end of its log:\n{log_end}"
         except DeadKernelError:
             result.failures[None] = "the kernel died after the last cell"
         except (RuntimeError, OSError, TimeoutError) as error:
@@ -345,7 +347,7 @@ def end_group(group: int | None) -> None:
             os.killpg(group, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             # The kernel's companion has seen it, and removes the rest.
-            if not directories.of(group):
+            if not directories.owned_by(group):
                 return
         # A dead kernel stays in its group until its exit status is taken.
         with suppress(ChildProcessError):

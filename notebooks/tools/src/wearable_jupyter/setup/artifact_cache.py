@@ -22,13 +22,13 @@ HERE = Path(__file__).parent
 ORIGIN = "origin.json"
 
 
-def note_origin(compiled: Path) -> None:
+def record_origin(compiled: Path) -> None:
     """Note in a folder of compiled dependencies what its files know of where they were made."""
     origin = {"target": str(paths.TARGET), "cargo_home": str(toolchain.cargo_home())}
     (compiled / ORIGIN).write_text(json.dumps(origin))
 
 
-def found() -> Path | None:
+def find_compatible() -> Path | None:
     """Dependencies that were compiled alike, for another user or at another place."""
     name = caches.compiled_dependencies().name
     alike = re.sub("-[0-9a-f]+$", "-*", name)
@@ -37,9 +37,9 @@ def found() -> Path | None:
 
 
 @contextmanager
-def taking_from(store: Path) -> Iterator[dict[str, str]]:
-    """An environment in which cargo takes from `store` what it would compile."""
-    origin = json.loads((store / ORIGIN).read_text())
+def wrapper_environment(cached: Path) -> Iterator[dict[str, str]]:
+    """An environment in which cargo takes from `cached` what it would compile."""
+    origin = json.loads((cached / ORIGIN).read_text())
     here = {"target": str(paths.TARGET), "cargo_home": str(toolchain.cargo_home())}
     moved = [(origin[name], here[name]) for name in here]
     paths.TARGET.mkdir(exist_ok=True)
@@ -49,13 +49,13 @@ def taking_from(store: Path) -> Iterator[dict[str, str]]:
         output.write_bytes(os.fsencode(translate(moved)))
         yield {
             "RUSTC_WRAPPER": str(HERE / "rustc_from_cache.sh"),
-            "WEARABLE_REPLAY": str(HERE / "replay_build_script.sh"),
-            "WEARABLE_STORE": str(store),
-            "WEARABLE_TARGET": str(paths.TARGET),
-            "WEARABLE_DEP_INFO": str(dep_info),
-            "WEARABLE_OUTPUT": str(output),
+            "WEARABLE_BUILD_SCRIPT": str(HERE / "replay_build_script.sh"),
+            "WEARABLE_ARTIFACT_CACHE": str(cached),
+            "WEARABLE_TARGET_DIR": str(paths.TARGET),
+            "WEARABLE_DEP_INFO_SED": str(dep_info),
+            "WEARABLE_OUTPUT_SED": str(output),
         }
-    keep_times(store)
+    copy_times(cached)
 
 
 Paths = list[tuple[str, str]]
@@ -81,16 +81,16 @@ def translate(moved: Paths) -> str:
     A path may be the beginning of another path's name, or part of another path. And one that is put
     in may contain one that is looked for, so they are put in last.
     """
-    found, put_in = [], []
+    searches, insertions = [], []
     for number, (before, after) in enumerate(moved):
-        looked_for, place = pattern(before), f"\1{number}\1"
+        searched, place = pattern(before), f"\1{number}\1"
         for start in ("^[^/]*", "[ =:\"'][^/ =:\"']*"):
             for end in ("/", "$"):
                 kept = "" if end == "$" else end
                 # Twice, because of two that follow each other the second has no start of its own.
-                found += 2 * [f"s|\\({start}\\){looked_for}{end}|\\1{place}{kept}|g\n"]
-        put_in.append(f"s|{place}|{text(after)}|g\n")
-    return "".join(found + put_in)
+                searches += 2 * [f"s|\\({start}\\){searched}{end}|\\1{place}{kept}|g\n"]
+        insertions.append(f"s|{place}|{text(after)}|g\n")
+    return "".join(searches + insertions)
 
 
 def pattern(path: str) -> str:
@@ -103,14 +103,14 @@ def text(path: str) -> str:
     return re.sub(r"[\\&|]", r"\\\g<0>", path)
 
 
-def keep_times(store: Path) -> None:
-    """Give what is here the times that it has in the store.
+def copy_times(cached: Path) -> None:
+    """Give what is here the times that it has in the cached.
 
-    What build scripts left is of just now, and cargo would find what it took from the store too
+    What build scripts left is of just now, and cargo would find what it took from the cached too
     old for it.
     """
-    for file in store.rglob("*"):
-        here = paths.TARGET / file.relative_to(store)
+    for file in cached.rglob("*"):
+        here = paths.TARGET / file.relative_to(cached)
         # A link has its time already, and may be another user's.
         if file.is_file() and here.is_file() and not (here.is_symlink() or here.samefile(file)):
             status = file.stat()

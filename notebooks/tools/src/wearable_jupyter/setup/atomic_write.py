@@ -7,15 +7,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from . import errors, paths
-from .errors import Problem
+from .errors import UserError
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a file next to `path` to write to, which then replaces `path`.
 
-    If writing fails or is interrupted, `path` keeps its content. Raises `Problem` if `path` cannot
-    be written.
+    If writing fails or is interrupted, `path` keeps its content.
+
+    Raises `UserError` if `path` cannot be written.
     """
     part = path.with_name(f".{path.name[:200]}.part-{os.getpid()}")
     try:
@@ -30,23 +31,23 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file so that no reader ever sees half of it. Raises `Problem`."""
+    """Write a file so that no reader ever sees half of it. Raises `UserError`."""
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8", newline="")
 
 
 def check_writable(folder: Path) -> None:
-    """Raise `Problem` if no file can be written into `folder`, which is made if it is missing."""
+    """Raise `UserError` if no file can be written into `folder`, which is made if it is missing."""
     probe = folder / f"writable-{os.getpid()}"
     with replacing(probe) as part:
         part.touch()
     probe.unlink(missing_ok=True)
 
 
-def not_written(path: Path, error: OSError) -> Problem:
+def not_written(path: Path, error: OSError) -> UserError:
     """The message for a file that could not be written."""
     advice = errors.FIXES.get(error.errno, "Check its folder")
-    return Problem(
-        f"{paths.shown(path)} could not be written: {error.strerror or error}. {advice}. "
+    return UserError(
+        f"{paths.display_path(path)} could not be written: {error.strerror or error}. {advice}. "
         f"Its folder is shown by: ls -ld {shlex.quote(str(path.parent))}"
     )

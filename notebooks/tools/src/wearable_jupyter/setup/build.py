@@ -25,9 +25,9 @@ from pathlib import Path
 from ..bootstrap import command_environment, trust
 from ..bootstrap.venv import is_shared
 from . import artifact_cache, caches, cargo_configuration, paths, progress, toolchain
-from .errors import Problem
+from .errors import UserError
 from .links import is_rewritten, link_tree
-from .progress import Task, told
+from .progress import Task, reporting
 
 # Cores from which the kernel and the dependencies are compiled at once.
 CORES_FOR_BOTH = 4
@@ -38,22 +38,22 @@ KEEP_DAYS = 30
 def prerequisites(*, fetch: bool = True) -> None:
     """Check for what the user has to install, and have rustup fetch what it can, if that is wanted.
 
-    Raises `Problem` naming what is missing and the command that gets it.
+    Raises `UserError` naming what is missing and the command that gets it.
     """
     if sys.platform not in ("linux", "darwin"):
-        raise Problem(f"{sys.platform} is not supported; Linux is, and macOS may work.")
+        raise UserError(f"{sys.platform} is not supported; Linux is, and macOS may work.")
     toolchain.find_rust()
     if shutil.which("cargo") is None or shutil.which("rustc") is None:
-        raise Problem(
+        raise UserError(
             "Rust is not installed, or not on the PATH. Get rustup as https://rustup.rs says, "
             "then open a new terminal."
         )
     check_toolchain(fetch)
     conflict = cargo_configuration.conflict(paths.ROOT, toolchain.cargo_home())
     if conflict is not None:
-        raise Problem(conflict)
+        raise UserError(conflict)
     if shutil.which("cc") is None:
-        raise Problem(
+        raise UserError(
             "There is no C compiler; Rust links with it. "
             "Debian and Ubuntu: sudo apt install build-essential"
         )
@@ -63,7 +63,7 @@ def check_toolchain(fetch: bool) -> None:
     """Check for what `rust-toolchain.toml` names, or have rustup `fetch` it.
 
     rustup may do so by itself when cargo is called, or not (RUSTUP_AUTO_INSTALL=0), and never
-    fetches a component that is missing. Raises `Problem`.
+    fetches a component that is missing. Raises `UserError`.
     """
     pinned = toolchain.pinned()
     try:
@@ -72,9 +72,9 @@ def check_toolchain(fetch: bool) -> None:
         fault = f"rustc does not start ({error.stderr.strip().splitlines()[:1]})"
     if fault is not None:
         if not fetch:
-            raise Problem(f"{fault}. Run: ./justw setup")
+            raise UserError(f"{fault}. Run: ./justw setup")
         if shutil.which("rustup") is None:
-            raise Problem(
+            raise UserError(
                 f"{fault}. Get rustup as https://rustup.rs says, then open a new terminal"
             )
         rustup("toolchain", "install", pinned["channel"], "--profile", pinned["profile"])
@@ -88,7 +88,7 @@ def check_toolchain(fetch: bool) -> None:
     }
     missing = [part for part in pinned["components"] if not (sysroot / parts[part]).exists()]
     if missing and not fetch:
-        raise Problem(f"of the toolchain, {', '.join(missing)} is not there. Run: ./justw setup")
+        raise UserError(f"of the toolchain, {', '.join(missing)} is not there. Run: ./justw setup")
     if missing:
         rustup("component", "add", "--toolchain", pinned["channel"], *missing)
 
@@ -104,14 +104,14 @@ def rustup(*arguments: str) -> None:
     """Run rustup; its progress goes to the terminal."""
     command = f"rustup {' '.join(arguments)}"
     if shutil.which("rustup") is None:
-        raise Problem(
+        raise UserError(
             f"There is no rustup for `{command}`. Get it as https://rustup.rs says, "
             "then open a new terminal."
         )
     print(f"Fetching a part of the Rust toolchain: {command}", flush=True)
     environment = command_environment.tool_environment()
     if subprocess.run(["rustup", *arguments], env=environment).returncode != 0:
-        raise Problem(f"`{command}` failed, see above; without a network nothing can be fetched")
+        raise UserError(f"`{command}` failed, see above; without a network nothing can be fetched")
 
 
 def cargo_variables(given: dict[str, str]) -> dict[str, str]:
@@ -126,7 +126,7 @@ def run_cargo(
 ) -> subprocess.CompletedProcess[str]:
     """Run cargo and return what it printed: stderr only if `quiet`, or that goes to the terminal.
 
-    Raises `Problem` when cargo fails.
+    Raises `UserError` when cargo fails.
     """
     result = subprocess.run(
         ["cargo", *arguments],
@@ -140,7 +140,7 @@ def run_cargo(
         if not quiet:
             print(result.stdout, end="", flush=True)  # of a test, it says what failed
         reason = f":\n{result.stderr.strip()}" if quiet else ", see above"
-        raise Problem(f"`cargo {' '.join(arguments)}` failed{reason}")
+        raise UserError(f"`cargo {' '.join(arguments)}` failed{reason}")
     return result
 
 
@@ -179,7 +179,7 @@ def staging(name: str) -> Iterator[Path]:
     One that a killed process left is emptied first, so there is never more than one.
     """
     folder = caches.cache_directory() / f".{name}.staging"
-    delete(folder)
+    delete_cache_folder(folder)
     folder.mkdir(mode=0o700)
     try:
         yield folder
@@ -187,16 +187,16 @@ def staging(name: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def delete(folder: Path) -> None:
-    """Delete what is in the way in the cache. Raises `Problem` if that is another user's."""
+def delete_cache_folder(folder: Path) -> None:
+    """Delete what is in the way in the cache. Raises `UserError` if that is another user's."""
     shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():
         owner = trust.user_name(folder.stat().st_uid)
         fix = f"sudo rm -rf {shlex.quote(str(folder))}"
-        raise Problem(f"{folder} cannot be deleted (it belongs to {owner}). Fix: {fix}")
+        raise UserError(f"{folder} cannot be deleted (it belongs to {owner}). Fix: {fix}")
 
 
-def keep(staged: Path, destination: Path) -> None:
+def move_into_cache(staged: Path, destination: Path) -> None:
     """Put what was made into its place in the cache, unless another process has done so meanwhile.
 
     No other user can change it there, and in a shared cache every user can read it, whatever the
@@ -218,8 +218,10 @@ def starts(binary: Path) -> bool:
         return False
 
 
-def follow(task: Task, *arguments: str, cwd: Path = paths.ROOT, **environment: str) -> None:
-    """Run cargo with `task` hearing how far it is. Raises `Problem` when cargo fails."""
+def run_with_progress(
+    task: Task, *arguments: str, cwd: Path = paths.ROOT, **environment: str
+) -> None:
+    """Run cargo with `task` hearing how far it is. Raises `UserError` when cargo fails."""
     # The first word is cargo's command; diagnostics still go to the terminal.
     command, *rest = arguments
     messages = ("--quiet", "--message-format=json-render-diagnostics")
@@ -230,11 +232,11 @@ def follow(task: Task, *arguments: str, cwd: Path = paths.ROOT, **environment: s
         stdout=subprocess.PIPE,
         text=True,
     )
-    with running, told(task):
+    with running, reporting(task):
         for line in running.stdout:
-            task.hear(line)
+            task.read_message(line)
     if running.returncode != 0:
-        raise Problem(f"`cargo {' '.join(arguments)}` failed, see above")
+        raise UserError(f"`cargo {' '.join(arguments)}` failed, see above")
 
 
 def install_kernel() -> None:
@@ -252,7 +254,7 @@ def install_kernel() -> None:
             task = Task("kernel", **progress.SECONDS["kernel"])
             # Its own lock file, and no flag of this workspace: linked dynamically, it would not
             # start without the toolchain's libraries in its path.
-            follow(
+            run_with_progress(
                 task,
                 *("install", "--locked", "--version", caches.EVCXR_VERSION, "evcxr_jupyter"),
                 *("--root", str(build / "root"), "--target-dir", str(build / "target")),
@@ -267,9 +269,11 @@ def install_kernel() -> None:
             )
             installed = build / "root" / "bin" / binary.name
             if not starts(installed):
-                raise Problem("evcxr_jupyter was compiled and does not start. Run: ./justw doctor")
-            delete(binary.parent.parent)
-            keep(build / "root", binary.parent.parent)
+                raise UserError(
+                    "evcxr_jupyter was compiled and does not start. Run: ./justw doctor"
+                )
+            delete_cache_folder(binary.parent.parent)
+            move_into_cache(build / "root", binary.parent.parent)
 
 
 def packages() -> list[str]:
@@ -320,7 +324,7 @@ def fetch() -> None:
     """Get the sources: all platforms', or a kernel's `cargo metadata` would want the network."""
     try:
         cargo("fetch", "--locked", "--offline", quiet=True)
-    except Problem:
+    except UserError:
         cargo("fetch", "--locked", "--quiet")
 
 
@@ -384,26 +388,28 @@ def seed() -> None:
     with suppress(PermissionError):  # root's, from a call with sudo
         os.utime(compiled)
     (paths.TARGET / DEPENDENCIES).write_text(compiled.name)
-    collect(compiled)
+    delete_unused(compiled)
 
 
 def check_compiled(compiled: Path) -> None:
-    """Raise `Problem` if compiled dependencies are incomplete, or if others can change them."""
+    """Raise `UserError` if compiled dependencies are incomplete, or if others can change them."""
     missing = [part for part in compiled_parts() if not (compiled / part).is_dir()]
     if missing:
         again = f"rm -rf {shlex.quote(str(compiled))}, then ./justw setup"
-        raise Problem(f"{compiled} is incomplete, without {', '.join(missing)}. Run: {again}")
+        raise UserError(f"{compiled} is incomplete, without {', '.join(missing)}. Run: {again}")
     caches.trusted(compiled)
 
 
 def link_compiled(compiled: Path, destination: Path) -> None:
-    """Link the compiled dependencies of this user's cache. Raises `Problem` if they cannot be used,
-    or if another process deletes them meanwhile."""
+    """Link the compiled dependencies of this user's cache.
+
+    Raises `UserError` if they cannot be used, or if another process deletes them meanwhile.
+    """
     check_compiled(compiled)
     try:
         link_tree(compiled, destination, copy=is_rewritten)
     except FileNotFoundError as error:
-        raise Problem(
+        raise UserError(
             f"{error.filename} was deleted while it was linked. Run: ./justw setup"
         ) from error
 
@@ -414,9 +420,9 @@ def make_dependencies() -> None:
     evcxr checks a cell that does not compile, and clippy checks the workspace; both want the
     dependencies' metadata, which a build does not leave.
     """
-    if (others := artifact_cache.found()) is not None:
+    if (others := artifact_cache.find_compatible()) is not None:
         print(f"Taking the compiled dependencies from {others.parent}", flush=True)
-        with artifact_cache.taking_from(others) as environment:
+        with artifact_cache.wrapper_environment(others) as environment:
             for command in ("build", "check"):
                 cargo(command, *ALL_DEPENDENCIES, "--quiet", **environment)
         return
@@ -427,7 +433,7 @@ def make_dependencies() -> None:
     )
     names = packages()
     task = Task("dependencies", len(names), sum(map(progress.weight, names)))
-    follow(task, "build", *ALL_DEPENDENCIES)
+    run_with_progress(task, "build", *ALL_DEPENDENCIES)
     print(f"{task.compiled} packages compiled", flush=True)
     cargo("check", *ALL_DEPENDENCIES, "--quiet")
 
@@ -443,16 +449,16 @@ def compile_all(workspace: Callable[[], None] = build_workspace) -> None:
 def run_binary(name: str, *arguments: str, example: bool = False, **environment: str) -> None:
     """Run one of the workspace's programs, compiled by `build_workspace`.
 
-    Raises `Problem` when it fails; its own message is on stderr.
+    Raises `UserError` when it fails; its own message is on stderr.
     """
     folder = paths.TARGET / toolchain.host() / "debug"
     binary = folder / "examples" / name if example else folder / name
     if not binary.is_file():
-        raise Problem(f"{binary} is not there. Run: ./justw setup")
+        raise UserError(f"{binary} is not there. Run: ./justw setup")
     given = command_environment.user_environment() | toolchain.with_standard_library() | environment
     result = subprocess.run([binary, *arguments], cwd=paths.ROOT, env=given)
     if result.returncode != 0:
-        raise Problem(f"{name} failed, see above")
+        raise UserError(f"{name} failed, see above")
 
 
 def publish(compiled: Path) -> None:
@@ -467,11 +473,11 @@ def publish(compiled: Path) -> None:
                 skip=lambda path: is_own(path, own),
                 copy=is_rewritten,
             )
-        artifact_cache.note_origin(staged)
-        keep(staged, compiled)
+        artifact_cache.record_origin(staged)
+        move_into_cache(staged, compiled)
 
 
-def collect(compiled: Path) -> None:
+def delete_unused(compiled: Path) -> None:
     """Delete compiled dependencies that no clone has used for a while.
 
     Not those that were compiled alike for another home: symbolic links may lead there.

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..bootstrap import trust
 from ..bootstrap.venv import cache_directory, chosen_cache, is_shared
 from . import cargo_configuration, paths, toolchain
-from .errors import Problem
+from .errors import UserError
 
 EVCXR_VERSION = "0.22.0"
 # Where an administrator may put a cache for everybody on a machine.
@@ -26,18 +26,18 @@ def caches() -> list[Path]:
 def make_cache() -> Path:
     """Make this user's cache if it is not there.
 
-    Raises `Problem` if another user can change it, or if this user cannot write to it.
+    Raises `UserError` if another user can change it, or if this user cannot write to it.
     """
     folder = cache_directory()
     if (reason := trust.prepare_folder(folder, readable=is_shared())) is not None:
-        raise Problem(reason)
+        raise UserError(reason)
     return folder
 
 
 def trusted(path: Path) -> Path:
-    """What is compiled in this user's cache. Raises `Problem` if another user can change it."""
+    """What is compiled in this user's cache. Raises `UserError` if another user can change it."""
     if (fault := trust.find_fault(path, complete=True)) is not None:
-        raise Problem(fault.told_of(path))
+        raise UserError(fault.with_advice(path))
     return path
 
 
@@ -62,7 +62,7 @@ def in_caches(pattern: str) -> Iterator[Path]:
 def evcxr() -> Path:
     """The kernel's binary: where there is one, or where it will be installed.
 
-    Raises `Problem` if it is this user's, and another user can change it.
+    Raises `UserError` if it is this user's, and another user can change it.
     """
     own = own_evcxr()
     folder, name = own.parent.parent, own.relative_to(own.parent.parent)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from . import paths
 from .build import build_workspace, prerequisites, run_binary
-from .errors import Problem
+from .errors import UserError
 
 
 def make(size: str, options: Sequence[str] = ()) -> None:
@@ -17,7 +17,7 @@ def make(size: str, options: Sequence[str] = ()) -> None:
     elif rows.isdigit() and int(rows) > 0:
         arguments = ["--rows", rows]
     else:
-        raise Problem(f"data takes small, large or a number of rows from 1, not {size}")
+        raise UserError(f"data takes small, large or a number of rows from 1, not {size}")
     build_workspace()
     run_binary("generate_demo_data", *arguments, *options)
 

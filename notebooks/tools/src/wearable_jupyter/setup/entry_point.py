@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ..bootstrap import command_environment
 from . import signals
-from .errors import FIXES, Problem, explained
+from .errors import FIXES, UserError, os_error_message
 
 
 def exit_code(command: Callable[[], int | None]) -> int:
@@ -18,8 +18,8 @@ def exit_code(command: Callable[[], int | None]) -> int:
         code = command() or 0
         sys.stdout.flush()
         return code
-    except Problem as problem:
-        print(f"error: {problem}", file=sys.stderr)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stopped:
         signals.ignore_stop_signals()
@@ -34,5 +34,5 @@ def exit_code(command: Callable[[], int | None]) -> int:
     except OSError as error:
         if error.errno not in FIXES:
             raise
-        print(f"error: {explained(error)}", file=sys.stderr)
+        print(f"error: {os_error_message(error)}", file=sys.stderr)
         return 1

@@ -3,7 +3,7 @@
 import errno
 
 
-class Problem(Exception):
+class UserError(Exception):
     """Something the user can mend; the message says what it is and how."""
 
 
@@ -23,7 +23,7 @@ FIXES = {
 }
 
 
-def explained(error: OSError) -> str:
+def os_error_message(error: OSError) -> str:
     """An error of the operating system with its file and what to do about it, in a line."""
     file = f": {error.filename}" if error.filename else ""
     return f"{error.strerror}{file}. {FIXES[error.errno]}"

@@ -1,8 +1,8 @@
 """A set-up in one file, for machines that shall neither compile nor have a network.
 
-`make` packs the part of this user's cache and of cargo's registry that the clone needs: compiled
+`create` packs the part of this user's cache and of cargo's registry that the clone needs: compiled
 dependencies, the evcxr binary, the sources that cargo and rust-analyzer read, and Python wheels.
-`use` unpacks it into another user's cache, where an ordinary set-up finds it
+`install` unpacks it into another user's cache, where an ordinary set-up finds it
 (`artifact_cache.py`).
 """
 
@@ -23,14 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from ..bootstrap import trust
-from ..bootstrap.venv import LISTED, REQUIREMENTS, TOOLS, is_shared, python_version, wheels
+from ..bootstrap.venv import REQUIREMENTS, TOOLS, WHEEL_INDEX, is_shared, python_version, wheels
 from . import caches, entry_point, paths, toolchain
-from .build import compile_all, keep, locked, prerequisites, staging
-from .errors import Problem
+from .build import compile_all, locked, move_into_cache, prerequisites, staging
+from .errors import UserError
 
 # Of what a bundle is made, in the first file of the archive.
 MANIFEST = "manifest.json"
-FORMAT = 2
+FORMAT = 3
 # Versions of Python that the locked packages have wheels for. Most wheels are for all of them.
 SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
 # What tests need besides; for this Python alone, for pyarrow is large and another for each.
@@ -52,12 +52,12 @@ def name() -> str:
     return f"wearable-environment-{toolchain.host()}-{caches.dependencies_key()}.tar.zst"
 
 
-def make(with_toolchain: bool) -> None:
+def create(with_toolchain: bool) -> None:
     """Write `outputs/wearable-environment-PLATFORM-KEY.tar.zst`, and say what takes its room.
 
     With the Rust toolchain, if `with_toolchain`.
     """
-    zstd()
+    require_zstd()
     prerequisites()
     compile_all()
     paths.OUTPUTS.mkdir(exist_ok=True)
@@ -72,12 +72,12 @@ def make(with_toolchain: bool) -> None:
             **tree(downloaded),
             **(rust() if with_toolchain else {}),
         }
-        report(files)
+        print_sizes(files)
         print("Compressing", flush=True)
         oldest = needed_glibc(files)
         pack(files, oldest, pythons, bundle)
     size = bundle.stat().st_size / 1e6
-    print(f"\n{paths.shown(bundle)}: {size:.0f} MB, for {toolchain.host()},")
+    print(f"\n{paths.display_path(bundle)}: {size:.0f} MB, for {toolchain.host()},")
     print(f"glibc {oldest} or newer, Python {', '.join(pythons)}")
 
 
@@ -148,7 +148,7 @@ def rust() -> dict[str, Path]:
 def download_wheels(folder: Path) -> list[str]:
     """Get the locked Python packages as wheels; the versions of Python that those are for.
 
-    Raises `Problem` if there are none for this one.
+    Raises `UserError` if there are none for this one.
     """
     folder.mkdir()
     here = python_version()
@@ -158,7 +158,7 @@ def download_wheels(folder: Path) -> list[str]:
     for lock, python in locks:
         print(f"Getting the Python packages of {lock.name} for Python {python}", flush=True)
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as wanted:
-            wanted.write(needed(lock, python))
+            wanted.write(requirements_for(lock, python))
             wanted.flush()
             try:
                 run(
@@ -168,12 +168,12 @@ def download_wheels(folder: Path) -> list[str]:
                     *("--python-version", f"{python}.99"),
                 )
                 listed.append((lock, python))
-            except Problem:
+            except UserError:
                 if python == here:
                     raise
                 print(f"Those for Python {python} are left out", flush=True)
     lines = (f"{digest(lock)} {python}\n" for lock, python in listed)
-    (folder / LISTED).write_text("".join(lines))
+    (folder / WHEEL_INDEX).write_text("".join(lines))
     return [python for lock, python in listed if lock == REQUIREMENTS]
 
 
@@ -185,7 +185,7 @@ def pip() -> tuple[str, ...]:
     return (str(Path(sys.base_prefix) / "bin" / "python3"), "-m", "pip")
 
 
-def needed(lock: Path, python: str) -> str:
+def requirements_for(lock: Path, python: str) -> str:
     """Of the locked packages with their hashes, those that a version of Python needs.
 
     pip would decide that by the version that it runs with.
@@ -202,17 +202,17 @@ def needed(lock: Path, python: str) -> str:
     return "".join(found)
 
 
-def use(bundle: Path) -> None:
+def install(bundle: Path) -> None:
     """Put a bundle into this user's cache and cargo's registry, after a look at all that is in it.
 
-    Raises `Problem` for one that is not for this clone, platform or Python, cut off or damaged;
+    Raises `UserError` for one that is not for this clone, platform or Python, cut off or damaged;
     then nothing has changed.
     """
-    zstd()
+    require_zstd()
     if not bundle.is_file():
-        raise Problem(f"{bundle} is not there")
+        raise UserError(f"{bundle} is not there")
     if not os.access(bundle, os.R_OK):
-        raise Problem(f"{bundle} cannot be read. Fix: chmod a+r {shlex.quote(str(bundle))}")
+        raise UserError(f"{bundle} cannot be read. Fix: chmod a+r {shlex.quote(str(bundle))}")
     with locked("bundle"), staging("bundle") as folder:
         print(f"Taking everything from {bundle.name}", flush=True)
         unpack(bundle, folder)
@@ -225,14 +225,14 @@ def use(bundle: Path) -> None:
                 if not toolchain.has_rust():
                     move(part / toolchain.toolchain().name, toolchain.toolchain())
             elif part.is_dir():
-                keep(part, caches.cache_directory() / part.name)
+                move_into_cache(part, caches.cache_directory() / part.name)
 
 
 def move(folder: Path, destination: Path) -> None:
     """Move a folder to where there must be none, also to another disk; never a part of it."""
     if destination.exists():
         fix = f"rm -rf {shlex.quote(str(destination))}"
-        raise Problem(f"{destination} is there, and does not work. Fix: {fix}, then try again")
+        raise UserError(f"{destination} is there, and does not work. Fix: {fix}, then try again")
     destination.parent.mkdir(parents=True, exist_ok=True)
     if not same_disk(folder, destination.parent):
         part = destination.with_name(f".{destination.name}.part")
@@ -248,7 +248,7 @@ def is_expected(name_: str) -> bool:
     return bool(below and PARTS.fullmatch(top)) and not {"", ".", ".."} & {*below}
 
 
-def listed(manifest: Any) -> dict[str, str]:
+def manifest_files(manifest: Any) -> dict[str, str]:
     """The files in a bundle with their checksums. Raises `ValueError` for a manifest that is none.
 
     Other things than this project's files are not in it, wherever they would go to.
@@ -287,17 +287,17 @@ def extract(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> str:
 
 def unpack(bundle: Path, folder: Path) -> None:
     """Unpack a bundle, and compare every file with what the manifest says of it."""
-    broken = Problem(f"{bundle.name} is cut off or damaged; get it again")
+    broken = UserError(f"{bundle.name} is cut off or damaged; get it again")
     with subprocess.Popen([*EXPAND, bundle], stdout=-1, stderr=subprocess.DEVNULL) as expander:
         try:
             with tarfile.open(fileobj=expander.stdout, mode="r|") as tar:
                 first = tar.next()
                 if first is None or first.name != MANIFEST or not first.isfile():
-                    raise Problem(f"{bundle.name} is no bundle of this project")
+                    raise UserError(f"{bundle.name} is no bundle of this project")
                 manifest = json.load(tar.extractfile(first))
-                refuse_format(bundle, manifest)
-                expected = listed(manifest)
-                refuse(bundle, manifest)
+                check_format(bundle, manifest)
+                expected = manifest_files(manifest)
+                check_compatible(bundle, manifest)
                 while (member := tar.next()) is not None:
                     if not member.isfile() or member.name not in expected:
                         raise broken
@@ -316,20 +316,20 @@ def unpack(bundle: Path, folder: Path) -> None:
         raise broken
 
 
-def refuse_format(bundle: Path, manifest: Any) -> None:
-    """Raise `Problem` for a bundle of another version, whose manifest may have other entries."""
+def check_format(bundle: Path, manifest: Any) -> None:
+    """Raise `UserError` for a bundle of another version, whose manifest may have other entries."""
     if isinstance(manifest, dict) and manifest.get("format") not in (None, FORMAT):
-        raise Problem(f"{bundle.name} is of another version of this project's tools")
+        raise UserError(f"{bundle.name} is of another version of this project's tools")
 
 
-def refuse(bundle: Path, manifest: dict) -> None:
-    """Raise `Problem` for a bundle that is not for here."""
+def check_compatible(bundle: Path, manifest: dict) -> None:
+    """Raise `UserError` for a bundle that is not for here."""
     has_toolchain = any(name_.startswith(f"{TOOLCHAINS}/") for name_ in manifest["files"])
     rust_here = toolchain.has_rust()
     if not (rust_here or has_toolchain):
-        raise Problem(
+        raise UserError(
             f"There is no Rust here, and none in {bundle.name}. Take one that was made by "
-            "`./justw bundle --toolchain`, or get rustup as https://rustup.rs says"
+            "`./justw offline-bundle --toolchain`, or get rustup as https://rustup.rs says"
         )
     rustc = toolchain.rustc_version() if rust_here else manifest["rustc"]
     here = {
@@ -342,11 +342,11 @@ def refuse(bundle: Path, manifest: dict) -> None:
     }
     for what, wanted in here.items():
         if manifest[what] != wanted:
-            raise Problem(
+            raise UserError(
                 f"{bundle.name} is for {words[what]}: {manifest[what]}, and here is {wanted}"
             )
     if version(glibc()) < version(manifest["glibc"]):
-        raise Problem(f"{bundle.name} needs glibc {manifest['glibc']}, and here is {glibc()}")
+        raise UserError(f"{bundle.name} needs glibc {manifest['glibc']}, and here is {glibc()}")
     if python_version() not in manifest["python"]:
         print(
             f"Its Python packages are for Python {', '.join(manifest['python'])}, and here is "
@@ -379,7 +379,7 @@ def same_disk(path: Path, folder: Path) -> bool:
     return path.stat().st_dev == folder.stat().st_dev
 
 
-def report(files: dict[str, Path]) -> None:
+def print_sizes(files: dict[str, Path]) -> None:
     """Print what takes the room, before it is compressed."""
     sizes: dict[str, int] = {}
     for name_, path in files.items():
@@ -412,16 +412,16 @@ def version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall("[0-9]+", text))
 
 
-def zstd() -> None:
-    """Raise `Problem` where the program is not there."""
+def require_zstd() -> None:
+    """Raise `UserError` where the program is not there."""
     if shutil.which("zstd") is None:
-        raise Problem("There is no zstd. Debian and Ubuntu: sudo apt install zstd")
+        raise UserError("There is no zstd. Debian and Ubuntu: sudo apt install zstd")
 
 
 def run(*command: str | Path) -> None:
     if subprocess.run([str(part) for part in command]).returncode != 0:
-        raise Problem(f"`{Path(command[0]).name}` failed, see above")
+        raise UserError(f"`{Path(command[0]).name}` failed, see above")
 
 
 if __name__ == "__main__":
-    sys.exit(entry_point.exit_code(lambda: use(Path(sys.argv[1]))))
+    sys.exit(entry_point.exit_code(lambda: install(Path(sys.argv[1]))))

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from .errors import Problem
+from .errors import UserError
 
 ROOT = Path(__file__).resolve().parents[5]
 NOTEBOOKS = ROOT / "notebooks"
@@ -36,14 +36,14 @@ def data_directory() -> Path:
 
 
 def chosen_directory(variable: str) -> Path | None:
-    """The directory that the user has chosen for data or outputs. Raises `Problem` if relative.
+    """The directory that the user has chosen for data or outputs. Raises `UserError` if relative.
 
     Commands, notebooks and programs have different working directories, and each would look for it
     somewhere else.
     """
     chosen = os.environ.get(variable)
     if chosen and not os.path.isabs(chosen):
-        raise Problem(f"{variable} must be an absolute path, and is {chosen!r}. Set it to one")
+        raise UserError(f"{variable} must be an absolute path, and is {chosen!r}. Set it to one")
     return Path(chosen) if chosen else None
 
 
@@ -52,7 +52,7 @@ def sensor_files() -> list[Path]:
     return sorted((data_directory() / "sensor_hrv").rglob("*.parquet"))
 
 
-def shown(path: Path) -> Path:
+def display_path(path: Path) -> Path:
     """A path as people are told of it: from the repository's root, if it is in there."""
     return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
 

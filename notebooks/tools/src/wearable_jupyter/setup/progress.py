@@ -17,12 +17,12 @@ from pathlib import Path
 LOG_SECONDS = 60
 TERMINAL_SECONDS = 1
 # Of the work, so much must be done before it tells how quick this machine is.
-ENOUGH = 0.03
+MIN_DONE = 0.03
 
 SECONDS = tomllib.loads(Path(__file__).with_name("compile_seconds.toml").read_text())
 
 
-def message_in(line: str) -> dict:
+def parse_message(line: str) -> dict:
     """A message of cargo's in JSON; nothing of what build scripts print among them."""
     return json.loads(line) if line.startswith("{") else {}
 
@@ -35,11 +35,11 @@ class Task:
         self.done: set[str] = set()
         self.compiled = 0
         self.work_done = 0.0
-        self.started = self.heard = time.monotonic()
+        self.started = self.last_artifact = time.monotonic()
 
-    def hear(self, line: str) -> None:
+    def read_message(self, line: str) -> None:
         """Take a line of `cargo --message-format=json`."""
-        message = message_in(line)
+        message = parse_message(line)
         # A package's build script is a message of its own, and its library comes after it.
         if message.get("reason") != "compiler-artifact" or is_script(message["target"]):
             return
@@ -52,61 +52,61 @@ class Task:
         if not message["fresh"]:
             self.compiled += 1
             self.work_done += work
-            self.heard = time.monotonic()
+            self.last_artifact = time.monotonic()
 
     def seconds_left(self) -> float | None:
         """By what it had done in its time when it was last heard; `None` where that tells nothing.
 
         A large package is not heard of for minutes, in which the work goes on all the same.
         """
-        if self.work_done < ENOUGH * (self.work_done + self.work_left):
+        if self.work_done < MIN_DONE * (self.work_done + self.work_left):
             return None
-        total = self.work_left * (self.heard - self.started) / self.work_done
-        return max(0.0, total - (time.monotonic() - self.heard))
+        total = self.work_left * (self.last_artifact - self.started) / self.work_done
+        return max(0.0, total - (time.monotonic() - self.last_artifact))
 
     def __str__(self) -> str:
         return f"{self.what}: {len(self.done)} of {self.total} packages"
 
 
 # Those that go on side by side, and what wakes who tells of them.
-going_on: list[Task] = []
+running: list[Task] = []
 changed = threading.Condition()
 
 
 @contextmanager
-def told(task: Task) -> Iterator[Task]:
+def reporting(task: Task) -> Iterator[Task]:
     """Say how far a task is while it goes on, in one line with those beside it."""
     with changed:
-        going_on.append(task)
-        if len(going_on) == 1:
-            threading.Thread(target=tell, daemon=True).start()
+        running.append(task)
+        if len(running) == 1:
+            threading.Thread(target=report_progress, daemon=True).start()
     try:
         yield task
     finally:
         with changed:
-            going_on.remove(task)
+            running.remove(task)
             changed.notify_all()
 
 
-def tell() -> None:
+def report_progress() -> None:
     """Print how far the tasks are, until none goes on."""
     on_terminal = sys.stdout.isatty()
     seconds = TERMINAL_SECONDS if on_terminal else LOG_SECONDS
     with changed:
         while True:
-            changed.wait_for(lambda: not going_on, timeout=seconds)
+            changed.wait_for(lambda: not running, timeout=seconds)
             if on_terminal:
                 print("\r\x1b[K", end="", flush=True)
-            if not going_on:
+            if not running:
                 return
-            print(line(), end="" if on_terminal else "\n", flush=True)
+            print(status_line(), end="" if on_terminal else "\n", flush=True)
 
 
-def line() -> str:
+def status_line() -> str:
     """How far the tasks are."""
-    known = [seconds for task in going_on if (seconds := task.seconds_left()) is not None]
-    minutes = f"; about {max(known) / 60:.0f} min left" if known else ""
-    return "; ".join(map(str, going_on)) + minutes
+    estimates = [seconds for task in running if (seconds := task.seconds_left()) is not None]
+    minutes = f"; about {max(estimates) / 60:.0f} min left" if estimates else ""
+    return "; ".join(map(str, running)) + minutes
 
 
 def weight(package: str) -> float:

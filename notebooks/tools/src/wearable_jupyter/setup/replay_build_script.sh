@@ -2,15 +2,15 @@
 # In a build script's place: does again what that did where the store was made. See artifact_cache.py.
 set -eu
 run=${OUT_DIR%/out}
-from=$WEARABLE_STORE/${run#"$WEARABLE_TARGET"/}
+from=$WEARABLE_ARTIFACT_CACHE/${run#"$WEARABLE_TARGET_DIR"/}
 # Where cargo keeps what a script printed: from 1.100 on, and before.
-said=$from/run/stdout
-[ -f "$said" ] || said=$from/output
-if [ ! -f "$said" ]; then
+printed=$from/run/stdout
+[ -f "$printed" ] || printed=$from/output
+if [ ! -f "$printed" ]; then
     echo "the store has nothing of $run" >&2
     exit 1
 fi
 if [ -d "$from/out" ]; then
     cp -pR "$from/out/." "$OUT_DIR/"
 fi
-LC_ALL=C sed -f "$WEARABLE_OUTPUT" "$said"
+LC_ALL=C sed -f "$WEARABLE_OUTPUT_SED" "$printed"

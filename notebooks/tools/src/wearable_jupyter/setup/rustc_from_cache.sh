@@ -12,7 +12,7 @@ for argument; do
     esac
     previous=$argument
 done
-from=$WEARABLE_STORE/${folder#"$WEARABLE_TARGET"/}
+from=$WEARABLE_ARTIFACT_CACHE/${folder#"$WEARABLE_TARGET_DIR"/}
 # What rustc has read for it, a file that it always leaves.
 notes=$name$suffix.d
 if [ -z "$suffix" ] || [ ! -f "$from/$notes" ]; then
@@ -20,7 +20,7 @@ if [ -z "$suffix" ] || [ ! -f "$from/$notes" ]; then
 fi
 if [ "$kind" = bin ]; then
     # No dependency has other programs than build scripts.
-    cp "$WEARABLE_REPLAY" "$folder/$name$suffix"
+    cp "$WEARABLE_BUILD_SCRIPT" "$folder/$name$suffix"
     chmod +x "$folder/$name$suffix"
     touch -r "$from/$name$suffix" "$folder/$name$suffix"
 else
@@ -30,4 +30,4 @@ else
             cp -p "$made" "$folder/"
     done
 fi
-LC_ALL=C sed -f "$WEARABLE_DEP_INFO" "$from/$notes" > "$folder/$notes"
+LC_ALL=C sed -f "$WEARABLE_DEP_INFO_SED" "$from/$notes" > "$folder/$notes"

@@ -4,17 +4,17 @@ import subprocess
 from pathlib import Path
 
 from ..bootstrap.command_environment import tool_environment
-from ..bootstrap.venv import PYTHON, TOOLS, from_wheels, package_cache
+from ..bootstrap.venv import PYTHON, TOOLS, package_cache, wheel_options
 from . import errors, paths
 
 
-def environment(name: str, lock: Path) -> Path:
+def ensure_venv(name: str, lock: Path) -> Path:
     """The `bin` of `target/NAME`, which has what `lock` names, with hashes, and nothing else."""
     folder = paths.TARGET / name
     stamp = folder / "installed"
     if not stamp.is_file() or stamp.read_text() != lock.read_text():
         uv = PYTHON.with_name("uv")
-        locked = ("--require-hashes", lock, *from_wheels(lock))
+        locked = ("--require-hashes", lock, *wheel_options(lock))
         variables = tool_environment() | {"UV_CACHE_DIR": package_cache("uv")}
         for command in (
             ("venv", "--clear", "--quiet", "--python", PYTHON, folder),
@@ -22,6 +22,6 @@ def environment(name: str, lock: Path) -> Path:
         ):
             result = subprocess.run([uv, *command], cwd=TOOLS, env=variables, umask=0o022)
             if result.returncode != 0:
-                raise errors.Problem(f"{lock.name} could not be installed (see above)")
+                raise errors.UserError(f"{lock.name} could not be installed (see above)")
         stamp.write_text(lock.read_text())
     return folder / "bin"
