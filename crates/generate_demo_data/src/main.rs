@@ -9,14 +9,16 @@ use clap::{CommandFactory, Parser, ValueEnum};
 use clap_complete::Shell;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-use wearable_demo::generate::{Generated, free_bytes};
 use wearable_demo::interrupt::interruptible;
 #[cfg(target_os = "linux")]
 use wearable_demo::interrupt::{interrupt_on_termination, terminated_by};
 use wearable_demo::paths::Paths;
 use wearable_demo::scan::{Inventory, verify_dataset};
 use wearable_demo::tables::TABLES;
-use wearable_demo::{Error, GenerateOptions, Layout, Result, Size, generate_dataset_with_progress};
+use wearable_demo::{
+    Error, GenerateOptions, Generated, Layout, Progress, Result, Size, datagen, free_bytes,
+    generate_dataset_with_progress, progress_bar,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -157,7 +159,7 @@ fn main() -> ExitCode {
         Ok(_) if arguments.quiet => ExitCode::SUCCESS,
         Ok(done) => say(&done),
         // As it is typed here.
-        Err(Error::InvalidOption { option, value, allowed }) => {
+        Err(Error::Generate(datagen::Error::InvalidOption { option, value, allowed })) => {
             let option = option.replace('_', "-");
             fail(&format!("--{option} is {value}, but must be {}", allowed.replace('_', "-")), 2)
         }
@@ -203,7 +205,8 @@ fn work(arguments: &Arguments) -> Result<String> {
     };
     if size.rows() < FEWEST_ROWS {
         let value = size.rows().to_string();
-        return Err(Error::InvalidOption { option: "rows", value, allowed: FEWEST_ROWS_TEXT });
+        let allowed = FEWEST_ROWS_TEXT;
+        return Err(datagen::Error::InvalidOption { option: "rows", value, allowed }.into());
     }
     options.validate()?;
     options.output_dir = match &arguments.output_dir {
@@ -224,20 +227,21 @@ fn work(arguments: &Arguments) -> Result<String> {
 /// Writes the dataset, and shows how far it is: a bar in a terminal, else a line for each tenth.
 fn generate(options: &GenerateOptions, silent: bool) -> Result<Generated> {
     if silent {
-        return generate_dataset_with_progress(options, &mut |_| {});
+        return Ok(generate_dataset_with_progress(options, &mut |_| {})?);
     }
     // A bar moves the cursor, which a dumb terminal cannot.
     let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     if is_dumb || !std::io::stderr().is_terminal() {
         let mut tenths = 0;
-        return generate_dataset_with_progress(options, &mut |progress| {
+        let on_progress = &mut |progress: Progress| {
             let done = u128::from(progress.rows_done) * 10 / u128::from(progress.rows_total);
             if done > tenths {
                 tenths = done;
                 // A reader that has gone away must not end the generation.
-                let _ = writeln!(std::io::stdout(), "{progress}");
+                let _ = writeln!(std::io::stdout(), "{}", progress_bar(progress));
             }
-        });
+        };
+        return Ok(generate_dataset_with_progress(options, on_progress)?);
     }
     let bar = ProgressBar::new(options.size.rows()).with_style(
         ProgressStyle::with_template(
@@ -249,7 +253,7 @@ fn generate(options: &GenerateOptions, silent: bool) -> Result<Generated> {
         bar.set_position(progress.rows_done);
     });
     bar.finish_and_clear();
-    result
+    Ok(result?)
 }
 
 fn done(generated: &Generated, directory: &Path, as_json: bool) -> String {

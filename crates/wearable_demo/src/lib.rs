@@ -1,22 +1,15 @@
-//! Synthetic wearable data, and the lazy polars queries that the walkthrough `02a_lazy_join` runs
-//! on them.
+//! The tables of a synthetic wearable dataset, and the lazy polars queries that the walkthrough
+//! `02a_lazy_join` runs on them.
 //!
-//! Data flow one way:
+//! 1. [`tables`] declares the three tables, [`generate_dataset`] writes them as Parquet files;
+//! 2. [`scan`] checks those files and opens them as lazy frames;
+//! 3. [`query`] builds the query from them, one function for each step.
 //!
-//! 1. [`tables`] declares the three tables, each column once;
-//! 2. [`generate`] draws them and writes Parquet files;
-//! 3. [`scan`] checks those files and opens them as lazy frames;
-//! 4. [`query`] builds the query from them, a function a step;
-//! 5. [`plan`] reads what the optimiser made of it, as text and as a [`graph`];
-//! 6. [`measure`] runs a query and takes its time, [`observe`] counts what it does at each node, in
-//!    a process [`apart`];
-//! 7. [`output`] writes results into files, [`compare`] says whether two are the same;
-//! 8. [`notebook`] shows all that in a cell, a plan as a [`picture`], a frame as
-//!    a [`chart`], and [`interrupt`] lets a reader stop it.
+//! The generator is the crate [`wearable_datagen`]. The generic tools of the notebooks are
+//! [`polars_profile`], which explains, times and profiles a query, [`polars_notebook`], which shows
+//! values in cells and writes results, and [`spark_stages`], which reads the report of a cluster.
 //!
-//! Beside that, [`cluster`] reads what the same query left on a cluster, whose plan has [`stages`].
-//!
-//! A notebook needs `use wearable_demo::prelude::*;` and nothing else:
+//! A notebook needs only `use wearable_demo::prelude::*;`:
 //!
 //! ```no_run
 //! use wearable_demo::prelude::*;
@@ -32,59 +25,74 @@
 
 #![warn(missing_docs)]
 
-pub mod apart;
-pub mod chart;
-pub mod cluster;
-pub mod compare;
 pub mod error;
-pub mod generate;
-pub mod graph;
-pub mod interrupt;
-pub mod measure;
-pub mod notebook;
-pub mod observe;
-pub mod operations;
-pub mod output;
 pub mod paths;
-pub mod picture;
-pub mod plan;
 pub mod query;
 pub mod scan;
 pub mod stages;
-mod staging;
-pub mod tables;
-mod text;
+mod streaming_operations;
 
 pub use chrono;
+pub use dataset_writer;
 pub use error::{Error, Result};
-pub use generate::{GenerateOptions, Generated, Layout, Progress, Size, generate_dataset};
-pub use generate::{generate_dataset_with_progress, print_progress};
 pub use plotly;
 pub use polars;
+pub use polars_notebook::{self, interrupt};
+pub use polars_profile::{self, worker::serve as serve_profile_worker};
+pub use spark_stages;
+pub use streaming_operations::streaming_operations;
+pub use wearable_datagen::{self as datagen, tables};
+pub use wearable_datagen::{GenerateOptions, Generated, Layout, Progress, Size};
+pub use wearable_datagen::{free_bytes, generate_dataset, generate_dataset_with_progress};
 
-/// What a notebook's cells need, and no more.
+/// Prints the progress of [`generate_dataset_with_progress`] in a cell.
+pub fn print_progress(progress: Progress) {
+    let Progress { rows_done, rows_total, .. } = progress;
+    polars_notebook::progress::print_progress("sensor_hrv", rows_done, rows_total, "rows");
+}
+
+/// The progress of [`generate_dataset_with_progress`] as a line of text.
+pub fn progress_bar(progress: Progress) -> String {
+    let Progress { rows_done, rows_total, .. } = progress;
+    polars_notebook::progress::progress_bar("sensor_hrv", rows_done, rows_total, "rows")
+}
+
+/// Shows the source of a public function with its documentation: `show_source(query::nightly)?`.
+///
+/// # Errors
+///
+/// That of [`polars_notebook::show_source()`].
+pub fn show_source<F>(function: F) -> Result<()> {
+    let own = [
+        ("wearable_demo::query", include_str!("query.rs")),
+        ("wearable_demo::scan", include_str!("scan.rs")),
+    ];
+    let sources = [&own[..], &polars_notebook::SOURCES, &polars_profile::SOURCES].concat();
+    Ok(polars_notebook::show_source(function, &sources)?)
+}
+
+/// The items that notebooks use.
 pub mod prelude {
-    pub use crate::chart::Chart;
-    pub use crate::cluster::{Figures, plan_scale, quickest, read_cluster_run, read_scale};
-    pub use crate::compare::{alike, same};
-    pub use crate::generate::{
-        GenerateOptions, Layout, Size, generate_dataset_with_progress, print_progress,
-    };
-    pub use crate::measure::{Measurement, measure, measure_in_turn};
-    pub use crate::notebook::{EvcxrDisplay, claim, first_rows, show_source};
-    pub use crate::observe::{Ending, Observation, observe, observe_within, peak_memory};
-    pub use crate::operations::what_streams;
-    pub use crate::output::{
-        collect_all, ending_in, read_parquet, sink_parquet, sink_partitioned, sink_row_groups,
-        write_csv, write_parquet,
-    };
     pub use crate::paths::{Paths, short};
-    pub use crate::plan::{Execution, Plan, explain, explain_all, logical_graph, physical_graph};
     pub use crate::scan::{
-        check_dataset, has_sensor_data, scan_layout, scan_sensor_hrv, scan_sensor_hrv_times,
-        scan_sleep_diary, scan_user_profile, sensor_files, verify_dataset,
+        check_dataset, has_sensor_data, scan_sensor_hrv, scan_sensor_hrv_times, scan_sleep_diary,
+        scan_user_profile, sensor_files, verify_dataset,
     };
     pub use crate::stages::{RECORDED_PLAN, stage_graph};
-    pub use crate::{chrono, plotly, query, tables};
+    pub use crate::{
+        GenerateOptions, Layout, Size, chrono, generate_dataset_with_progress, plotly,
+        print_progress, query, show_source, streaming_operations, tables,
+    };
     pub use polars::prelude::*;
+    pub use polars_notebook::files::{
+        collect_all, ending_in, read_parquet, scan_layout, sink_parquet, sink_partitioned,
+        sink_row_groups, write_csv, write_parquet,
+    };
+    pub use polars_notebook::{Chart, EvcxrDisplay, alike, claim, first_rows, same};
+    pub use polars_profile::{
+        Ending, Execution, Measurement, Observation, Plan, explain, explain_all, logical_graph,
+        measure, measure_in_turn, observe, observe_within, peak_memory, physical_graph,
+        streaming_support,
+    };
+    pub use spark_stages::{Figures, plan_scale, quickest, read_cluster_run, read_scale};
 }

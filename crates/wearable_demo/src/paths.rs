@@ -6,6 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
+pub use dataset_writer::short_path as short;
+
 use crate::error::{Error, Result};
 
 /// Environment variable that names the data directory.
@@ -85,13 +87,6 @@ fn directory(
         .ok_or_else(|| Error::NoProject { cwd: cwd.to_owned(), variable: name })
 }
 
-/// `path` as people name it: its last two components, such as `outputs/summary.csv`. Shown
-/// instead of the whole path so that a notebook's outputs are the same on every machine.
-pub fn short(path: &Path) -> String {
-    let parts: Vec<_> = path.components().rev().take(2).collect();
-    parts.iter().rev().collect::<PathBuf>().display().to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,11 +115,5 @@ mod tests {
         let error = Paths::locate_from(Path::new("/nowhere"), |_| Some(PathBuf::new()));
         let message = error.unwrap_err().to_string();
         assert!(message.contains("/nowhere") && message.contains(DATA_DIR_VARIABLE), "{message}");
-    }
-
-    #[test]
-    fn short_keeps_the_last_two_components() {
-        assert_eq!(short(Path::new("/a/b/outputs/x.csv")), "outputs/x.csv");
-        assert_eq!(short(Path::new("x.csv")), "x.csv");
     }
 }

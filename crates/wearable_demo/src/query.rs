@@ -177,7 +177,7 @@ pub fn summary(joined: &LazyFrame) -> LazyFrame {
 
 /// [`summary`] from the three tables in SQL, as it is sent to a cluster; they are called `sensor_hrv`,
 /// `sleep_diary` and `user_profile`.
-pub const SUMMARY_SQL: &str = include_str!("../../beyond_one_machine/src/summary.sql");
+pub const SUMMARY_SQL: &str = include_str!("summary.sql");
 
 /// The same as [`summary`] of [`joined`], by [`SUMMARY_SQL`].
 ///

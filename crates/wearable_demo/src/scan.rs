@@ -4,21 +4,21 @@
 //! The look reads footers only, a few kilobytes per file. Without it a missing or wrong file
 //! would show up in the middle of a query, as a message about a plan.
 
-use std::cell::Cell;
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-use std::sync::Once;
 
 use chrono::NaiveDate;
+use dataset_writer::{footer_checksum, recover_dataset, whole_checksum};
 use polars::prelude::*;
+use polars_profile::parquet::without_panic;
+use wearable_datagen::Metadata;
+use wearable_datagen::tables::{
+    METADATA_FILE, SENSOR_HRV, SLEEP_DIARY, TABLES, Table, USER_PROFILE,
+};
 
 use crate::error::{Error, Result};
-use crate::generate::{METADATA, Metadata, footer_checksum, recover_killed, whole_checksum};
-use crate::staging;
-use crate::tables::{SENSOR_HRV, SLEEP_DIARY, TABLES, Table, USER_PROFILE};
 
 /// What [`check_dataset`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub fn has_sensor_data(data: &Path) -> bool {
 /// files, users or rows (a dataset without metadata is not compared), [`Error::Io`] if a file or
 /// directory cannot be read.
 pub fn check_dataset(data: &Path) -> Result<Inventory> {
-    recover_killed(data)?;
+    recover_dataset(data)?;
     let metadata = Metadata::read(data)?;
     let mut missing = Vec::new();
     let mut rows = [0; 3];
@@ -87,7 +87,7 @@ pub fn verify_dataset(data: &Path) -> Result<Inventory> {
         for file in files(data, table)? {
             let expected = file.strip_prefix(data).ok().and_then(|name| metadata.whole(name));
             let Some(expected) = expected else {
-                let reason = format!("{METADATA} has no checksum of it");
+                let reason = format!("{METADATA_FILE} has no checksum of it");
                 return Err(Error::DamagedFile { file, reason });
             };
             compare_checksums(&file, whole_checksum(&file)?, expected)?;
@@ -126,54 +126,13 @@ pub fn scan_sleep_diary(data: &Path) -> Result<LazyFrame> {
 
 /// sensor_hrv: one row per recorded five-minute segment, from every part in the directory.
 /// Columns: [`SENSOR_HRV`], in every layout. If the parts lie in a folder for each date,
-/// [`scan_layout`] of the directory has the folders' `date`, too.
+/// [`scan_layout`](polars_notebook::files::scan_layout) of the directory has the folders' `date`, too.
 ///
 /// # Errors
 ///
 /// As [`check_dataset`], for this table's files; [`Error::Polars`] where they cannot be scanned.
 pub fn scan_sensor_hrv(data: &Path) -> Result<LazyFrame> {
     scan(data, &SENSOR_HRV)
-}
-
-/// A file or a directory of Parquet files as [`output`](crate::output) writes them, with what the
-/// names of folders say (`date=2024-01-01`) as a column.
-///
-/// # Errors
-///
-/// [`Error::DamagedFile`] for a file without a readable footer, [`Error::Io`] where a file cannot be
-/// read, [`Error::Polars`] where it cannot be scanned.
-pub fn scan_layout(path: &Path) -> Result<LazyFrame> {
-    staging::recover(path)?;
-    check_footers(path)?;
-    let hive_options = HiveOptions { enabled: Some(path.is_dir()), ..Default::default() };
-    let args = ScanArgsParquet { hive_options, glob: false, ..Default::default() };
-    LazyFrame::scan_parquet(utf8_path(path)?, args)
-        .map_err(Error::polars(format!("scan {}", path.display())))
-}
-
-/// Reads the footers of a Parquet file, or of all those below a directory.
-fn check_footers(path: &Path) -> Result<()> {
-    if !path.metadata().map_err(Error::io("read", path))?.is_dir() {
-        return footer_rows(path).map(drop);
-    }
-    for entry in fs::read_dir(path).map_err(Error::io("read", path))? {
-        let below = entry.map_err(Error::io("read", path))?.path();
-        if below.is_dir() || below.extension().is_some_and(|e| e == "parquet") {
-            check_footers(&below)?;
-        }
-    }
-    Ok(())
-}
-
-/// Rows in a Parquet file, from its footer.
-pub(crate) fn footer_rows(file: &Path) -> Result<usize> {
-    let handle = File::open(file).map_err(Error::io("open", file))?;
-    without_panic(|| {
-        let mut reader = ParquetReader::new(handle);
-        reader.schema()?;
-        reader.num_rows()
-    })
-    .map_err(|error| Error::DamagedFile { file: file.to_owned(), reason: error.to_string() })
 }
 
 /// sensor_hrv as if it had `times` as many rows: every part is read so many times.
@@ -190,7 +149,7 @@ fn scan(data: &Path, table: &'static Table) -> Result<LazyFrame> {
 }
 
 fn scan_times(data: &Path, table: &'static Table, times: usize) -> Result<LazyFrame> {
-    recover_killed(data)?;
+    recover_dataset(data)?;
     let files = files(data, table)?;
     if files.is_empty() {
         let sensor_parts = self::files(data, &SENSOR_HRV)?.len();
@@ -329,33 +288,6 @@ fn check_file(file: &Path, table: &'static Table) -> Result<u64> {
             Err(Error::SchemaMismatch { file: file.to_owned(), table: table.name, differences })
         }
     }
-}
-
-/// The result of `read`, also if polars panics, which it does for some damaged files.
-///
-/// The panic's message is returned as the error, and not printed. An interrupt unwinds further.
-pub(crate) fn without_panic<T>(read: impl FnOnce() -> PolarsResult<T>) -> Result<T, PolarsError> {
-    thread_local!(static SILENT: Cell<bool> = const { Cell::new(false) });
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let others = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            if !SILENT.get() {
-                others(info);
-            }
-        }));
-    });
-    let was_silent = SILENT.replace(true);
-    let result = panic::catch_unwind(AssertUnwindSafe(read));
-    SILENT.set(was_silent);
-    result.unwrap_or_else(|payload| {
-        let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let text = text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
-        if text.contains("__POLARS_ABORT_") {
-            panic::resume_unwind(payload);
-        }
-        Err(polars_err!(ComputeError: "parquet: polars panicked ({text})"))
-    })
 }
 
 /// A line per column in which `found` is not `table`'s schema; its order does not matter.

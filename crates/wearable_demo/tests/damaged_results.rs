@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use wearable_demo::Error;
+use polars_notebook::Error;
+use polars_profile::Error::DamagedFile;
 use wearable_demo::prelude::*;
 
 /// A frame with the types that results have, twice: in one row group, and in several.
@@ -46,7 +47,7 @@ fn flip(step: usize) {
                     Ok(frame) => {
                         assert!(frame.columns().iter().all(|c| c.len() == frame.height()), "{at}");
                     }
-                    Err(Error::DamagedFile { file, .. }) => {
+                    Err(Error::Profile(DamagedFile { file, .. })) => {
                         assert_eq!(file, path, "{at}");
                         damaged += 1;
                     }
@@ -88,12 +89,18 @@ fn truncated_and_foreign_files_are_damaged() {
     for bytes in contents {
         fs::write(&path, &bytes).unwrap();
         let error = read_parquet(&path).unwrap_err();
-        assert!(matches!(&error, Error::DamagedFile { file, .. } if *file == path), "{error}");
+        assert!(
+            matches!(&error, Error::Profile(DamagedFile { file, .. }) if *file == path),
+            "{error}"
+        );
         let error = scan_layout(&path).err().unwrap();
-        assert!(matches!(&error, Error::DamagedFile { file, .. } if *file == path), "{error}");
+        assert!(
+            matches!(&error, Error::Profile(DamagedFile { file, .. }) if *file == path),
+            "{error}"
+        );
     }
     for path in [folder.path(), &folder.path().join("missing")] {
         let error = read_parquet(path).unwrap_err();
-        assert!(matches!(error, Error::Io { .. }), "{error}");
+        assert!(matches!(error, Error::Io(..)), "{error}");
     }
 }

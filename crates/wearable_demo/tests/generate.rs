@@ -5,17 +5,19 @@ use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use dataset_writer::Error as WriteError;
 use polars::prelude::*;
 use proptest::prelude::*;
+use wearable_datagen::Error;
 use wearable_demo::tables::{DAYS, SENSOR_HRV, SLEEP_DIARY, USER_PROFILE};
-use wearable_demo::{Error, GenerateOptions, Layout, Size, generate_dataset, scan};
+use wearable_demo::{GenerateOptions, Layout, Size, generate_dataset, scan};
 
 fn options(rows: u64, dir: &Path) -> GenerateOptions {
     GenerateOptions::new(Size::Rows(rows), dir)
 }
 
 fn read(path: &Path) -> DataFrame {
-    wearable_demo::output::read_parquet(path).unwrap()
+    polars_notebook::files::read_parquet(path).unwrap()
 }
 
 /// Every Parquet file below `dir` with its bytes, by name.
@@ -115,7 +117,7 @@ proptest! {
         prop_assert!(by_device.1.sort(in_order, options).unwrap().equals(&by_device.1));
         // A folder's name is the date of all that is in it.
         let folder = by_date.0.path().join("sensor_hrv");
-        let with_date = scan::scan_layout(&folder).unwrap().collect().unwrap();
+        let with_date = polars_notebook::files::scan_layout(&folder).unwrap().collect().unwrap();
         prop_assert!(with_date.drop("date").unwrap().equals(&by_date.1));
         let off = with_date.clone().lazy().filter(col("date").neq(col("ts_start").dt().date()));
         prop_assert_eq!(off.collect().unwrap().height(), 0);
@@ -338,7 +340,10 @@ fn a_disk_without_room_is_left_alone() {
         ..options(1_000_000_000_000, dir.path())
     });
     let error = error.unwrap_err();
-    assert!(matches!(error, Error::NoRoom { needed_mb: 19_000_000.., .. }), "{error}");
+    assert!(
+        matches!(error, Error::Write(WriteError::NoRoom { needed_mb: 19_000_000.., .. })),
+        "{error}"
+    );
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
@@ -351,7 +356,10 @@ fn what_is_in_the_way_stays() {
     let notes = dir.path().join("sensor_hrv/my_notes.txt");
     fs::write(&notes, "important").unwrap();
     let error = generate_dataset(&options(20, dir.path())).unwrap_err();
-    assert!(matches!(error, Error::InTheWay { .. }) && error.to_string().contains("my_notes.txt"));
+    assert!(
+        matches!(error, Error::Write(WriteError::NotADataset { .. }))
+            && error.to_string().contains("my_notes.txt")
+    );
     assert_eq!(fs::read_to_string(&notes).unwrap(), "important");
     fs::remove_file(notes).unwrap();
     assert_eq!(parquet_files(dir.path()), before);
@@ -361,7 +369,7 @@ fn what_is_in_the_way_stays() {
         let place = dir.path().join(entry);
         if is_directory { fs::create_dir(&place) } else { fs::write(&place, "x") }.unwrap();
         let error = generate_dataset(&options(20, dir.path())).unwrap_err();
-        assert!(matches!(error, Error::InTheWay { .. }), "{error}");
+        assert!(matches!(error, Error::Write(WriteError::NotADataset { .. })), "{error}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }
@@ -372,7 +380,7 @@ fn two_generators_do_not_write_into_one_directory() {
     let other = fs::File::open(dir.path()).unwrap();
     other.lock().unwrap();
     let error = generate_dataset(&options(10, dir.path())).unwrap_err();
-    assert!(matches!(error, Error::Busy { .. }), "{error}");
+    assert!(matches!(error, Error::Write(WriteError::Busy { .. })), "{error}");
     drop(other);
     generate_dataset(&options(10, dir.path())).unwrap();
 }
@@ -419,7 +427,10 @@ fn a_dataset_may_lie_in_an_oddly_named_directory() {
             let frame = scan::scan_sensor_hrv(&dir).unwrap().collect().unwrap();
             assert_eq!((frame.height(), frame.schema()), (100, &SENSOR_HRV.schema()), "{name}");
             let columns = 14 + usize::from(layout == Layout::ByDate);
-            let frame = scan::scan_layout(&dir.join("sensor_hrv")).unwrap().collect().unwrap();
+            let frame = polars_notebook::files::scan_layout(&dir.join("sensor_hrv"))
+                .unwrap()
+                .collect()
+                .unwrap();
             assert_eq!((frame.height(), frame.width()), (100, columns), "{name} {layout}");
         }
     }
@@ -450,7 +461,7 @@ fn a_failure_leaves_no_directories() {
     let dir = tempfile::tempdir().unwrap();
     let place = dir.path().join("a/b/c");
     let too_many = GenerateOptions { chunk_rows: 10_000_000, ..options(1_000_000_000_000, &place) };
-    assert!(matches!(generate_dataset(&too_many), Err(Error::NoRoom { .. })));
+    assert!(matches!(generate_dataset(&too_many), Err(Error::Write(WriteError::NoRoom { .. }))));
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     fs::create_dir(dir.path().join("a")).unwrap();
     assert!(generate_dataset(&too_many).is_err());
@@ -463,7 +474,7 @@ fn a_failure_leaves_no_directories() {
 #[test]
 fn temporary_files_are_counted() {
     let dir = tempfile::tempdir().unwrap();
-    let free = wearable_demo::generate::free_bytes(dir.path()).unwrap();
+    let free = wearable_demo::free_bytes(dir.path()).unwrap();
     // As drawn it fits, and sorted it does not.
     let rows = (free / 30).min(900_000_000_000);
     let drawn = GenerateOptions { chunk_rows: 10_000_000, ..options(rows, dir.path()) };
@@ -471,7 +482,7 @@ fn temporary_files_are_counted() {
     for layout in [Layout::ByDevice, Layout::ByDate] {
         let sorted = GenerateOptions { layout, ..drawn.clone() };
         let error = generate_dataset(&sorted).unwrap_err();
-        assert!(matches!(error, Error::NoRoom { .. }), "{error}");
+        assert!(matches!(error, Error::Write(WriteError::NoRoom { .. })), "{error}");
     }
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }

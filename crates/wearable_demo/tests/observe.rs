@@ -1,6 +1,6 @@
 //! Observing a query: what polars counts and says is found where a new polars might have moved it.
 
-use wearable_demo::Error;
+use polars_profile::Error;
 use wearable_demo::prelude::*;
 
 /// 100,000 rows of `x` in order and `key` from 0 to 9, in ten row groups of one file.
@@ -32,7 +32,7 @@ fn rows_are_counted_at_each_node() {
     // The picture's arrows carry the same numbers.
     let graph = seen.graph();
     assert_eq!(graph.named("group-by").next().unwrap().rows_out, Some(5));
-    assert!(wearable_demo::picture::svg(graph).contains(">25,000 rows</text>"));
+    assert!(polars_profile::plan_svg::svg(graph).contains(">25,000 rows</text>"));
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn a_failing_query_says_why_and_a_closure_cannot_be_sent() {
     assert!(error.contains("y") && error.contains("not"), "{error}");
     let closure = sorted(&folder).map(Ok, AllowedOptimizations::default(), None, Some("opaque"));
     let error = observe(&closure, Engine::Streaming).unwrap_err();
-    assert!(matches!(error, Error::NotPortable { .. }), "{error}");
+    assert!(matches!(error, Error::NotSerializable { .. }), "{error}");
 }
 
 #[cfg(target_os = "linux")]

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use dataset_writer::Error::NotReplaceable;
+use polars_notebook::{Error, Result};
 use wearable_demo::prelude::*;
-use wearable_demo::{Error, Result};
 
 fn rows(n: i64) -> LazyFrame {
     let keys: Vec<i64> = (0..n).map(|x| x % 3).collect();
@@ -113,18 +114,18 @@ fn other_directories_and_files_are_refused_and_kept() {
         for n in [5, 0] {
             let target = PathBuf::from(format!("{}/{name}", dir.path().display()));
             let error = sink_partitioned(&rows(n), &target, "key").unwrap_err();
-            assert!(matches!(error, Error::NotReplaceable { .. }), "{name}: {error}");
+            assert!(matches!(error, Error::Write(NotReplaceable { .. })), "{name}: {error}");
             assert_eq!(contents(dir.path()), before, "{name}");
         }
     }
     for target in ["", ".", "..", "/", "./", "../", "/.", "/.."] {
         let error = sink_partitioned(&rows(5), Path::new(target), "key").unwrap_err();
-        assert!(matches!(error, Error::NotReplaceable { .. }), "{target}: {error}");
+        assert!(matches!(error, Error::Write(NotReplaceable { .. })), "{target}: {error}");
     }
     // Not a directory that this process works in, also if it is empty.
     let cwd = std::env::current_dir().unwrap();
     let error = sink_partitioned(&rows(5), &cwd, "key").unwrap_err();
-    assert!(matches!(error, Error::NotReplaceable { .. }), "{error}");
+    assert!(matches!(error, Error::Write(NotReplaceable { .. })), "{error}");
     // An empty directory is no loss.
     fs::create_dir(at("empty")).unwrap();
     sink_partitioned(&rows(5), &PathBuf::from(format!("{}/", at("empty").display())), "key")
@@ -229,13 +230,19 @@ fn file_is_written_only_over_a_file() {
         for name in names {
             let target = PathBuf::from(format!("{}/{name}", dir.path().display()));
             let error = write(&target).unwrap_err();
-            assert!(matches!(error, Error::NotReplaceable { .. }), "{writer} {name}: {error}");
+            assert!(
+                matches!(error, Error::Write(NotReplaceable { .. })),
+                "{writer} {name}: {error}"
+            );
         }
         let error = write(Path::new("/dev/null")).unwrap_err();
-        assert!(matches!(error, Error::NotReplaceable { .. }), "{writer}: {error}");
+        assert!(matches!(error, Error::Write(NotReplaceable { .. })), "{writer}: {error}");
         for target in [at("missing/file"), at("directory/with/file/below")] {
             let error = write(&target).unwrap_err();
-            assert!(matches!(error, Error::Io { .. }), "{writer}: {error}");
+            assert!(
+                matches!(error, Error::Io(_) | Error::Write(dataset_writer::Error::Io(_))),
+                "{writer}: {error}"
+            );
         }
         assert_eq!(contents(dir.path()), before, "{writer}");
     }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use polars::prelude::*;
-use wearable_demo::{Error, GenerateOptions, Layout, Size, generate_dataset, output, query, scan};
+use wearable_demo::{Error, GenerateOptions, Layout, Size, generate_dataset, query, scan};
 
 fn dataset() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -46,14 +46,14 @@ fn a_damaged_file_is_named() {
 fn a_wrong_schema_is_told_column_by_column() {
     let dir = dataset();
     let path = dir.path().join("user_profile.parquet");
-    let users = output::read_parquet(&path).unwrap();
+    let users = polars_notebook::files::read_parquet(&path).unwrap();
     let changed = users
         .lazy()
         .select([(all() - by_name(["gender"], true, false)).as_expr()])
         .with_columns([col("age").cast(DataType::Float64), lit(1i64).alias("shoe_size")])
         .collect()
         .unwrap();
-    output::write_parquet(&changed, &path).unwrap();
+    polars_notebook::files::write_parquet(&changed, &path).unwrap();
     let error = scan::scan_user_profile(dir.path()).err().unwrap();
     let Error::SchemaMismatch { table, differences, .. } = &error else { panic!("{error}") };
     assert_eq!(*table, "user_profile");
@@ -82,10 +82,10 @@ fn a_failed_sink_leaves_the_old_file_and_no_half_one() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("result.parquet");
     let good = df!["x" => [1i64]].unwrap();
-    output::write_parquet(&good, &path).unwrap();
+    polars_notebook::files::write_parquet(&good, &path).unwrap();
     let bad = good.clone().lazy().select([col("y")]);
-    assert!(output::sink_parquet(&bad, &path).is_err());
-    assert_eq!(output::read_parquet(&path).unwrap(), good);
+    assert!(polars_notebook::files::sink_parquet(&bad, &path).is_err());
+    assert_eq!(polars_notebook::files::read_parquet(&path).unwrap(), good);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
@@ -199,7 +199,7 @@ fn queries_do_not_depend_on_the_layout() {
     assert!(expected.height() > 10);
     for frames in &results {
         for frame in frames {
-            assert!(wearable_demo::compare::alike(frame, expected), "{frame} {expected}");
+            assert!(polars_notebook::alike(frame, expected), "{frame} {expected}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The text that goes to a cluster means here what the query builders mean.
 
 use polars::prelude::*;
-use wearable_demo::compare::alike;
+use polars_notebook::alike;
 use wearable_demo::{GenerateOptions, Size, generate_dataset, query, scan};
 
 fn assert_alike(by_sql: &DataFrame, built: &DataFrame) {

@@ -52,7 +52,7 @@ def by_polars(data: Path) -> pl.DataFrame:
         sleep_diary=pl.scan_parquet(data / "sleep_diary.parquet"),
         user_profile=pl.scan_parquet(data / "user_profile.parquet"),
     )
-    text = (commands.CRATE / "src" / "summary.sql").read_text()
+    text = commands.SQL.read_text()
     return context.execute(text, eager=True)
 
 
@@ -104,7 +104,7 @@ class Asker:
         """Begin to ask."""
         shutil.rmtree(self.folder, ignore_errors=True)
         place = [whom] if isinstance(whom, str) else commands.address(whom)
-        given = ("--data", str(self.data), "--output", str(self.folder), *options)
+        given = ("--sql", str(commands.SQL), "--data", str(self.data), "--output", str(self.folder), *options)
         return subprocess.Popen(
             [str(self.client), *place, *given],
             env=os.environ | ({} if isinstance(whom, str) else whom.variables()),

@@ -53,7 +53,7 @@ def test_the_plan_that_the_notebook_draws_is_sparks(spark, asker):
     # But for the numbers of columns and exchanges, and where the dataset lies.
     for what, with_ in ((r"#\d+L?", ""), (r"plan_id=\d+", "plan_id"), (r"file:[^\]]*/", "file:")):
         plan = re.sub(what, with_, plan)
-    assert plan.strip() == (commands.CRATE / "src" / "summary.plan.txt").read_text().strip()
+    assert plan.strip() == commands.PLAN.read_text().strip()
 
 
 @pytest.mark.parametrize("engine", ["sail", "spark"])

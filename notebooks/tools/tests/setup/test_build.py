@@ -18,7 +18,7 @@ from wearable_jupyter.setup import caches, paths, toolchain
 
 MANIFEST = """\
 [workspace]
-members = ["crates/kernel_cargo", "crates/wearable_demo"]
+members = ["crates/evcxr_shim", "crates/wearable_demo"]
 exclude = ["target"]
 resolver = "3"
 
@@ -78,7 +78,7 @@ class Clone:
 
     def __init__(self, root: Path, dependency: Path, cache: Path, new_layout: bool) -> None:
         self.root, self.cache, self.environment = root, cache, {}
-        for source in ("notebooks/tools/src", "crates/kernel_cargo"):
+        for source in ("notebooks/tools/src", "crates/evcxr_shim"):
             shutil.copytree(paths.ROOT / source, root / source)
         for file in (".cargo/config.toml", "rust-toolchain.toml"):
             (root / file).parent.mkdir(exist_ok=True)

@@ -23,7 +23,10 @@ from ..setup.venvs import ensure_venv
 from .engines import ENGINES, HERE, Running, logs_folder
 from .processes import Processes
 
-CRATE = paths.ROOT / "crates" / "beyond_one_machine"
+CRATE = paths.ROOT / "crates" / "spark_connect_query"
+# The query that the client sends, and Spark's plan of it.
+SQL = paths.LIBRARY / "src" / "summary.sql"
+PLAN = paths.LIBRARY / "src" / "summary.plan.txt"
 # Beside the workspace's own compilation, which it shares nothing with.
 CLIENT_TARGET = paths.TARGET / "cluster-client"
 
@@ -134,7 +137,7 @@ def query(options: Sequence[str]) -> int:
     cluster = clusters[0]
     output = paths.OUTPUTS / "cluster" / cluster.engine
     places = ("--data", given.data, "--output", output)
-    command = map(str, (client(), *address(cluster), *places, *others))
+    command = map(str, (client(), *address(cluster), "--sql", SQL, *places, *others))
     return subprocess.run(command, env=os.environ | cluster.variables()).returncode
 
 

@@ -72,7 +72,7 @@ def runs(
     for engine in chosen:
         for workers in WORKERS:
             with commands.running(engine, workers) as (cluster, _):
-                command = [client, *commands.address(cluster)]
+                command = [client, *commands.address(cluster), "--sql", str(commands.SQL)]
                 command += ["--quiet", "--data", data, "--output", output]
                 seconds = []
                 for _ in range(rounds + 1):
@@ -117,7 +117,7 @@ def skew(page: str, stage: dict) -> float:
 
 def by_polars(data: Path, rounds: int) -> list[float]:
     """Seconds of py-polars, whose engine is the notebooks', in a process of its own."""
-    text = commands.CRATE / "src" / "summary.sql"
+    text = commands.SQL
     command = [sys.executable, str(POLARS), str(data), str(text), str(rounds + 1)]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     return [float(line) for line in result.stdout.split()]

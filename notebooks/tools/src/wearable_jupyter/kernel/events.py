@@ -1,6 +1,6 @@
 """What happens to a cell, told by the programs that compile and run it.
 
-They write into a pipe, events of fields (`kernel_cargo` says which). A pipe takes them also where
+They write into a pipe, events of fields (`evcxr_shim` says which). A pipe takes them also where
 the disk is full, and what has been written into it before evcxr replies can be read then.
 """
 

@@ -228,7 +228,7 @@ class Execution:
             return
         if (offline := code.setting(":offline")) is not None:
             self.is_online = offline != "1"
-        # Of two `impl` blocks, that of the current cell counts; see kernel_cargo.
+        # Of two `impl` blocks, that of the current cell counts; see evcxr_shim.
         (self.directory / CELL).write_text(code.sent, errors="replace")
         self.outlet.to_evcxr(request, code=code.sent)
 

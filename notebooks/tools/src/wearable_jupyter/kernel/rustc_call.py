@@ -1,4 +1,4 @@
-"""A kernel's cargo: what the program in `crates/kernel_cargo` needs to know.
+"""A kernel's cargo: what the program in `crates/evcxr_shim` needs to know.
 
 evcxr runs `cargo build` for every cell, and finds cargo through rustup. In a kernel both are that
 program: it has each cell tell how it ended, and repeats a call of rustc that it knows instead of

@@ -15,7 +15,7 @@ class Place(NamedTuple):
     column: int
 
 
-# The line of the call in whose argument the statements of the cell stand; see kernel_cargo.
+# The line of the call in whose argument the statements of the cell stand; see evcxr_shim.
 CALL = "kernel_cell::caught("
 
 

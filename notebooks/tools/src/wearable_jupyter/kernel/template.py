@@ -136,9 +136,9 @@ BARE = Project(paths.TEMPLATE / "bare", manifest(2, ""), ())
 
 
 def state() -> str:
-    """What tells an edit: name, time and size of every file of the library and of kernel_cargo, and
+    """What tells an edit: name, time and size of every file of the library and of evcxr_shim, and
     of this one, which says what is kept of them."""
-    folders = (paths.LIBRARY, paths.KERNEL_CARGO)
+    folders = sorted(path.parent for path in paths.ROOT.glob("crates/*/Cargo.toml"))
     files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
     files.append(Path(__file__))
     return "\n".join(f"{f} {f.stat().st_mtime_ns} {f.stat().st_size}" for f in files)

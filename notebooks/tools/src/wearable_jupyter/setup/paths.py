@@ -17,7 +17,7 @@ DATA = ROOT / "data"
 # The one crate that cells can use without a `:dep` of their own.
 CRATE = "wearable_demo"
 LIBRARY = ROOT / "crates" / CRATE
-KERNEL_CARGO = ROOT / "crates" / "kernel_cargo"
+KERNEL_CARGO = ROOT / "crates" / "evcxr_shim"
 TARGET = ROOT / "target"
 # A kernel's Cargo project with everything compiled, and the directories of running kernels.
 TEMPLATE = TARGET / "kernel-template"

@@ -1,0 +1,466 @@
+//! A chart of a frame by the names of its columns.
+//!
+//! A thin layer over plotly: what comes out is a [`plotly::Plot`], which a cell can change further.
+//!
+//! ```
+//! use polars::prelude::*;
+//! use polars_notebook::Chart;
+//!
+//! # fn main() -> polars_notebook::Result<()> {
+//! let frame = df!["age" => [20, 30], "efficiency" => [95.0, 94.0], "gender" => ["f", "m"]]?;
+//! Chart::points(&frame, "age", "efficiency").colour("gender").title("By age").plot()?;
+//! # Ok(())
+//! # }
+//! ```
+
+use plotly::common::{Marker, Mode, Title};
+use plotly::layout::{Axis, AxisType, Legend, Margin};
+use plotly::{Bar, Layout, Plot, Scatter};
+use polars::prelude::*;
+
+use crate::error::{Error, Result};
+
+/// Colours that stay apart for colour-blind readers (Okabe and Ito).
+const COLOURS: [&str; 7] =
+    ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999"];
+
+/// A chart that is being described; [`plot`](Chart::plot) draws it.
+#[derive(Clone, Debug)]
+pub struct Chart<'a> {
+    frame: &'a DataFrame,
+    kind: Kind,
+    x: &'a str,
+    y: &'a str,
+    colour: Option<&'a str>,
+    tooltips: Vec<&'a str>,
+    titles: [String; 3],
+    logarithmic: bool,
+    size: (usize, usize),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Points,
+    Lines,
+    Bars,
+}
+
+impl<'a> Chart<'a> {
+    /// A point for each row, at the values in columns `x` and `y`: numbers, dates, times or
+    /// durations, and in `x` also words.
+    pub fn points(frame: &'a DataFrame, x: &'a str, y: &'a str) -> Chart<'a> {
+        Chart::new(frame, Kind::Points, x, y)
+    }
+
+    /// A line through the rows, in their order.
+    pub fn lines(frame: &'a DataFrame, x: &'a str, y: &'a str) -> Chart<'a> {
+        Chart::new(frame, Kind::Lines, x, y)
+    }
+
+    /// A bar for each row: what stands below it in column `x`, its length in column `y`.
+    pub fn bars(frame: &'a DataFrame, x: &'a str, y: &'a str) -> Chart<'a> {
+        Chart::new(frame, Kind::Bars, x, y)
+    }
+
+    fn new(frame: &'a DataFrame, kind: Kind, x: &'a str, y: &'a str) -> Chart<'a> {
+        let titles = [String::new(), x.to_owned(), y.to_owned()];
+        let (colour, tooltips) = (None, Vec::new());
+        Chart { frame, kind, x, y, colour, tooltips, titles, logarithmic: false, size: (850, 470) }
+    }
+
+    /// A colour, and an entry of the legend, for each value of `column`.
+    pub fn colour(self, column: &'a str) -> Chart<'a> {
+        Chart { colour: Some(column), ..self }
+    }
+
+    /// Columns whose values show beside a mark.
+    pub fn tooltips<const N: usize>(self, columns: [&'a str; N]) -> Chart<'a> {
+        Chart { tooltips: columns.to_vec(), ..self }
+    }
+
+    /// What stands above the chart.
+    pub fn title(mut self, title: impl Into<String>) -> Chart<'a> {
+        self.titles[0] = title.into();
+        self
+    }
+
+    /// What stands at the axes, in place of the columns' names.
+    pub fn axes(mut self, x: impl Into<String>, y: impl Into<String>) -> Chart<'a> {
+        (self.titles[1], self.titles[2]) = (x.into(), y.into());
+        self
+    }
+
+    /// Both axes logarithmic.
+    pub fn log_log(self) -> Chart<'a> {
+        Chart { logarithmic: true, ..self }
+    }
+
+    /// Width and height in pixels; 850 and 470 unless said.
+    pub fn size(self, width: usize, height: usize) -> Chart<'a> {
+        Chart { size: (width, height), ..self }
+    }
+
+    /// Draws the chart.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Polars`] for a column that the frame does not have, or whose values have no place
+    /// on an axis, such as lists.
+    pub fn plot(&self) -> Result<Plot> {
+        let scales = [self.scale(self.x)?, self.scale(self.y)?];
+        if scales[1] == Scale::Words {
+            return Err(self.refused(self.y, "its values are words; only x can have words"));
+        }
+        if self.kind == Kind::Bars && !matches!(scales[1], Scale::Numbers | Scale::Seconds) {
+            return Err(self.refused(self.y, "a date or a time has no length for a bar"));
+        }
+        if self.logarithmic {
+            for (column, scale) in [self.x, self.y].into_iter().zip(scales) {
+                // Bars stand on their words; only their lengths are logarithmic.
+                let stands = self.kind == Kind::Bars && column == self.x;
+                if !stands && !matches!(scale, Scale::Numbers | Scale::Seconds) {
+                    return Err(self.refused(column, "a logarithmic axis needs numbers"));
+                }
+            }
+        }
+        let mut plot = Plot::new();
+        for (at, (name, rows)) in self.groups()?.into_iter().enumerate() {
+            let colour = COLOURS[at % COLOURS.len()];
+            let texts = self.texts(&rows)?;
+            // The type of a trace depends on those of its coordinates.
+            macro_rules! add {
+                ($x:expr, $y:expr) => {
+                    match self.kind {
+                        Kind::Bars => plot.add_trace(
+                            Bar::new($x, $y)
+                                .name(name)
+                                .marker(Marker::new().color(colour))
+                                .hover_text_array(texts),
+                        ),
+                        kind => plot.add_trace(
+                            Scatter::new($x, $y)
+                                .name(name)
+                                .mode(if kind == Kind::Points {
+                                    Mode::Markers
+                                } else {
+                                    Mode::LinesMarkers
+                                })
+                                .marker(
+                                    Marker::new()
+                                        .size(6)
+                                        .opacity(if kind == Kind::Points { 0.3 } else { 1.0 })
+                                        .color(colour),
+                                )
+                                .text_array(texts)
+                                .hover_template(self.template(scales)),
+                        ),
+                    }
+                };
+            }
+            match (values(&rows, self.x, scales[0])?, values(&rows, self.y, scales[1])?) {
+                (Values::Numbers(x), Values::Numbers(y)) => add!(x, y),
+                (Values::Texts(x), Values::Numbers(y)) => add!(x, y),
+                (Values::Numbers(x), Values::Texts(y)) => add!(x, y),
+                (Values::Texts(x), Values::Texts(y)) => add!(x, y),
+            }
+        }
+        plot.set_layout(self.layout(scales));
+        Ok(plot)
+    }
+
+    /// The rows of each colour, in the order of the colours' names.
+    fn groups(&self) -> Result<Vec<(String, DataFrame)>> {
+        let Some(column) = self.colour else {
+            return Ok(vec![(self.y.to_owned(), self.frame.clone())]);
+        };
+        let values = self::column(self.frame, column)?.cast(&DataType::String)?;
+        let values = values.as_materialized_series().str()?;
+        let names = values.unique()?.sort(false);
+        let group = |name: Option<&str>| {
+            let rows = values.equal_missing(&StringChunked::new("".into(), [name]));
+            Ok((name.unwrap_or("unknown").to_owned(), self.frame.filter(&rows)?))
+        };
+        names.iter().map(group).collect()
+    }
+
+    /// What shows beside each mark.
+    fn texts(&self, rows: &DataFrame) -> Result<Vec<String>> {
+        let columns: Vec<Vec<String>> =
+            self.tooltips.iter().map(|column| words(rows, column)).collect::<Result<_>>()?;
+        let text = |row: usize| {
+            columns.iter().map(|column| column[row].as_str()).collect::<Vec<_>>().join(", ")
+        };
+        Ok((0..rows.height()).map(text).collect())
+    }
+
+    fn template(&self, scales: [Scale; 2]) -> String {
+        let text = if self.tooltips.is_empty() { "" } else { "%{text}<br>" };
+        let value = |axis: &str, scale| match scale {
+            Scale::Times => format!("%{{{axis}|{TIME}}}"),
+            Scale::Numbers | Scale::Seconds if axis == "y" => format!("%{{{axis}:.4~g}}"),
+            _ => format!("%{{{axis}}}"),
+        };
+        let [x, y] = [value("x", scales[0]), value("y", scales[1])];
+        format!("{text}{}: {x}<br>{}: {y}<extra></extra>", self.x, self.y)
+    }
+
+    fn layout(&self, scales: [Scale; 2]) -> Layout {
+        let [title, x, y] = &self.titles;
+        let axis = |title: &str, column: &str, scale, logarithmic| {
+            let title = match scale {
+                Scale::Seconds if title == column => format!("{column} (seconds)"),
+                _ => title.to_owned(),
+            };
+            let axis = Axis::new().title(Title::with_text(title));
+            match scale {
+                // Words such as "01" or "2026-03" would else become numbers and dates.
+                Scale::Words => axis.type_(AxisType::Category),
+                Scale::Dates => axis.type_(AxisType::Date),
+                Scale::Times => axis.type_(AxisType::Date).tick_format(TIME),
+                Scale::Numbers | Scale::Seconds if logarithmic => axis.type_(AxisType::Log),
+                Scale::Numbers | Scale::Seconds => axis,
+            }
+        };
+        let logarithmic_x = self.logarithmic && self.kind != Kind::Bars;
+        let layout = Layout::new()
+            .title(Title::with_text(title).x(0.08))
+            .x_axis(axis(x, self.x, scales[0], logarithmic_x))
+            .y_axis(axis(y, self.y, scales[1], self.logarithmic))
+            .show_legend(self.colour.is_some())
+            .margin(Margin::new().left(80).right(30).top(60).bottom(60))
+            .width(self.size.0)
+            .height(self.size.1);
+        match self.colour {
+            Some(column) => layout.legend(Legend::new().title(Title::with_text(column))),
+            None => layout,
+        }
+    }
+
+    /// The scale on which a column's values have a place.
+    fn scale(&self, name: &str) -> Result<Scale> {
+        let column = column(self.frame, name)?;
+        Ok(match column.dtype() {
+            DataType::Date | DataType::Datetime(..) => Scale::Dates,
+            DataType::Time => Scale::Times,
+            DataType::Duration(_) => Scale::Seconds,
+            DataType::String | DataType::Boolean => Scale::Words,
+            // Bars stand on numbers with a gap among them, as on the word "unknown".
+            dtype if dtype.is_primitive_numeric() || dtype.is_null() => {
+                let words = self.kind == Kind::Bars && name == self.x && column.null_count() > 0;
+                if words { Scale::Words } else { Scale::Numbers }
+            }
+            dtype if dtype.is_nested() || dtype.is_object() || *dtype == DataType::Binary => {
+                let reason =
+                    format!("its values are of type {dtype}, which has no place on an axis");
+                return Err(self.refused(name, &reason));
+            }
+            // Enumerations and decimals, if polars is built with them.
+            _ if column.strict_cast(&DataType::Float64).is_err() => Scale::Words,
+            _ => Scale::Numbers,
+        })
+    }
+
+    fn refused(&self, column: &str, reason: &str) -> Error {
+        let source = PolarsError::InvalidOperation(reason.to_owned().into());
+        Error::polars(format!("draw column {column}"))(source)
+    }
+}
+
+/// How an axis labels times of day.
+const TIME: &str = "%H:%M:%S";
+
+/// What an axis measures.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Scale {
+    Numbers,
+    Dates,
+    /// Times of day; plotly shows them as of one day.
+    Times,
+    /// Durations, as numbers of seconds.
+    Seconds,
+    Words,
+}
+
+/// Values as plotly takes them.
+enum Values {
+    Numbers(Vec<Option<f64>>),
+    Texts(Vec<Option<String>>),
+}
+
+fn column<'f>(rows: &'f DataFrame, name: &str) -> Result<&'f Column> {
+    let names: Vec<&str> = rows.schema().iter_names().map(|name| name.as_str()).collect();
+    let there = names.join(", ");
+    rows.column(name).map_err(Error::polars(format!("draw column {name}; there are {there}")))
+}
+
+/// The values of a column on `scale`.
+fn values(rows: &DataFrame, name: &str, scale: Scale) -> Result<Values> {
+    let column = column(rows, name)?;
+    let failed = || Error::polars(format!("draw column {name}"));
+    let numbers = |column: &Column| -> Result<Vec<Option<f64>>> {
+        let numbers = column.strict_cast(&DataType::Float64).map_err(failed())?;
+        Ok(numbers.f64().map_err(failed())?.to_vec())
+    };
+    let texts =
+        |column: &StringChunked| column.iter().map(|text| text.map(str::to_owned)).collect();
+    Ok(match scale {
+        Scale::Numbers => Values::Numbers(numbers(column)?),
+        Scale::Seconds => {
+            let DataType::Duration(unit) = column.dtype() else { unreachable!("a duration") };
+            let second = match unit {
+                TimeUnit::Nanoseconds => 1e9,
+                TimeUnit::Microseconds => 1e6,
+                TimeUnit::Milliseconds => 1e3,
+            };
+            let units = numbers(&column.to_physical_repr())?;
+            Values::Numbers(units.into_iter().map(|units| units.map(|u| u / second)).collect())
+        }
+        Scale::Dates => {
+            let series = column.as_materialized_series();
+            let dates = match series.dtype() {
+                DataType::Date => series.date().map_err(failed())?.to_string("%Y-%m-%d"),
+                // A time zone's own clock, which is also how plotly shows a date.
+                _ => series.datetime().map_err(failed())?.to_string("%Y-%m-%d %H:%M:%S%.6f"),
+            };
+            Values::Texts(texts(&dates.map_err(failed())?))
+        }
+        Scale::Times => {
+            let series = column.as_materialized_series();
+            let times = series.time().map_err(failed())?.to_string("1970-01-01 %H:%M:%S%.6f");
+            Values::Texts(texts(&times))
+        }
+        Scale::Words => Values::Texts(words(rows, name)?.into_iter().map(Some).collect()),
+    })
+}
+
+fn words(rows: &DataFrame, name: &str) -> Result<Vec<String>> {
+    let words = column(rows, name)?.cast(&DataType::String)?;
+    Ok(words.str()?.iter().map(|word| word.unwrap_or("unknown").to_owned()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame() -> DataFrame {
+        df!["x" => [1, 2, 3], "y" => [Some(1.5), None, Some(2.5)], "g" => [Some("b"), Some("a"), None]]
+            .unwrap()
+    }
+
+    fn json(plot: &Plot) -> String {
+        plot.to_json()
+    }
+
+    #[test]
+    fn a_colour_is_a_trace_with_its_name() {
+        let frame = frame();
+        let drawn =
+            json(&Chart::points(&frame, "x", "y").colour("g").tooltips(["g"]).plot().unwrap());
+        for part in ["\"name\":\"a\"", "\"name\":\"b\"", "\"name\":\"unknown\"", "\"y\":[null]"] {
+            assert!(drawn.contains(part), "{part} in {drawn}");
+        }
+        assert_eq!(drawn.matches("\"type\":\"scatter\"").count(), 3);
+        assert!(drawn.contains("%{text}<br>x: %{x}"));
+    }
+
+    #[test]
+    fn bars_stand_on_words_and_lines_may_be_logarithmic() {
+        let frame = frame();
+        let bars = json(&Chart::bars(&frame, "g", "x").title("t").axes("a", "b").plot().unwrap());
+        assert!(bars.contains("\"x\":[\"b\",\"a\",\"unknown\"]"), "{bars}");
+        let lines = json(&Chart::lines(&frame, "x", "y").log_log().plot().unwrap());
+        assert_eq!(lines.matches("\"type\":\"log\"").count(), 2, "{lines}");
+    }
+
+    /// The frame's column `x` against `y`, both as JSON.
+    fn drawn(kind: Kind, frame: &DataFrame) -> Result<String> {
+        Ok(json(&Chart::new(frame, kind, "x", "y").plot()?))
+    }
+
+    #[test]
+    fn dates_have_an_axis_of_dates() {
+        let day = |day| chrono::NaiveDate::from_ymd_opt(2026, 3, day).unwrap();
+        let frame = df!["x" => [Some(day(1)), None, Some(day(3))], "y" => [1, 2, 3]].unwrap();
+        for kind in [Kind::Points, Kind::Lines, Kind::Bars] {
+            let chart = drawn(kind, &frame).unwrap();
+            assert!(chart.contains("\"x\":[\"2026-03-01\",null,\"2026-03-03\"]"), "{chart}");
+            assert_eq!(chart.matches("\"type\":\"date\"").count(), 1, "{chart}");
+        }
+        let upright = frame.lazy().select([col("x").alias("y"), col("y").alias("x")]).collect();
+        let chart = drawn(Kind::Points, &upright.unwrap()).unwrap();
+        assert!(chart.contains("\"y\":[\"2026-03-01\"") && chart.contains("y: %{y}<"), "{chart}");
+    }
+
+    #[test]
+    fn datetimes_of_every_unit_times_and_durations_have_a_place() {
+        let microseconds = 1_772_325_000_250_000_i64; // 2026-03-01 00:30:00.25
+        let frame = df!["x" => [Some(microseconds), None], "y" => [1, 2]].unwrap();
+        for unit in [TimeUnit::Milliseconds, TimeUnit::Microseconds, TimeUnit::Nanoseconds] {
+            let plot = |values: Expr, dtype: fn(TimeUnit) -> DataType| {
+                let x = values.cast(dtype(TimeUnit::Microseconds)).cast(dtype(unit));
+                let frame = frame.clone().lazy().with_column(x).collect().unwrap();
+                drawn(Kind::Points, &frame).unwrap()
+            };
+            let chart = plot(col("x"), |unit| DataType::Datetime(unit, None));
+            assert!(chart.contains("\"x\":[\"2026-03-01 00:30:00.250000\",null]"), "{chart}");
+            assert!(chart.contains("\"type\":\"date\""), "{chart}");
+            let chart = plot(col("x") - col("x") + lit(1_500_000_i64), DataType::Duration);
+            assert!(chart.contains("\"x\":[1.5,null]"), "{chart}");
+            assert!(chart.contains("x (seconds)"), "{chart}");
+        }
+        let time = chrono::NaiveTime::from_hms_opt(8, 30, 0).unwrap();
+        let frame = df!["x" => [time], "y" => [1]].unwrap();
+        let chart = drawn(Kind::Lines, &frame).unwrap();
+        assert!(chart.contains("\"x\":[\"1970-01-01 08:30:00.000000\"]"), "{chart}");
+        assert!(chart.contains("\"tickformat\":\"%H:%M:%S\""), "{chart}");
+    }
+
+    #[test]
+    fn words_stay_words_and_numbers_numbers() {
+        let frame =
+            df!["x" => [Some("01"), Some("2026-03"), None], "y" => [1.0, f64::NAN, f64::INFINITY]];
+        let chart = drawn(Kind::Points, &frame.unwrap()).unwrap();
+        assert!(chart.contains("\"x\":[\"01\",\"2026-03\",\"unknown\"]"), "{chart}");
+        assert!(chart.contains("\"y\":[1.0,null,null]"), "{chart}");
+        assert!(chart.contains("\"type\":\"category\""), "{chart}");
+        let frame = df!["x" => [true, false], "y" => [1, 2]].unwrap();
+        let chart = drawn(Kind::Bars, &frame).unwrap();
+        assert!(chart.contains("\"x\":[\"true\",\"false\"]"), "{chart}");
+        let frame = df!["x" => [0, 1], "y" => [1, 2]].unwrap();
+        assert!(drawn(Kind::Bars, &frame).unwrap().contains("\"x\":[0.0,1.0]"));
+        let frame = df!["x" => [Some(0), None], "y" => [1, 2]].unwrap();
+        assert!(drawn(Kind::Bars, &frame).unwrap().contains("\"x\":[\"0\",\"unknown\"]"));
+        for kind in [Kind::Points, Kind::Bars] {
+            drawn(kind, &df!["x" => [1], "y" => [2]].unwrap().clear()).unwrap();
+        }
+    }
+
+    #[test]
+    fn values_without_a_place_are_refused_by_name() {
+        let list = Series::new("x".into(), [Series::new("".into(), [1, 2])]);
+        let frame = DataFrame::new(1, vec![list.into(), Column::new("y".into(), [1])]).unwrap();
+        let date = chrono::NaiveDate::from_ymd_opt(2026, 3, 1).unwrap();
+        let dates = df!["x" => [1], "y" => [date], "word" => ["a"]].unwrap();
+        for (message, part) in [
+            (drawn(Kind::Points, &frame).err(), "draw column x: its values are of type list"),
+            (drawn(Kind::Bars, &dates).err(), "draw column y: a date or a time has no length"),
+            (Chart::lines(&dates, "y", "x").log_log().plot().err(), "draw column y: a logarithmic"),
+            (
+                Chart::points(&dates, "x", "word").plot().err(),
+                "draw column word: its values are words",
+            ),
+        ] {
+            let message = message.unwrap().to_string();
+            assert!(message.contains(part), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_column_that_is_not_there_is_named_with_those_that_are() {
+        let frame = frame();
+        let message = Chart::points(&frame, "x", "z").plot().err().unwrap().to_string();
+        assert!(message.contains("column z") && message.contains("x, y, g"), "{message}");
+        let message = Chart::points(&frame, "x", "g").plot().err().unwrap().to_string();
+        assert!(message.contains("column g") && message.contains("words"), "{message}");
+    }
+}

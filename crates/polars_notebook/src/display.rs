@@ -1,0 +1,353 @@
+//! How tables, schemas and plans show in a cell.
+//!
+//! The evcxr kernel displays a cell's last expression by its `evcxr_display` method, which prints
+//! content between two marker lines, once for each MIME type; the front end shows the richest
+//! it knows. A cell has one such result.
+
+use polars::prelude::*;
+use polars_profile::plan_svg::{self, escape};
+use polars_profile::{Graph, Measurement, Observation, Plan};
+
+/// Shows a value in a notebook, as HTML or Markdown and as text.
+pub trait EvcxrDisplay {
+    /// Prints the value for the kernel, in every form it has.
+    fn evcxr_display(&self);
+}
+
+impl EvcxrDisplay for DataFrame {
+    fn evcxr_display(&self) {
+        send("text/html", &html_table(self));
+        send("text/plain", &self.to_string());
+    }
+}
+
+/// The first rows of a frame, for a cell to show; see [`first_rows`].
+#[derive(Clone, Debug)]
+pub struct FirstRows {
+    shown: DataFrame,
+    height: usize,
+}
+
+/// The first `rows` rows of `frame`, which show with the number of rows that there are.
+pub fn first_rows(frame: &DataFrame, rows: usize) -> FirstRows {
+    FirstRows { shown: frame.head(Some(rows)), height: frame.height() }
+}
+
+impl EvcxrDisplay for FirstRows {
+    fn evcxr_display(&self) {
+        let FirstRows { shown, height } = self;
+        let note = match *height > shown.height() {
+            true => format!("; the first {} are shown", shown.height()),
+            false => String::new(),
+        };
+        let rows: Vec<usize> = (0..shown.height()).collect();
+        send("text/html", &html_rows(shown, &rows, *height, &note));
+        send("text/plain", &format!("{}\n{height} rows{note}", plain_table(shown)));
+    }
+}
+
+impl EvcxrDisplay for Schema {
+    fn evcxr_display(&self) {
+        let names: Vec<&str> = self.iter_names().map(|name| name.as_str()).collect();
+        let dtypes: Vec<String> = self.iter_values().map(|dtype| dtype.to_string()).collect();
+        match df!["column" => names, "type" => dtypes] {
+            Ok(frame) => frame.evcxr_display(),
+            Err(_) => send("text/plain", &format!("{self:?}")),
+        }
+    }
+}
+
+impl EvcxrDisplay for Plan {
+    fn evcxr_display(&self) {
+        let text = self.to_string();
+        // A plan keeps its alignment: it scrolls, it does not wrap.
+        send(
+            "text/html",
+            &format!("<pre style=\"overflow-x: auto; white-space: pre\">{}</pre>", escape(&text)),
+        );
+        send("text/plain", &text);
+    }
+}
+
+/// A graph shows as a picture; where there is none, as a line for each node.
+impl EvcxrDisplay for Graph {
+    fn evcxr_display(&self) {
+        send("text/html", &plan_svg::svg(self));
+        send("text/plain", &self.to_string());
+    }
+}
+
+/// What was observed shows as a picture of the plan with the rows on its arrows.
+impl EvcxrDisplay for Observation {
+    fn evcxr_display(&self) {
+        self.graph().evcxr_display();
+    }
+}
+
+/// A lazy frame shows as the plan it is, not yet optimised: showing it runs nothing.
+impl EvcxrDisplay for LazyFrame {
+    fn evcxr_display(&self) {
+        match self.describe_plan() {
+            Ok(plan) => Plan::new(plan).evcxr_display(),
+            Err(error) => send("text/plain", &format!("This lazy frame has no plan: {error}")),
+        }
+    }
+}
+
+impl EvcxrDisplay for Measurement {
+    fn evcxr_display(&self) {
+        send("text/plain", &self.to_string());
+    }
+}
+
+/// Prints `content` as the kernel expects it.
+pub(crate) fn send(mime: &str, content: &str) {
+    println!("EVCXR_BEGIN_CONTENT {mime}\n{}\n{END}", without_end(content));
+}
+
+const END: &str = "EVCXR_END_CONTENT";
+
+/// `content` without a line that the kernel would take for the content's end.
+fn without_end(content: &str) -> String {
+    format!("\n{content}").replace(&format!("\n{END}"), &format!("\n {END}"))[1..].to_owned()
+}
+
+/// Rows a table shows before it is cut.
+const MOST_ROWS: usize = 20;
+/// Columns a table shows before it is cut.
+const MOST_COLUMNS: usize = 60;
+/// Characters a value or a name shows before it is cut.
+const MOST_CHARACTERS: usize = 80;
+
+/// `frame` as an HTML table: names and types in the head, nulls marked, long tables cut in the
+/// middle, the true shape below.
+fn html_table(frame: &DataFrame) -> String {
+    let note = match frame.height() > MOST_ROWS {
+        true => format!("; the first and last {} rows are shown", MOST_ROWS / 2),
+        false => String::new(),
+    };
+    let rows: Vec<usize> = shown_of(frame.height(), MOST_ROWS).collect();
+    html_rows(frame, &rows, frame.height(), &note)
+}
+
+/// The first and the last of `all` rows or columns, at most `most` of them.
+fn shown_of(all: usize, most: usize) -> impl Iterator<Item = usize> {
+    let (first, last) = if all > most { (most / 2, all - most / 2) } else { (all, all) };
+    (0..first).chain(last..all)
+}
+
+/// Whether something is left out between `at` and what is shown before it.
+fn follows_a_gap(shown: &[usize], at: usize) -> bool {
+    at > 0 && shown[at - 1] + 1 < shown[at]
+}
+
+/// As [`html_table`], with `rows` of a frame that has `all` rows, and `note` behind the shape; a
+/// dotted row stands where some are left out, and a dotted column.
+fn html_rows(frame: &DataFrame, rows: &[usize], all: usize, note: &str) -> String {
+    let width = frame.width();
+    let columns: Vec<usize> = shown_of(width, MOST_COLUMNS).collect();
+    // A line of the table, with `cell` for each column that is shown.
+    let line = |cell: &dyn Fn(&Column) -> String, dots: &str| {
+        let mut line = String::from("<tr>");
+        for (at, &column) in columns.iter().enumerate() {
+            if follows_a_gap(&columns, at) {
+                line += dots;
+            }
+            line += &cell(&frame.columns()[column]);
+        }
+        line + "</tr>"
+    };
+    let name = |column: &Column| {
+        let name = escape(&cut(&printable(column.name())));
+        format!("<th scope=\"col\" {}>{name}</th>", alignment(column))
+    };
+    let dtype = |column: &Column| {
+        let dtype = escape(&cut(&printable(&column.dtype().to_string())));
+        format!("<td {}><small>{dtype}</small></td>", alignment(column))
+    };
+    let (names, dtypes) = (line(&name, "<th>…</th>"), line(&dtype, "<td>…</td>"));
+    let mut body = String::new();
+    for (at, &row) in rows.iter().enumerate() {
+        if follows_a_gap(rows, at) {
+            body += &line(&|_| "<td>…</td>".to_owned(), "<td>…</td>");
+        }
+        body += &line(&|column| html_cell(column, row), "<td>…</td>");
+        body.push('\n');
+    }
+    let left_out = match width > MOST_COLUMNS {
+        true => format!("; the first and last {} columns are shown", MOST_COLUMNS / 2),
+        false => String::new(),
+    };
+    format!(
+        "<div style=\"overflow-x: auto\"><table class=\"dataframe\">\n<thead>{names}\n{dtypes}</thead>\n<tbody>\n{body}</tbody>\n</table>\n<small>{all} rows × {width} columns{note}{left_out}</small></div>"
+    )
+}
+
+/// A value as a line of text; None for a null.
+fn text_of(column: &Column, row: usize) -> Option<String> {
+    let text = match column.get(row) {
+        Ok(AnyValue::Null) | Err(_) => return None,
+        Ok(AnyValue::String(text)) => printable(text),
+        Ok(AnyValue::StringOwned(text)) => printable(&text),
+        Ok(value) => printable(&value.to_string()),
+    };
+    Some(cut(&text))
+}
+
+/// The beginning of `text` on one line: line ends, other control characters, and those that change
+/// the direction of writing are escaped, as in a string literal.
+fn printable(text: &str) -> String {
+    let mut line = String::new();
+    // One more than is shown, so that `cut` sees that there is more.
+    for character in text.chars().take(MOST_CHARACTERS + 1) {
+        let changes_direction =
+            matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        match character.is_control() || changes_direction {
+            true => line.extend(character.escape_default()),
+            false => line.push(character),
+        }
+    }
+    line
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(MOST_CHARACTERS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// All rows of `frame` as lines of text, in columns.
+fn plain_table(frame: &DataFrame) -> String {
+    let columns: Vec<usize> = shown_of(frame.width(), MOST_COLUMNS).collect();
+    let mut lines = vec![String::new(); frame.height() + 1];
+    for (at, &column) in columns.iter().enumerate() {
+        let column = &frame.columns()[column];
+        let values = (0..column.len()).map(|row| text_of(column, row));
+        let values = values.map(|value| value.unwrap_or_else(|| "null".to_owned()));
+        let name = cut(&printable(column.name()));
+        let column: Vec<String> = std::iter::once(name).chain(values).collect();
+        // A width in a format string must not be above 65,535, so this pads by itself.
+        let width = column.iter().map(|value| value.chars().count()).max().unwrap_or(0);
+        for (line, value) in lines.iter_mut().zip(column) {
+            if follows_a_gap(&columns, at) {
+                line.push_str("…  ");
+            }
+            line.push_str(&value);
+            line.push_str(&" ".repeat(width - value.chars().count() + 2));
+        }
+    }
+    lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n")
+}
+
+fn html_cell(column: &Column, row: usize) -> String {
+    match text_of(column, row) {
+        Some(value) => format!("<td {}>{}</td>", alignment(column), escape(&value)),
+        None => "<td><em style=\"opacity: 0.6\">null</em></td>".to_owned(),
+    }
+}
+
+/// Numbers stand right, everything else left.
+fn alignment(column: &Column) -> &'static str {
+    match column.dtype().is_primitive_numeric() {
+        true => "style=\"text-align: right\"",
+        false => "style=\"text-align: left\"",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_has_types_marks_nulls_and_escapes() {
+        let frame = df!["a<b" => [Some("x & y"), None], "n" => [Some(1i64), None]].unwrap();
+        let html = html_table(&frame);
+        assert!(html.contains(">a&lt;b</th>"), "{html}");
+        assert!(html.contains("<small>str</small>") && html.contains("<small>i64</small>"));
+        assert!(html.contains("x &amp; y"));
+        assert_eq!(html.matches("<em style=\"opacity: 0.6\">null</em>").count(), 2);
+        assert!(html.contains("2 rows × 2 columns</small>"));
+    }
+
+    #[test]
+    fn a_long_table_is_cut_and_says_its_true_shape() {
+        let rows = |n: i64| html_table(&df!["n" => (0..n).collect::<Vec<_>>()].unwrap());
+        assert!(!rows(20).contains('…'));
+        let cut = rows(21);
+        assert!(cut.contains("21 rows × 1 columns; the first and last 10 rows are shown"), "{cut}");
+        assert!(cut.contains(">9<") && !cut.contains(">10<") && cut.contains(">11<"), "{cut}");
+        assert_eq!(html_table(&df!["n" => Vec::<i64>::new()].unwrap()).matches("<tr>").count(), 2);
+    }
+
+    #[test]
+    fn first_rows_say_how_many_there_are() {
+        let frame = df!["n" => (0..18i64).collect::<Vec<_>>()].unwrap();
+        let FirstRows { shown, height } = first_rows(&frame, 10);
+        assert_eq!((shown.height(), height), (10, 18));
+        let rows: Vec<usize> = (0..10).collect();
+        let html = html_rows(&shown, &rows, height, "; the first 10 are shown");
+        assert!(html.contains("18 rows × 1 columns; the first 10 are shown"), "{html}");
+        assert_eq!(plain_table(&shown).lines().count(), 11);
+    }
+
+    #[test]
+    fn odd_values_and_names_are_shown_on_one_line_each() {
+        let long = "x".repeat(70_000);
+        let values = [
+            long.as_str(),
+            "",
+            "two\nlines\r\n\tand\u{0}",
+            "EVCXR_END_CONTENT",
+            "e\u{301}\u{301}\u{301} \u{202e}right",
+            "<script>alert('&')</script>",
+        ];
+        let texts = Column::new(long.as_str().into(), values);
+        let bytes = texts.cast(&DataType::Binary).unwrap().with_name("<b>\n</b>".into());
+        let lists = Series::new("lists".into(), values.map(|text| Series::new("".into(), [text])));
+        let mut frame = DataFrame::new(6, vec![texts, bytes, lists.into_column()]).unwrap();
+        let structs = frame.clone().into_struct("structs".into()).into_column();
+        frame.with_column(structs).unwrap();
+        for frame in [&frame, &frame.clear(), &DataFrame::new(6, vec![]).unwrap()] {
+            let height = frame.height();
+            let html = html_table(frame);
+            // Two lines of the head, and one for each row.
+            assert_eq!(html.matches("<tr>").count(), 2 + height, "{html}");
+            assert!(html.len() < 20_000 && !html.contains("<script>") && !html.contains("<b>"));
+            assert!(html.lines().all(|line| line != END), "{html}");
+            let text = plain_table(frame);
+            assert_eq!(text.matches('\n').count(), height, "{text}");
+            assert!(text.len() < 20_000 && !text.contains('\u{202e}'), "{text}");
+            first_rows(frame, 3).evcxr_display();
+            frame.evcxr_display();
+            frame.schema().evcxr_display();
+        }
+        let text = plain_table(&frame);
+        assert!(text.contains(&format!("{}…", "x".repeat(80))) && !text.contains(&"x".repeat(81)));
+        assert!(text.contains("two\\nlines\\r\\n\\tand\\u{0}"), "{text}");
+    }
+
+    #[test]
+    fn wide_table_is_cut_and_shows_its_true_shape() {
+        let wide = |columns: usize| {
+            let columns = (0..columns).map(|n| Column::new(format!("c{n}").into(), [n as i64]));
+            DataFrame::new(1, columns.collect()).unwrap()
+        };
+        assert!(!html_table(&wide(60)).contains('…'));
+        let html = html_table(&wide(1000));
+        assert!(html.contains("1 rows × 1000 columns; the first and last 30 columns are shown"));
+        assert!(html.contains(">c29<") && !html.contains(">c30<") && html.contains(">c970<"));
+        let text = plain_table(&wide(1000));
+        assert!(text.contains("c29  …  c970") && !text.contains("c30 "), "{text}");
+    }
+
+    #[test]
+    fn content_cannot_end_itself() {
+        let end = |content: &str| without_end(content).lines().any(|line| line == END);
+        for content in [END, "a\nEVCXR_END_CONTENT", "EVCXR_END_CONTENT\nb", "EVCXR_END_CONTENT\n"]
+        {
+            assert!(!end(content), "{content}");
+        }
+        assert_eq!(without_end("a\nb"), "a\nb");
+    }
+}

@@ -1,0 +1,32 @@
+//! Statements that a notebook makes, checked in the cell that makes them.
+
+use std::fmt::Display;
+
+use crate::error::{Error, Result};
+
+/// Prints `statement` with a tick if it holds.
+///
+/// # Errors
+///
+/// [`Error::ClaimFailed`] if it does not, so that what a notebook says is what its cells found.
+pub fn claim(holds: bool, statement: impl Display) -> Result<()> {
+    if !holds {
+        return Err(Error::ClaimFailed { statement: statement.to_string() });
+    }
+    println!("✓ {statement}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_that_fails_is_an_error() {
+        claim(true, "one is one").unwrap();
+        assert_eq!(
+            claim(false, "one is two").unwrap_err().to_string(),
+            "This does not hold: one is two"
+        );
+    }
+}

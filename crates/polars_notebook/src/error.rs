@@ -1,0 +1,89 @@
+//! The errors of this crate. Each message has the reason and the next step.
+
+use std::path::Path;
+
+use dataset_writer::IoError;
+use polars::prelude::PolarsError;
+use polars_profile::error::disk_hint;
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a value was not shown, checked, read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A statement that a notebook makes does not hold.
+    #[error("This does not hold: {statement}")]
+    ClaimFailed {
+        /// The statement.
+        statement: String,
+    },
+
+    /// The source of a function is not among those that `show_source` has.
+    #[error(
+        "No source to show for `{name}`: show_source has the public functions of {}",
+        modules.join(", ")
+    )]
+    NoSource {
+        /// Full path of the function.
+        name: String,
+        /// Paths of the modules with a source.
+        modules: Vec<String>,
+    },
+
+    /// The values of a column cannot be the names of folders.
+    #[error(
+        "Rows cannot be partitioned by `{column}`: {reason}.\nChoose another column, or change the values first, for example with a cast"
+    )]
+    NotPartitionable {
+        /// The column.
+        column: String,
+        /// The reason.
+        reason: String,
+    },
+
+    /// polars could not run a step.
+    #[error("polars could not {action}: {source}{}", disk_hint(source))]
+    Polars {
+        /// The step, as a verb phrase.
+        action: String,
+        /// polars' reason.
+        source: PolarsError,
+    },
+
+    /// The operating system refused an operation.
+    #[error(transparent)]
+    Io(#[from] IoError),
+
+    /// A result cannot be moved into place.
+    #[error(transparent)]
+    Write(#[from] dataset_writer::Error),
+
+    /// A file cannot be read, or a query cannot be planned.
+    #[error(transparent)]
+    Profile(#[from] polars_profile::Error),
+}
+
+impl Error {
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+        let at = IoError::at(action, path);
+        move |source| Error::Io(at(source))
+    }
+
+    pub(crate) fn polars(action: impl Into<String>) -> impl FnOnce(PolarsError) -> Error {
+        let action = action.into();
+        move |source| Error::Polars { action, source }
+    }
+
+    pub(crate) fn not_replaceable(path: &Path, problem: &str) -> Error {
+        let (path, problem) = (path.to_owned(), problem.to_owned());
+        dataset_writer::Error::NotReplaceable { path, problem }.into()
+    }
+}
+
+impl From<PolarsError> for Error {
+    fn from(source: PolarsError) -> Self {
+        Error::Polars { action: "run the query".to_owned(), source }
+    }
+}

@@ -1,0 +1,434 @@
+//! Results, of several queries at once, and into files.
+//!
+//! A file or a directory appears under its name only when it is complete. A failing, interrupted or
+//! killed write leaves what was there before.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use dataset_writer::{Staging, recover};
+use polars::prelude::*;
+use polars_profile::parquet::{decode_parquet, footer_rows, without_panic};
+use polars_profile::worker::check_parquet;
+
+use crate::error::{Error, Result};
+
+/// Runs several queries together with `engine`; what they share is done once.
+///
+/// Returns their results, in the order of `queries`.
+///
+/// # Errors
+///
+/// [`Error::Polars`] where one fails.
+pub fn collect_all(queries: &[&LazyFrame], engine: Engine) -> Result<Vec<DataFrame>> {
+    let plans = queries.iter().map(|query| query.logical_plan.clone()).collect();
+    without_panic(|| LazyFrame::collect_all_with_engine(plans, engine, OptFlags::default()))
+        .map_err(Error::polars("run the queries together"))
+}
+
+/// Runs `query` with the streaming engine straight into a snappy Parquet file at `path`: batches
+/// go from the engine to the file, and no frame of the result is handed back. A step such as a
+/// final sort still collects its own input.
+///
+/// Returns what the engine hands back for a sink: a frame without rows.
+///
+/// # Errors
+///
+/// [`Error::NotReplaceable`] if `path` is something other than a file, [`Error::Polars`] where the
+/// query or the writing fails, [`Error::Io`] where the file cannot be moved into place.
+pub fn sink_parquet(query: &LazyFrame, path: &Path) -> Result<DataFrame> {
+    sink_row_groups(query, path, None)
+}
+
+/// As [`sink_parquet`], with `rows` rows to a row group; a scan can skip a row group by its
+/// statistics, but not a part of one.
+///
+/// # Errors
+///
+/// As [`sink_parquet`].
+pub fn sink_row_groups(query: &LazyFrame, path: &Path, rows: Option<usize>) -> Result<DataFrame> {
+    let staging = Staging::beside(&file_target(path)?)?;
+    let sink = ending_in(query, &staging.path(), rows)?;
+    let returned = without_panic(|| sink.collect_with_engine(Engine::Streaming))
+        .map_err(Error::polars(format!("sink the query into {}", path.display())))?;
+    staging.finish_file()?;
+    Ok(returned.unwrap_single())
+}
+
+/// `query` with a snappy Parquet file at `path` as its end, and `rows` rows to a row group; runs
+/// nothing. What runs it writes straight into the file, which is there before it is complete.
+///
+/// # Errors
+///
+/// [`Error::Polars`] where polars cannot plan it.
+pub fn ending_in(query: &LazyFrame, path: &Path, rows: Option<usize>) -> Result<LazyFrame> {
+    let target = PlRefPath::try_from_path(path).map(SinkTarget::Path);
+    target
+        .and_then(|target| {
+            query.clone().sink(
+                SinkDestination::File { target },
+                FileWriteFormat::Parquet(Arc::new(snappy(rows))),
+                UnifiedSinkArgs::default(),
+            )
+        })
+        .map_err(Error::polars(format!("sink the query into {}", path.display())))
+}
+
+/// Runs `query` with the streaming engine into a directory of snappy Parquet files, partitioned as
+/// Hive does: a folder `column=value` for each value of `column`, which the files in it leave out.
+///
+/// If `directory` is already a partitioned dataset, the new one replaces it. A query without rows
+/// results in a dataset without rows, which has the query's columns.
+///
+/// # Errors
+///
+/// [`Error::NotReplaceable`] if `directory` contains anything but a partitioned dataset,
+/// [`Error::NotPartitionable`] if a scan would not return `column` as it was written,
+/// [`Error::Polars`] where the query or the writing fails, [`Error::Io`] where the directory cannot
+/// be moved into place.
+pub fn sink_partitioned(query: &LazyFrame, directory: &Path, column: &str) -> Result<()> {
+    let action = format!("sink the query into {}", directory.display());
+    let schema = query.clone().collect_schema().map_err(Error::polars(&action))?;
+    check_key(&schema, column)?;
+    recover(directory)?;
+    check_partitioned(directory)?;
+    if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+    }
+    let staging = Staging::beside(directory)?;
+    let new = staging.path();
+    fs::create_dir(&new).map_err(Error::io("create", &new))?;
+    let base_path = PlRefPath::try_from_path(&new).map_err(Error::polars(&action))?;
+    let destination = SinkDestination::Partitioned {
+        base_path,
+        file_path_provider: None,
+        partition_strategy: PartitionStrategy::Keyed {
+            keys: vec![col(column)],
+            include_keys: false,
+            keys_pre_grouped: false,
+        },
+        max_rows_per_file: IdxSize::MAX,
+        approximate_bytes_per_file: u64::MAX,
+    };
+    let sink = UnifiedSinkArgs { mkdir: true, ..Default::default() };
+    let sink =
+        query.clone().sink(destination, FileWriteFormat::Parquet(Arc::new(snappy(None))), sink);
+    sink.and_then(|sink| without_panic(|| sink.collect_with_engine(Engine::Streaming)))
+        .map_err(Error::polars(action))?;
+    if fs::read_dir(&new).map_err(Error::io("read", &new))?.next().is_none() {
+        // A scan reads the columns from a file without rows. The partition column is the last one,
+        // as it is in a scan of folders.
+        let mut empty = DataFrame::empty_with_schema(&schema);
+        let key = empty.drop_in_place(column)?;
+        empty.with_column(key)?;
+        write_parquet(&empty, &new.join(NO_ROWS))?;
+    }
+    check_readable(&new, &schema, column)?;
+    Ok(staging.finish_directory()?)
+}
+
+/// The file of a partitioned dataset without rows.
+const NO_ROWS: &str = "00000000.parquet";
+
+/// Whether rows can be partitioned by `column`: its name and its values become the names of folders.
+fn check_key(schema: &Schema, column: &str) -> Result<()> {
+    let refused = |reason: &str| {
+        Err(Error::NotPartitionable { column: column.to_owned(), reason: reason.to_owned() })
+    };
+    let Some(dtype) = schema.get(column) else {
+        return refused("the query has no such column");
+    };
+    if column.is_empty() || column.contains(['/', '=', '*', '\0']) {
+        return refused("its name cannot be the name of a folder");
+    }
+    if schema.len() == 1 {
+        return refused("the query has no other column, so the files would have none");
+    }
+    let is_temporal = matches!(dtype, DataType::Date | DataType::Datetime(..) | DataType::Time);
+    match dtype.is_primitive_numeric() || dtype.is_bool() || dtype.is_string() || is_temporal {
+        true => Ok(()),
+        false => refused(&format!("a value of type {dtype} cannot be the name of a folder")),
+    }
+}
+
+/// Whether a scan of `new` returns the partition column as it was written.
+///
+/// The files leave that column out, so polars infers its type from the names of the folders: a text
+/// "007" would be returned as the number 7.
+fn check_readable(new: &Path, schema: &Schema, column: &str) -> Result<()> {
+    let refused =
+        |reason: String| Err(Error::NotPartitionable { column: column.to_owned(), reason });
+    let scanned = scan_layout(new)?.collect_schema();
+    let scanned = match scanned {
+        Ok(scanned) => scanned,
+        Err(error) => return refused(format!("a scan of the folders fails: {error}")),
+    };
+    let Some(written) = schema.get(column) else { return Ok(()) };
+    match scanned.get(column) {
+        Some(read) if read == written => {}
+        Some(read) => {
+            return refused(format!("a scan of the folders would return {read} and not {written}"));
+        }
+        None => return refused("a scan of the folders would not return the column".to_owned()),
+    }
+    if written.is_string() && new.join(format!("{column}=")).exists() {
+        return refused("an empty text cannot be told from a missing value".to_owned());
+    }
+    Ok(())
+}
+
+/// Whether `directory` can be replaced by a partitioned dataset: it does not exist, is empty, or is
+/// such a dataset, and the working directory is not in it.
+fn check_partitioned(directory: &Path) -> Result<()> {
+    let refused = |problem: &str| Err(Error::not_replaceable(directory, problem));
+    let kind = match directory.symlink_metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        metadata => metadata.map_err(Error::io("read", directory))?.file_type(),
+    };
+    if kind.is_symlink() {
+        return refused("is a symbolic link");
+    }
+    if !kind.is_dir() {
+        return refused("is not a directory");
+    }
+    let real = directory.canonicalize().map_err(Error::io("read", directory))?;
+    if std::env::current_dir().is_ok_and(|cwd| cwd.starts_with(&real)) {
+        return refused("contains the working directory");
+    }
+    if fs::read_dir(directory).map_err(Error::io("read", directory))?.next().is_none() {
+        return Ok(());
+    }
+    match not_of_a_partition(directory, true)? {
+        Some(name) => refused(&format!(
+            "contains {}, which is not part of a partitioned dataset",
+            name.display()
+        )),
+        None => Ok(()),
+    }
+}
+
+/// A path below `directory` that is not part of a partitioned dataset.
+fn not_of_a_partition(directory: &Path, is_root: bool) -> Result<Option<PathBuf>> {
+    for entry in fs::read_dir(directory).map_err(Error::io("read", directory))? {
+        let entry = entry.map_err(Error::io("read", directory))?;
+        let (name, path) = (PathBuf::from(entry.file_name()), entry.path());
+        let kind = entry.file_type().map_err(Error::io("read", &path))?;
+        let is_parquet = kind.is_file() && name.extension().is_some_and(|e| e == "parquet");
+        let is_folder = kind.is_dir() && name.as_os_str().as_encoded_bytes().contains(&b'=');
+        if is_folder {
+            if let Some(below) = not_of_a_partition(&path, false)? {
+                return Ok(Some(name.join(below)));
+            }
+        } else if !is_parquet
+            || (is_root
+                && !(name == Path::new(NO_ROWS) && footer_rows(&path).is_ok_and(|rows| rows == 0)))
+        {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
+/// A file or a directory of Parquet files as this module writes them, with what the
+/// names of folders say (`date=2024-01-01`) as a column.
+///
+/// # Errors
+///
+/// [`Error::DamagedFile`] for a file without a readable footer, [`Error::Io`] where a file cannot be
+/// read, [`Error::Polars`] where it cannot be scanned.
+pub fn scan_layout(path: &Path) -> Result<LazyFrame> {
+    recover(path)?;
+    check_footers(path)?;
+    let hive_options = HiveOptions { enabled: Some(path.is_dir()), ..Default::default() };
+    let args = ScanArgsParquet { hive_options, glob: false, ..Default::default() };
+    LazyFrame::scan_parquet(utf8_path(path)?, args)
+        .map_err(Error::polars(format!("scan {}", path.display())))
+}
+
+/// Reads the footers of a Parquet file, or of all those below a directory.
+fn check_footers(path: &Path) -> Result<()> {
+    if !path.metadata().map_err(Error::io("read", path))?.is_dir() {
+        return Ok(footer_rows(path).map(drop)?);
+    }
+    for entry in fs::read_dir(path).map_err(Error::io("read", path))? {
+        let below = entry.map_err(Error::io("read", path))?.path();
+        if below.is_dir() || below.extension().is_some_and(|e| e == "parquet") {
+            check_footers(&below)?;
+        }
+    }
+    Ok(())
+}
+
+/// `path` as polars takes it.
+fn utf8_path(path: &Path) -> Result<PlRefPath> {
+    PlRefPath::try_from_path(path).map_err(|_| {
+        let reason = "polars reads only paths that are valid UTF-8";
+        Error::io("scan", path)(std::io::Error::new(ErrorKind::InvalidFilename, reason))
+    })
+}
+
+/// The file that a writer to `path` replaces or creates: `path` itself, or the file that it links
+/// to.
+fn file_target(path: &Path) -> Result<PathBuf> {
+    let refused = |problem: &str| Err(Error::not_replaceable(path, problem));
+    if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+        return refused("is the name of a directory");
+    }
+    let metadata = match path.symlink_metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(path.to_owned()),
+        metadata => metadata.map_err(Error::io("write", path))?,
+    };
+    let (file, metadata) = match metadata.is_symlink() {
+        false => (path.to_owned(), metadata),
+        true => {
+            let Ok(file) = path.canonicalize() else {
+                return refused("is a symbolic link that leads nowhere");
+            };
+            let metadata = file.metadata().map_err(Error::io("write", &file))?;
+            (file, metadata)
+        }
+    };
+    if metadata.is_dir() {
+        return refused("is a directory");
+    }
+    match metadata.is_file() {
+        true => Ok(file),
+        false => refused("is not a regular file"),
+    }
+}
+
+fn snappy(row_group_size: Option<usize>) -> ParquetWriteOptions {
+    ParquetWriteOptions {
+        compression: ParquetCompression::Snappy,
+        row_group_size,
+        ..Default::default()
+    }
+}
+
+/// Writes `frame` to `path` as snappy Parquet.
+///
+/// # Errors
+///
+/// [`Error::NotReplaceable`] if `path` is something other than a file, [`Error::Io`] where the file
+/// cannot be written or moved into place, [`Error::Polars`] where the frame cannot be encoded.
+pub fn write_parquet(frame: &DataFrame, path: &Path) -> Result<()> {
+    write_whole(path, |file| {
+        ParquetWriter::new(file)
+            .with_compression(ParquetCompression::Snappy)
+            .finish(&mut frame.clone())
+    })
+}
+
+/// Writes `frame` to `path` as CSV with a header.
+///
+/// # Errors
+///
+/// As [`write_parquet`].
+pub fn write_csv(frame: &DataFrame, path: &Path) -> Result<()> {
+    write_whole(path, |file| CsvWriter::new(file).finish(&mut frame.clone()))
+}
+
+/// Writes a file next to `path` by `write`, and moves it there.
+fn write_whole<T>(path: &Path, write: impl FnOnce(&mut Recorder) -> PolarsResult<T>) -> Result<()> {
+    let staging = Staging::beside(&file_target(path)?)?;
+    let new = staging.path();
+    let file = File::create(&new).map_err(Error::io("create", &new))?;
+    write_file(path, file, write)?;
+    Ok(staging.finish_file()?)
+}
+
+/// Has `write` fill `file`, which becomes the file at `path`.
+///
+/// polars reports a full disk as a malformed file; the operating system's own error is kept here.
+fn write_file<T>(
+    path: &Path,
+    file: File,
+    write: impl FnOnce(&mut Recorder) -> PolarsResult<T>,
+) -> Result<()> {
+    let mut recorder = Recorder { file, error: None };
+    let result = write(&mut recorder);
+    match (result, recorder.error) {
+        (Ok(_), _) => Ok(()),
+        (Err(_), Some(error)) => Err(Error::io("write", path)(error)),
+        (Err(error), None) => Err(Error::polars(format!("write {}", path.display()))(error)),
+    }
+}
+
+/// A file that remembers the error that made a write fail.
+struct Recorder {
+    file: File,
+    error: Option<std::io::Error>,
+}
+
+impl Recorder {
+    fn remember<T>(&mut self, result: std::io::Result<T>) -> std::io::Result<T> {
+        if let Err(error) = &result {
+            self.error = Some(match error.raw_os_error() {
+                Some(code) => std::io::Error::from_raw_os_error(code),
+                None => std::io::Error::new(error.kind(), error.to_string()),
+            });
+        }
+        result
+    }
+}
+
+impl Write for Recorder {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let result = self.file.write(bytes);
+        self.remember(result)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        let result = self.file.flush();
+        self.remember(result)
+    }
+}
+
+/// Reads a Parquet file whole.
+///
+/// For some damaged files, polars panics, ends its process, or asks for more memory than there is.
+/// So another process reads the file first, if its program is compiled.
+///
+/// # Errors
+///
+/// [`Error::Io`] where it cannot be opened, [`Error::DamagedFile`] where it is not readable
+/// Parquet, [`Error::TimeLimit`] and [`Error::EndedApart`] if the other process does not finish.
+pub fn read_parquet(path: &Path) -> Result<DataFrame> {
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    if file.metadata().map_err(Error::io("read", path))?.is_dir() {
+        return Err(Error::io("read", path)(ErrorKind::IsADirectory.into()));
+    }
+    match check_parquet(path) {
+        Ok(()) | Err(polars_profile::Error::NoWorker { .. }) => Ok(decode_parquet(path)?),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dataset_writer::IoError;
+
+    use super::*;
+
+    /// `/dev/full` answers every write as a full disk does.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_called_by_its_name() {
+        let frame = df!["x" => (0..100_000i64).collect::<Vec<_>>()].unwrap();
+        let path = Path::new("/dev/full");
+        let full = || File::create(path).unwrap();
+        let parquet =
+            write_file(path, full(), |f| ParquetWriter::new(f).finish(&mut frame.clone()));
+        let csv = write_file(path, full(), |f| CsvWriter::new(f).finish(&mut frame.clone()));
+        for error in [parquet.unwrap_err(), csv.unwrap_err()] {
+            let message = error.to_string();
+            assert!(matches!(error, Error::Io(IoError { action: "write", .. })), "{message}");
+            assert!(
+                message.contains("/dev/full") && message.contains("The disk is full"),
+                "{message}"
+            );
+        }
+    }
+}

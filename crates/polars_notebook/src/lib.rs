@@ -1,0 +1,75 @@
+//! Shows polars frames, plans and charts in the cells of a Rust notebook, and writes results.
+//!
+//! # Show a frame in a cell
+//!
+//! The evcxr kernel calls [`EvcxrDisplay::evcxr_display`] for the last expression of a cell.
+//!
+//! ```
+//! use polars::prelude::*;
+//! use polars_notebook::{EvcxrDisplay, claim, first_rows};
+//!
+//! # fn main() -> polars_notebook::Result<()> {
+//! let frame = df!["city" => ["Oslo", "Rome"], "degrees" => [4.5, 15.0]]?;
+//! claim(frame.height() == 2, "there are two cities")?;
+//! first_rows(&frame, 1).evcxr_display();
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Chart a frame
+//!
+//! ```
+//! use polars::prelude::*;
+//! use polars_notebook::Chart;
+//!
+//! # fn main() -> polars_notebook::Result<()> {
+//! let frame = df!["city" => ["Oslo", "Rome"], "degrees" => [4.5, 15.0]]?;
+//! let plot = Chart::bars(&frame, "city", "degrees").title("Mean temperature").plot()?;
+//! assert!(plot.to_json().contains("Oslo"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Write a result
+//!
+//! A file appears under its name only when it is complete.
+//!
+//! ```
+//! use polars::prelude::*;
+//! use polars_notebook::files::{sink_parquet, scan_layout};
+//!
+//! # fn main() -> polars_notebook::Result<()> {
+//! # let folder = tempfile::tempdir().unwrap();
+//! let path = folder.path().join("result.parquet");
+//! sink_parquet(&df!["x" => [1, 2, 3]]?.lazy(), &path)?;
+//! assert_eq!(scan_layout(&path)?.collect()?.height(), 3);
+//! # Ok(())
+//! # }
+//! ```
+
+#![warn(missing_docs)]
+
+pub mod chart;
+pub mod compare;
+pub mod display;
+pub mod ensure;
+pub mod error;
+pub mod files;
+pub mod interrupt;
+pub mod progress;
+pub mod show_source;
+
+pub use chart::Chart;
+pub use compare::{alike, same};
+pub use display::{EvcxrDisplay, first_rows};
+pub use ensure::claim;
+pub use error::{Error, Result};
+pub use show_source::show_source;
+
+/// The sources of this crate's modules, for [`show_source`](show_source::show_source).
+pub const SOURCES: [(&str, &str); 4] = [
+    ("polars_notebook::chart", include_str!("chart.rs")),
+    ("polars_notebook::compare", include_str!("compare.rs")),
+    ("polars_notebook::ensure", include_str!("ensure.rs")),
+    ("polars_notebook::files", include_str!("files.rs")),
+];

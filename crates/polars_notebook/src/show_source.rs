@@ -1,0 +1,79 @@
+//! The source of a function, shown in a cell.
+
+use crate::display::send;
+use crate::error::{Error, Result};
+
+/// Shows the source of a public function with its documentation. `sources` has a module's path,
+/// such as `my_crate::query`, and the text of its file, as `include_str!` returns it.
+///
+/// # Errors
+///
+/// [`Error::NoSource`] for a function of a module that is not in `sources`.
+pub fn show_source<F>(_function: F, sources: &[(&str, &str)]) -> Result<()> {
+    let code = source_of(std::any::type_name::<F>(), sources)?;
+    send("text/markdown", &format!("```rust\n{code}\n```"));
+    send("text/plain", &code);
+    Ok(())
+}
+
+/// The source of the function with the path `name`, such as `my_crate::query::nightly`, with its documentation. rustfmt
+/// puts an item's first line and its closing brace at the start of a line, and those of a type's
+/// function four columns from it.
+fn source_of(name: &str, sources: &[(&str, &str)]) -> Result<String> {
+    let none = || Error::NoSource {
+        name: name.to_owned(),
+        modules: sources.iter().map(|(module, _)| (*module).to_owned()).collect(),
+    };
+    let path: Vec<&str> = name.split("::").collect();
+    let (krate, module, function, indent) = match *path.as_slice() {
+        [krate, module, function] => (krate, module, function, ""),
+        [krate, module, _, function] => (krate, module, function, "    "),
+        _ => return Err(none()),
+    };
+    let module = format!("{krate}::{module}");
+    let source = sources.iter().find(|(name, _)| *name == module);
+    let lines: Vec<&str> = source.ok_or_else(none)?.1.lines().collect();
+    let is_head = |line: &&str| {
+        let rest = line.strip_prefix(indent).and_then(|line| line.strip_prefix("pub fn "));
+        let rest = rest.and_then(|rest| rest.strip_prefix(function));
+        rest.is_some_and(|rest| rest.starts_with(['(', '<']))
+    };
+    let first = lines.iter().position(is_head).ok_or_else(none)?;
+    let is_doc = |line: &&&str| line.trim_start().starts_with("///");
+    let docs = lines[..first].iter().rev().take_while(is_doc).count();
+    let end = format!("{indent}}}");
+    let length = lines[first..].iter().position(|line| *line == end).ok_or_else(none)?;
+    let lines = lines[first - docs..=first + length].iter();
+    Ok(lines.map(|line| line.strip_prefix(indent).unwrap_or(line)).collect::<Vec<_>>().join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn source_of_a_function_is_whole_and_has_its_documentation() {
+        let code = source_of("polars_notebook::ensure::claim", &crate::SOURCES).unwrap();
+        assert!(code.starts_with("/// Prints `statement` with a tick"), "{code}");
+        assert!(code.contains("pub fn claim(") && code.ends_with("\n}"), "{code}");
+        assert_eq!(code.matches("fn ").count(), 1, "{code}");
+    }
+
+    #[test]
+    fn source_of_a_method_begins_at_the_start_of_the_line() {
+        let plot = std::any::type_name_of_val(&crate::chart::Chart::plot);
+        let code = source_of(plot, &crate::SOURCES).unwrap();
+        assert!(code.starts_with("/// Draws the chart."), "{code}");
+        assert!(code.contains("\npub fn plot(&self)") && code.ends_with("\n}"), "{code}");
+    }
+
+    #[test]
+    fn function_of_a_module_without_source_is_refused() {
+        for name in
+            ["alloc::vec::from_elem", "polars_notebook::ensure::nonsense", "x::ensure::claim"]
+        {
+            let error = source_of(name, &crate::SOURCES).unwrap_err();
+            assert!(matches!(error, Error::NoSource { .. }), "{name}");
+        }
+    }
+}

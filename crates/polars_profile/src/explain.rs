@@ -1,0 +1,166 @@
+//! What the optimiser made of a query, as text and as facts that a cell can check.
+//!
+//! polars prints an optimised plan as indented text, one node a line with its details below it,
+//! and a physical streaming plan as a graph in which a node's colour says how it runs. Both are
+//! made to be read; the little that the notebooks check is read off them here and in
+//! [`plan_graph`](crate::plan_graph).
+
+use std::fmt;
+
+use dataset_writer::short_path;
+use polars::prelude::*;
+
+use crate::error::{Error, Result};
+
+/// A plan as text. It names files by their last two components, so that it reads the same on every
+/// machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    text: String,
+}
+
+/// A scan in a [`Plan`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scan {
+    /// What is scanned, such as `data/sleep_diary.parquet`.
+    pub source: String,
+    /// Columns that are read.
+    pub columns_read: usize,
+    /// Columns in the file.
+    pub columns: usize,
+    /// The filter that the scan applies itself, if any.
+    pub predicate: Option<String>,
+}
+
+/// The optimised plan of `query`; builds it, and runs nothing.
+///
+/// # Errors
+///
+/// [`Error::Polars`] where the query has no valid plan, for want of a column for example.
+pub fn explain(query: &LazyFrame) -> Result<Plan> {
+    query.explain(true).map(Plan::new).map_err(Error::polars("plan the query"))
+}
+
+/// The optimised plan of several queries that polars runs together; runs nothing.
+///
+/// # Errors
+///
+/// As [`explain`].
+pub fn explain_all(queries: &[&LazyFrame]) -> Result<Plan> {
+    let plans = queries.iter().map(|query| query.logical_plan.clone()).collect();
+    let text = LazyFrame::explain_all(plans, OptFlags::default());
+    text.map(Plan::new).map_err(Error::polars("plan the queries"))
+}
+
+impl Plan {
+    /// A plan from polars' text.
+    pub fn new(text: impl AsRef<str>) -> Plan {
+        let lines: Vec<String> = text.as_ref().lines().map(shorten_sources).collect();
+        Plan { text: lines.join("\n") }
+    }
+
+    /// The scans, in the plan's order.
+    pub fn scans(&self) -> Vec<Scan> {
+        let mut scans: Vec<Scan> = Vec::new();
+        for line in self.text.lines().map(str::trim) {
+            if let Some((_, source)) = line.split_once(" SCAN [") {
+                let source = source.trim_end_matches(']').to_owned();
+                scans.push(Scan { source, columns_read: 0, columns: 0, predicate: None });
+            } else if let Some(scan) = scans.last_mut() {
+                if let Some(columns) = projection(line) {
+                    (scan.columns_read, scan.columns) = columns;
+                } else if let Some(predicate) = line.strip_prefix("SELECTION: ") {
+                    scan.predicate = Some(predicate.to_owned());
+                }
+            }
+        }
+        scans
+    }
+
+    /// How many nodes' lines start with `name`: `FILTER`, `AGGREGATE`, `INNER JOIN`, `SORT BY`, …
+    pub fn count(&self, name: &str) -> usize {
+        self.text.lines().filter(|line| line.trim_start().starts_with(name)).count()
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// `PROJECT 3/9 COLUMNS` as (3, 9), `PROJECT */9 COLUMNS` as (9, 9).
+fn projection(line: &str) -> Option<(usize, usize)> {
+    let (read, all) = line.strip_prefix("PROJECT ")?.strip_suffix(" COLUMNS")?.split_once('/')?;
+    let all = all.parse().ok()?;
+    Some((if read == "*" { all } else { read.parse().ok()? }, all))
+}
+
+/// Absolute paths in a scan's line, cut to their last two components.
+pub(crate) fn shorten_sources(line: &str) -> String {
+    let Some((head, sources)) = line.split_once(" SCAN [") else { return line.to_owned() };
+    let (sources, tail) = sources.rsplit_once(']').unwrap_or((sources, ""));
+    // A comma in a path is not followed by the start of another path.
+    let separators = if sources.starts_with('/') { [", /", ", ..."] } else { [", ", ", ..."] };
+    let mut shortened: Vec<String> = Vec::new();
+    let mut rest = sources;
+    while !rest.is_empty() {
+        let end = separators.iter().filter_map(|separator| rest.find(separator)).min();
+        let source = &rest[..end.unwrap_or(rest.len())];
+        shortened.push(if source.starts_with("...") {
+            source.to_owned()
+        } else {
+            short_path(source.as_ref())
+        });
+        rest = end.map_or("", |end| &rest[end + 2..]);
+    }
+    format!("{head} SCAN [{}]{tail}", shortened.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "INNER JOIN:
+LEFT PLAN ON: [col(\"user_id\")]
+  Parquet SCAN [/home/a/data/sleep_diary.parquet]
+  PROJECT */9 COLUMNS
+RIGHT PLAN ON: [col(\"user_id\")]
+  Parquet SCAN [/home/a/data/sensor_hrv/part-00000.parquet, ... 4 other sources]
+  PROJECT 4/14 COLUMNS
+  SELECTION: col(\"missingness_score\") <= 0.35
+END INNER JOIN";
+
+    #[test]
+    fn scans_are_read_off_the_text() {
+        let plan = Plan::new(TEXT);
+        let [diary, sensor] = plan.scans().try_into().unwrap();
+        assert_eq!((diary.columns_read, diary.columns, diary.predicate), (9, 9, None));
+        assert_eq!(diary.source, "data/sleep_diary.parquet");
+        assert_eq!((sensor.columns_read, sensor.columns), (4, 14));
+        assert_eq!(sensor.source, "sensor_hrv/part-00000.parquet, ... 4 other sources");
+        assert_eq!(sensor.predicate.as_deref(), Some("col(\"missingness_score\") <= 0.35"));
+        assert_eq!((plan.count("INNER JOIN"), plan.count("FILTER")), (1, 0));
+    }
+
+    #[test]
+    fn paths_keep_commas_brackets_and_partitions() {
+        for (line, shortened) in [
+            ("Parquet SCAN [/a, b/c, d/e.parquet]", "Parquet SCAN [c, d/e.parquet]"),
+            ("Parquet SCAN [/a/[b]/c].parquet]", "Parquet SCAN [[b]/c].parquet]"),
+            (
+                "Parquet SCAN [/a/b/1.parquet, /a/b/2.parquet]",
+                "Parquet SCAN [b/1.parquet, b/2.parquet]",
+            ),
+            (
+                "Parquet SCAN [/d/day=2026-03-01/0.parquet, ... 4 other sources]",
+                "Parquet SCAN [day=2026-03-01/0.parquet, ... 4 other sources]",
+            ),
+            ("Csv SCAN [x/y/z.csv]", "Csv SCAN [y/z.csv]"),
+            ("Parquet SCAN []", "Parquet SCAN []"),
+            ("Parquet SCAN [12 in-mem bytes]", "Parquet SCAN [12 in-mem bytes]"),
+        ] {
+            assert_eq!(shorten_sources(line), shortened);
+        }
+    }
+}

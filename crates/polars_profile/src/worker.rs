@@ -1,0 +1,577 @@
+//! A query in a process of its own, so that what is measured is that query's alone, and so that it
+//! may run out of memory without taking a notebook's variables with it.
+//!
+//! The plan goes to the program `query_apart` in polars' own serialised form. In a directory that
+//! the two share, it leaves the result, the physical plan, and what it counted. What polars says
+//! of row groups and joins only on stderr (`POLARS_VERBOSE`) is taken from there.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::str::FromStr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use dataset_writer::Staging;
+use polars::error::abort::try_raise_polars_abort;
+use polars::prelude::*;
+use polars_plan::dsl::DslPlan;
+use polars_stream::StreamingQuery;
+
+use crate::error::{Error, Result};
+use crate::memory;
+use crate::parquet::decode_parquet;
+
+/// The program that runs a query apart, as cargo calls it.
+const PROGRAM: &str = "profile_worker";
+/// Environment variable with the program's path, if it is not where cargo puts it.
+pub const PROGRAM_VARIABLE: &str = "PROFILE_WORKER";
+/// Environment variable with the seconds after which a query is ended.
+pub const TIME_LIMIT_VARIABLE: &str = "PROFILE_TIME_LIMIT";
+/// Environment variable of the program with the number of the process that started it.
+const PARENT_VARIABLE: &str = "PROFILE_WORKER_PARENT";
+/// What the program does instead of running a query with an engine.
+const READ: &str = "read";
+/// The exit status of the program for a file that it cannot read.
+const DAMAGED: u8 = 3;
+const TIME_LIMIT: Duration = Duration::from_secs(600);
+
+// Files in the directory that both processes share.
+const PLAN: &str = "plan";
+const RESULT: &str = "result.parquet";
+const GRAPH: &str = "physical.dot";
+const COUNTS: &str = "counts";
+const ERROR: &str = "error";
+/// How a query apart ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// It has a result.
+    Result(Box<Told>),
+    /// The operating system refused it memory, and it died; with its last words.
+    OutOfMemory(String),
+}
+
+/// What a query apart has told.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub frame: DataFrame,
+    /// Seconds of wall time, with threads and file cache as they were.
+    pub seconds: f64,
+    /// What the query added to the resident memory at its peak, in MB; None where the system does
+    /// not tell.
+    pub peak_mb: Option<f64>,
+    /// The streaming engine's physical plan, as DOT; empty for the in-memory engine.
+    pub dot: String,
+    pub counts: Vec<Count>,
+    /// What polars said on stderr.
+    pub said: String,
+}
+
+/// What was counted at a node: of the physical plan, or of the in-memory engine's steps.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Count {
+    /// The node in the DOT text, or 0.
+    pub id: u64,
+    /// The step; empty for a node of the physical plan, which the DOT text names.
+    pub name: String,
+    pub rows_in: u64,
+    pub rows_out: u64,
+    /// Seconds of work, over all threads.
+    pub seconds: f64,
+    /// Bytes fetched from files, where they are counted.
+    pub bytes: u64,
+}
+
+/// Under what conditions a query runs apart.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Conditions {
+    /// MB (1,000,000 bytes) that it may have on top of what its process has when it starts.
+    pub memory_mb: Option<u64>,
+    /// Fetch local files as from an object store, for polars counts what it fetches; else they are
+    /// mapped into memory.
+    pub counts_bytes: bool,
+    /// After this time the process is ended; None for the limit of the environment.
+    pub time_limit: Option<Duration>,
+}
+
+impl Count {
+    fn line(&self) -> String {
+        let Count { id, name, rows_in, rows_out, seconds, bytes } = self;
+        format!("{id}\t{rows_in}\t{rows_out}\t{seconds}\t{bytes}\t{name}\n")
+    }
+
+    fn read(line: &str) -> Option<Count> {
+        fn next<T: FromStr>(words: &mut std::str::SplitN<'_, char>) -> Option<T> {
+            words.next()?.parse().ok()
+        }
+        let mut words = line.splitn(6, '\t');
+        Some(Count {
+            id: next(&mut words)?,
+            rows_in: next(&mut words)?,
+            rows_out: next(&mut words)?,
+            seconds: next(&mut words)?,
+            bytes: next(&mut words)?,
+            name: next(&mut words)?,
+        })
+    }
+}
+
+/// Runs `query` with `engine` in a process of its own.
+///
+/// The query must be one that polars can write down: not one with a Rust closure in it.
+pub(crate) fn run(query: &LazyFrame, engine: Engine, conditions: Conditions) -> Result<End> {
+    let Conditions { memory_mb, counts_bytes, time_limit } = conditions;
+    let time_limit = time_limit.map_or_else(time_limit_of_the_environment, Ok)?;
+    if memory_mb.is_some() && !cfg!(target_os = "linux") {
+        return Err(Error::NoMemoryLimit);
+    }
+    let program = program()?;
+    let staging = Staging::beside(&std::env::temp_dir().join("query"))?;
+    let shared = staging.path();
+    fs::create_dir(&shared).map_err(Error::io("create", &shared))?;
+    let plan = shared.join(PLAN);
+    let mut bytes = Vec::new();
+    query
+        .logical_plan
+        .serialize_versioned(&mut bytes, Default::default())
+        .map_err(|source| Error::NotSerializable { reason: source.to_string() })?;
+    fs::write(&plan, bytes).map_err(Error::io("write", &plan))?;
+
+    let flags = query.get_current_optimizations().bits();
+    let limit = memory_mb.map_or("-".to_owned(), |mb| mb.to_string());
+    let mut command = Command::new(&program);
+    if memory_mb.is_some() {
+        // Each thread has batches under way, so that a limit would mean less on more cores.
+        command.env("POLARS_MAX_THREADS", "2");
+    }
+    if counts_bytes {
+        command.env("POLARS_FORCE_ASYNC", "1");
+    }
+    command
+        .args([engine_name(engine), &flags.to_string(), &limit])
+        .arg(&shared)
+        .env("POLARS_VERBOSE", "1")
+        .env("POLARS_TRACK_METRICS", "1");
+    let (status, said) = finish(command, &program, time_limit)?;
+    ended(status, said, &shared, memory_mb)
+}
+
+/// Reads the Parquet file at `path` in a process of its own, because polars ends the process at some
+/// damaged files.
+///
+/// # Errors
+///
+/// [`Error::DamagedFile`] if it cannot be read; as [`run`] otherwise.
+pub fn check_parquet(path: &Path) -> Result<()> {
+    let program = program()?;
+    let mut command = Command::new(&program);
+    command.arg(READ).arg(path);
+    let (status, said) = finish(command, &program, time_limit_of_the_environment()?)?;
+    let reason =
+        last_line(&said).unwrap_or_else(|| format!("reading it ends a process ({status})"));
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(code) if code == i32::from(DAMAGED) => {
+            Err(Error::DamagedFile { file: path.to_owned(), reason })
+        }
+        // The dynamic linker's: the library was compiled again without the program.
+        Some(127) => Err(no_worker(&[program])),
+        // A fault at the file, but not the system's out-of-memory killer, which ends any process.
+        None if !was_killed(status) => Err(Error::DamagedFile { file: path.to_owned(), reason }),
+        _ => Err(Error::WorkerEnded { status: status.to_string(), reason }),
+    }
+}
+
+#[cfg(unix)]
+fn was_killed(status: ExitStatus) -> bool {
+    use std::os::unix::process::ExitStatusExt;
+    status.signal() == Some(9)
+}
+
+#[cfg(not(unix))]
+fn was_killed(_status: ExitStatus) -> bool {
+    false
+}
+
+/// Runs the program to its end; returns how it ended and what it printed on stderr.
+fn finish(
+    mut command: Command,
+    program: &Path,
+    time_limit: Duration,
+) -> Result<(ExitStatus, String)> {
+    command
+        .env(PARENT_VARIABLE, std::process::id().to_string())
+        .env("RUST_BACKTRACE", "0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut child = Running(command.spawn().map_err(Error::io("start", program))?);
+    let stderr = child.0.stderr.take().expect("it is piped");
+    let reader = thread::spawn(move || read_to_string(stderr));
+    let status = child.wait(program, time_limit)?;
+    Ok((status, reader.join().unwrap_or_default()))
+}
+
+/// The last line that is not only a hint of the standard library on backtraces.
+fn last_line(text: &str) -> Option<String> {
+    let mut lines = text.lines().map(str::trim);
+    lines.rfind(|line| !line.is_empty() && !line.starts_with("note: ")).map(str::to_owned)
+}
+
+fn time_limit_of_the_environment() -> Result<Duration> {
+    let Some(value) = std::env::var_os(TIME_LIMIT_VARIABLE).filter(|value| !value.is_empty())
+    else {
+        return Ok(TIME_LIMIT);
+    };
+    let seconds = value.to_str().and_then(|value| value.trim().parse().ok());
+    seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs).ok_or_else(|| {
+        Error::InvalidTimeLimit {
+            variable: TIME_LIMIT_VARIABLE,
+            value: value.display().to_string(),
+        }
+    })
+}
+
+fn ended(status: ExitStatus, said: String, shared: &Path, memory_mb: Option<u64>) -> Result<End> {
+    if status.success() {
+        return Ok(End::Result(Box::new(told(shared, said)?)));
+    }
+    let error = fs::read_to_string(shared.join(ERROR)).unwrap_or_default();
+    // The allocator's words, the operating system's, and those of a thread that got no stack.
+    let memory =
+        ["memory allocation of", "Cannot allocate memory", "Resource temporarily unavailable"];
+    let word = said.lines().find(|line| memory.iter().any(|word| line.contains(word)));
+    if memory_mb.is_some() && (word.is_some() || memory.iter().any(|word| error.contains(word))) {
+        let words = word.map(str::to_owned).or_else(|| last_line(&error)).unwrap_or_default();
+        return Ok(End::OutOfMemory(words.trim().to_owned()));
+    }
+    if !error.is_empty() {
+        let source = PolarsError::ComputeError(error.into());
+        return Err(Error::Polars { action: "run the query apart".to_owned(), source });
+    }
+    let reason = last_line(&said).unwrap_or_default();
+    Err(Error::WorkerEnded { status: status.to_string(), reason })
+}
+
+fn told(shared: &Path, said: String) -> Result<Told> {
+    let counts = shared.join(COUNTS);
+    let text = fs::read_to_string(&counts).map_err(Error::io("read", &counts))?;
+    let mut lines = text.lines();
+    let mut number = || lines.next().and_then(|line| line.parse::<f64>().ok());
+    let (seconds, peak_mb) = (number().unwrap_or(f64::NAN), number());
+    let result = shared.join(RESULT);
+    Ok(Told {
+        frame: if result.is_file() { decode_parquet(&result)? } else { DataFrame::empty() },
+        seconds,
+        peak_mb,
+        dot: fs::read_to_string(shared.join(GRAPH)).unwrap_or_default(),
+        counts: lines.filter_map(Count::read).collect(),
+        said,
+    })
+}
+
+fn read_to_string(mut from: impl Read) -> String {
+    let mut bytes = Vec::new();
+    let _ = from.read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A child process that ends with the cell that waits for it.
+struct Running(std::process::Child);
+
+impl Running {
+    fn wait(&mut self, program: &Path, time_limit: Duration) -> Result<ExitStatus> {
+        let start = Instant::now();
+        loop {
+            try_raise_polars_abort();
+            if start.elapsed() > time_limit {
+                let seconds = time_limit.as_secs();
+                return Err(Error::TimeLimit { seconds, variable: TIME_LIMIT_VARIABLE });
+            }
+            if let Some(status) = self.0.try_wait().map_err(Error::io("wait for", program))? {
+                return Ok(status);
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The program of this library, wherever the working directory is.
+///
+/// cargo puts it next to the library that a test or a program loads. A kernel has a copy of the
+/// library in a directory of its own; it finds the program in the project that the library was
+/// compiled in.
+fn program() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os(PROGRAM_VARIABLE).filter(|path| !path.is_empty()) {
+        let path = PathBuf::from(path);
+        return match path.is_file() {
+            true => Ok(path),
+            false => Err(no_worker(&[path])),
+        };
+    }
+    let name = format!("{PROGRAM}{}", std::env::consts::EXE_SUFFIX);
+    let mut searched = Vec::new();
+    for loaded in [library(), std::env::current_exe().ok()].into_iter().flatten() {
+        // In `debug` or, below it, in `deps`.
+        searched.extend(loaded.ancestors().skip(1).take(2).map(|folder| folder.join(&name)));
+    }
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2);
+    let target = project.unwrap_or(Path::new("/")).join("target");
+    searched.push(target.join("debug").join(&name));
+    // Below the platform's name where one was chosen, as here.
+    let platforms = fs::read_dir(&target).into_iter().flatten().flatten();
+    searched.extend(platforms.map(|platform| platform.path().join("debug").join(&name)));
+    searched.iter().find(|path| path.is_file()).cloned().ok_or_else(|| no_worker(&[target]))
+}
+
+fn no_worker(searched: &[PathBuf]) -> Error {
+    Error::NoWorker { name: PROGRAM, searched: searched.to_vec(), variable: PROGRAM_VARIABLE }
+}
+
+/// The file that this library was loaded from: a shared library, or the program that contains it.
+#[cfg(target_os = "linux")]
+fn library() -> Option<PathBuf> {
+    use std::ffi::{CStr, OsStr};
+    use std::os::unix::ffi::OsStrExt;
+    // SAFETY: all fields may be zero, and dladdr fills them. The name that it returns belongs to
+    // the loaded library, which is never unloaded while its own code runs.
+    unsafe {
+        let mut info: libc::Dl_info = std::mem::zeroed();
+        let function: fn() -> Option<PathBuf> = library;
+        if libc::dladdr(function as *const libc::c_void, &mut info) == 0 || info.dli_fname.is_null()
+        {
+            return None;
+        }
+        let name = OsStr::from_bytes(CStr::from_ptr(info.dli_fname).to_bytes());
+        Path::new(name).canonicalize().ok()
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn library() -> Option<PathBuf> {
+    None
+}
+
+fn engine_name(engine: Engine) -> &'static str {
+    match engine {
+        Engine::Streaming => "streaming",
+        _ => "in-memory",
+    }
+}
+
+/// What `query_apart` does: runs the plan of its directory, as `read` makes it of bytes, and leaves
+/// there what it found. Or it reads a Parquet file, and only reports whether that is possible.
+pub fn serve() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let text = |at: usize| words.get(at).and_then(|word| word.to_str());
+    let parent = std::env::var(PARENT_VARIABLE).unwrap_or_default();
+    if words.len() != 2 && words.len() != 4 {
+        eprintln!(
+            "error: this program is started by polars_profile::profile, and has no use by itself"
+        );
+        return ExitCode::from(2);
+    }
+    if !end_with_the_parent(&parent) {
+        eprintln!("error: the process {parent}, which started this one, has ended");
+        return ExitCode::FAILURE;
+    }
+    match (text(0), text(1), text(2), &words[words.len() - 1]) {
+        (Some(READ), _, None, file) => match decode_parquet(Path::new(file)) {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(Error::DamagedFile { reason, .. }) => {
+                eprintln!("{reason}");
+                ExitCode::from(DAMAGED)
+            }
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        },
+        (Some(engine), Some(flags), Some(limit), shared) => {
+            let shared = Path::new(shared);
+            match serve_one(engine, flags, limit, shared) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    let _ = fs::write(shared.join(ERROR), error.to_string());
+                    ExitCode::FAILURE
+                }
+            }
+        }
+        _ => ExitCode::from(2),
+    }
+}
+
+fn serve_one(engine: &str, flags: &str, limit: &str, shared: &Path) -> PolarsResult<()> {
+    let plan = DslPlan::deserialize_versioned(fs::read(shared.join(PLAN))?.as_slice())?;
+    let flags = OptFlags::from_bits_truncate(flags.parse().unwrap_or_default());
+    let query = LazyFrame::from_logical_plan(plan, flags);
+    // Threads and their stacks are there before anything is counted.
+    let small = df!["x" => [1i64]]?.lazy().select([col("x").sum()]);
+    small.clone().collect_with_engine(Engine::Streaming)?;
+    small.collect()?;
+    if let Ok(mb) = limit.parse() {
+        memory::limit(mb)?;
+    }
+    let peak = memory::Peak::start();
+    let start = Instant::now();
+    let (frame, dot, counts) = match engine {
+        "streaming" => streaming(query)?,
+        _ => in_memory(query)?,
+    };
+    let seconds = start.elapsed().as_secs_f64();
+    let peak_mb = peak.and_then(memory::Peak::stop_mb);
+
+    let peak_mb = peak_mb.map_or("-".to_owned(), |mb| mb.to_string());
+    let mut told = format!("{seconds}\n{peak_mb}\n");
+    for count in counts {
+        write!(told, "{}", count.line()).expect("a String takes all");
+    }
+    if frame.width() > 0 {
+        ParquetWriter::new(File::create(shared.join(RESULT))?)
+            .with_compression(ParquetCompression::Snappy)
+            .finish(&mut frame.clone())?;
+    }
+    fs::write(shared.join(GRAPH), dot)?;
+    fs::write(shared.join(COUNTS), told)?;
+    Ok(())
+}
+
+/// Runs a query as polars does by [`Engine::Streaming`], and keeps what it counts on the way.
+fn streaming(query: LazyFrame) -> PolarsResult<(DataFrame, String, Vec<Count>)> {
+    let mut plan = query.with_streaming(true).to_alp_optimized()?;
+    plan.ensure_root_node_is_sink();
+    let (mut plans, mut expressions) = (plan.lp_arena.clone(), plan.expr_arena.clone());
+    // Of the same plan, so nodes have the same numbers.
+    let dot = polars_stream::visualize_physical_plan(plan.lp_top, &mut plans, &mut expressions)?;
+    let query = StreamingQuery::build(plan.lp_top, &mut plan.lp_arena, &mut plan.expr_arena)?;
+    let metrics = query.metrics.clone();
+    let nodes: Vec<_> = query
+        .phys_sm
+        .keys()
+        .filter_map(|node| Some((node.as_ffi(), *query.phys_to_graph.get(node)?)))
+        .collect();
+    let frame = query.execute()?.unwrap_single();
+    let counted = metrics.as_ref().map(|metrics| metrics.lock());
+    let counts = nodes.into_iter().filter_map(|(id, node)| {
+        let counted = counted.as_ref()?.get(node)?.clone();
+        let nanoseconds = counted.total_poll_time_ns + counted.total_state_update_time_ns;
+        Some(Count {
+            id,
+            rows_in: counted.rows_received,
+            rows_out: counted.rows_sent,
+            seconds: nanoseconds as f64 / 1e9,
+            bytes: counted.io_total_bytes_received,
+            ..Count::default()
+        })
+    });
+    Ok((frame, dot, counts.collect()))
+}
+
+/// Runs a query with the in-memory engine, which tells of each step how long it took, no more.
+fn in_memory(query: LazyFrame) -> PolarsResult<(DataFrame, String, Vec<Count>)> {
+    let (frame, steps) = query.profile()?;
+    let (names, start, end) = (steps.column("node")?, steps.column("start")?, steps.column("end")?);
+    let counts = names.str()?.iter().zip(start.u64()?.iter().zip(end.u64()?.iter())).map(
+        |(name, (start, end))| Count {
+            name: name.unwrap_or_default().replace(['\t', '\n'], " "),
+            // Microseconds since the query began.
+            seconds: end.unwrap_or(0).saturating_sub(start.unwrap_or(0)) as f64 / 1e6,
+            ..Count::default()
+        },
+    );
+    Ok((frame, String::new(), counts.collect()))
+}
+
+/// Has the operating system end this process when `parent` ends; returns false if it has ended
+/// before that could be arranged.
+#[cfg(target_os = "linux")]
+fn end_with_the_parent(parent: &str) -> bool {
+    // SAFETY: prctl with these arguments only sets a flag of this process, and getppid has no
+    // preconditions.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        libc::getppid().to_string() == parent
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn end_with_the_parent(_parent: &str) -> bool {
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_is_read_as_it_was_written() {
+        let count = Count {
+            id: 4294967297,
+            name: "multi-scan[parquet]".to_owned(),
+            rows_in: 0,
+            rows_out: 12,
+            seconds: 0.25,
+            bytes: 7,
+        };
+        assert_eq!(Count::read(count.line().trim_end_matches('\n')), Some(count));
+        assert_eq!(Count::read("1\t2"), None);
+    }
+
+    /// Minutes of work in little memory: many joins, one after the other.
+    fn endless() -> LazyFrame {
+        let x: Vec<i64> = (0..6_000).collect();
+        let frame = df!["x" => x].unwrap().lazy();
+        let joins: Vec<LazyFrame> = (0..2_000i64)
+            .map(|n| {
+                let other = frame.clone().select([(col("x") + lit(n)).alias("y")]);
+                frame.clone().cross_join(other, None).select([(col("x") * col("y")).sum()])
+            })
+            .collect();
+        concat(joins, UnionArgs { parallel: false, ..Default::default() }).unwrap()
+    }
+
+    #[test]
+    fn query_is_ended_at_its_time_limit() {
+        for engine in [Engine::Streaming, Engine::InMemory] {
+            let time_limit = Some(Duration::from_secs(1));
+            let conditions = Conditions { time_limit, ..Conditions::default() };
+            let start = Instant::now();
+            let error = run(&endless(), engine, conditions).unwrap_err();
+            assert!(matches!(error, Error::TimeLimit { seconds: 1, .. }), "{error}");
+            assert!(error.to_string().contains(TIME_LIMIT_VARIABLE), "{error}");
+            assert!(start.elapsed() < Duration::from_secs(60));
+        }
+    }
+
+    /// The program is found from the library's place; so it is from any working directory.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn program_is_found_without_the_working_directory() {
+        assert!(library().unwrap().is_absolute());
+        assert!(program().unwrap().is_file());
+    }
+
+    /// Its parent can end before the program has asked for the signal.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn program_ends_if_its_parent_has_ended() {
+        let shared = tempfile::tempdir().unwrap();
+        let mut command = Command::new(program().unwrap());
+        command.args(["streaming", "0", "-"]).arg(shared.path());
+        // Not the process that really starts it.
+        let output = command.env(PARENT_VARIABLE, "1234567890").output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.contains("1234567890, which started this one, has ended"), "{stderr}");
+        assert!(!output.status.success() && !shared.path().join(ERROR).exists());
+    }
+}

@@ -1,0 +1,20 @@
+//! Reads the plans and run reports of Spark Connect servers, such as Spark and Sail.
+//!
+//! [`stage_graph`] divides a plan into stages: the work that a worker does alone, between two exchanges
+//! of rows. [`read_cluster_run`] reads the report of one run, [`plan_scale`] estimates larger ones.
+//!
+//! ```
+//! let plan = "Sort [total ASC]\n+- Exchange hashpartitioning(shop, 8)\n   +- FileScan parquet [orders]";
+//! let graph = spark_stages::stage_graph(plan, "totals", &[("orders", "total")]);
+//! assert_eq!(graph.nodes.len(), 2);
+//! ```
+
+#![warn(missing_docs)]
+
+pub mod error;
+pub mod runs;
+pub mod stages;
+
+pub use error::{Error, Result};
+pub use runs::{ClusterRun, Figures, plan_scale, quickest, read_cluster_run, read_scale};
+pub use stages::stage_graph;

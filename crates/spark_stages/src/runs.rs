@@ -1,0 +1,173 @@
+//! What a cluster left of its runs of the walkthrough's query (`./justw cluster`), and what larger data
+//! would ask of one.
+
+use std::path::{Path, PathBuf};
+
+use polars::prelude::*;
+use polars_notebook::files::read_parquet;
+
+use crate::error::{Error, Result};
+
+/// Bytes of a Parquet file as data lakes have them: large enough that opening it takes no share of the
+/// time, small enough that there are many to be read side by side. Spark's
+/// `spark.sql.files.maxPartitionBytes` is the same by default.
+pub const FILE_BYTES: f64 = 128.0 * 1024.0 * 1024.0;
+
+/// One run of the query on a cluster.
+#[derive(Debug, Clone)]
+pub struct ClusterRun {
+    /// The dataset, as the workers saw it.
+    pub data: PathBuf,
+    /// From the query's start to its result.
+    pub seconds: f64,
+    /// The plan as the engine writes it.
+    pub plan: String,
+    /// A row per stage: `stage_id`, `status`, `num_tasks`, `num_failed_tasks`, `executor_run_time` (ms),
+    /// `shuffle_read_bytes`, `shuffle_write_bytes` and more; no row where the engine does not tell.
+    pub stages: DataFrame,
+    /// The query's result.
+    pub summary: DataFrame,
+}
+
+/// The last run of an engine, `spark` or `sail`; `None` where there is none.
+///
+/// # Errors
+///
+/// [`Error`] where its files cannot be read.
+pub fn read_cluster_run(outputs: &Path, engine: &str) -> Result<Option<ClusterRun>> {
+    let folder = outputs.join("cluster").join(engine);
+    let (run, plan) = (folder.join("run.csv"), folder.join("plan.txt"));
+    if !run.is_file() {
+        return Ok(None);
+    }
+    let failed = || Error::polars(format!("read {}", run.display()));
+    let row = read_csv(&run)?;
+    let (data, seconds) = (row.column("data").and_then(|c| c.get(0)), row.column("seconds"));
+    let seconds = seconds.and_then(|seconds| seconds.get(0)).map_err(failed())?;
+    let data = data.map_err(failed())?;
+    Ok(Some(ClusterRun {
+        data: PathBuf::from(data.get_str().unwrap_or_default()),
+        seconds: seconds.extract().unwrap_or(f64::NAN),
+        plan: std::fs::read_to_string(&plan).map_err(Error::io("read", &plan))?,
+        stages: read_csv(&folder.join("stages.csv"))?,
+        summary: read_parquet(&folder.join("summary.parquet"))?,
+    }))
+}
+
+/// What `./justw cluster measure` left: a row per engine, number of workers and rows, with `engine`,
+/// `workers`, `rows`, `megabytes` (of files), `first_seconds`, `seconds` (median of the later rounds),
+/// and of Spark `stages`, `tasks`, `task_seconds`, `shuffled_megabytes`, `skew` (the longest task of the
+/// longest stage, in medians) and `overhead_per_stage` (seconds of the query beyond its tasks' work, were
+/// that spread evenly over the workers). `None` where nothing was measured.
+///
+/// # Errors
+///
+/// [`Error::Polars`].
+pub fn read_scale(outputs: &Path) -> Result<Option<DataFrame>> {
+    let file = outputs.join("cluster").join("scale.csv");
+    if file.is_file() { read_csv(&file).map(Some) } else { Ok(None) }
+}
+
+/// The least `seconds` of an engine in what [`read_scale`] has read.
+pub fn quickest(scale: &DataFrame, engine: &str) -> Option<f64> {
+    let of_engine = scale.clone().lazy().filter(col("engine").eq(lit(engine)));
+    let least = of_engine.select([col("seconds").min()]).collect().ok()?;
+    least.column("seconds").ok()?.f64().ok()?.get(0)
+}
+
+fn read_csv(path: &Path) -> Result<DataFrame> {
+    CsvReadOptions::default()
+        .with_infer_schema_length(None)
+        .try_into_reader_with_file_path(Some(path.to_owned()))
+        .and_then(CsvReader::finish)
+        .map_err(Error::polars(format!("read {}", path.display())))
+}
+
+/// What one query over `rows` rows asks of a cluster, by figures of one machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Figures {
+    /// Bytes of a row in the files.
+    pub bytes_per_row: f64,
+    /// Rows that one core filters and groups in a second.
+    pub rows_per_second: f64,
+    /// Groups of the first aggregation: users times dates.
+    pub groups: f64,
+    /// Bytes of a group in an exchange.
+    pub bytes_per_group: f64,
+}
+
+/// A row for each number of rows: `rows`, `gigabytes` of files, `files` of [`FILE_BYTES`], which are as
+/// many tasks, `shuffled_gigabytes` at most (every task sends every group), `core_minutes`, and
+/// `machines` of 16 cores that are through in ten minutes.
+///
+/// # Errors
+///
+/// [`Error::Polars`].
+pub fn plan_scale(rows: &[f64], figures: &Figures) -> Result<DataFrame> {
+    let gigabytes = |rows: &f64| rows * figures.bytes_per_row / 1e9;
+    let files = |rows: &f64| (rows * figures.bytes_per_row / FILE_BYTES).ceil();
+    let sent = |rows: &f64| files(rows) * figures.groups.min(rows / files(rows));
+    let shuffled = |rows: &f64| sent(rows) * figures.bytes_per_group / 1e9;
+    let core_minutes = |rows: &f64| rows / figures.rows_per_second / 60.0;
+    let machines = |rows: &f64| (core_minutes(rows) / 16.0 / 10.0).ceil();
+    let column = |of: &dyn Fn(&f64) -> f64| rows.iter().map(of).collect::<Vec<f64>>();
+    df![
+        "rows" => rows,
+        "gigabytes" => column(&gigabytes),
+        "files" => column(&files),
+        "shuffled_gigabytes" => column(&shuffled),
+        "core_minutes" => column(&core_minutes),
+        "machines" => column(&machines),
+    ]
+    .map_err(Error::polars("lay out the plan"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_read_as_it_was_left_and_none_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(read_cluster_run(folder.path(), "spark").unwrap().is_none());
+        assert!(read_scale(folder.path()).unwrap().is_none());
+        let spark = folder.path().join("cluster/spark");
+        std::fs::create_dir_all(&spark).unwrap();
+        let write = |name: &str, text: &str| std::fs::write(spark.join(name), text).unwrap();
+        write("run.csv", "version,data,seconds,workers,lost_workers\n4.3.0,\"/a, b\",1.5,2,0\n");
+        write("stages.csv", "stage_id,status,num_tasks\n3,COMPLETE,40\n");
+        write("plan.txt", "Exchange\n");
+        let rows = df!["n_nights" => [1i64]].unwrap();
+        polars_notebook::files::write_parquet(&rows, &spark.join("summary.parquet")).unwrap();
+        let run = read_cluster_run(folder.path(), "spark").unwrap().unwrap();
+        assert_eq!((run.data.as_path(), run.seconds), (Path::new("/a, b"), 1.5));
+        assert_eq!((run.stages.height(), run.summary.height()), (1, 1));
+        write("stages.csv", "");
+        assert!(read_cluster_run(folder.path(), "spark").is_err());
+    }
+
+    #[test]
+    fn the_quickest_run_is_found() {
+        let scale = df!["engine" => ["a", "b", "a"], "seconds" => [2.0, 0.1, 1.0]].unwrap();
+        assert_eq!(quickest(&scale, "a"), Some(1.0));
+        assert_eq!(quickest(&scale, "c"), None);
+    }
+
+    #[test]
+    fn more_rows_take_more_of_everything_but_groups() {
+        let figures = Figures {
+            bytes_per_row: 20.0,
+            rows_per_second: 1e7,
+            groups: 35_000.0,
+            bytes_per_group: 50.0,
+        };
+        let plan = plan_scale(&[1e6, 1e10, 1e12], &figures).unwrap();
+        let of =
+            |name: &str, row: usize| plan.column(name).unwrap().f64().unwrap().get(row).unwrap();
+        assert_eq!((of("files", 0), of("machines", 0)), (1.0, 1.0));
+        assert_eq!(of("gigabytes", 1), 200.0);
+        // Each of the files sends each group once at most.
+        assert_eq!(of("shuffled_gigabytes", 1), of("files", 1) * 35_000.0 * 50.0 / 1e9);
+        assert_eq!(of("core_minutes", 2) / of("core_minutes", 1), 100.0);
+    }
+}

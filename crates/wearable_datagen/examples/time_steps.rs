@@ -1,0 +1,95 @@
+//! What the steps of making a sensor row cost on one core, a line of JSON each: nanoseconds, and the
+//! bytes that the step has to read and write. For `./justw bench generate`.
+
+use std::hint::black_box;
+use std::io::Write as _;
+use std::time::Instant;
+
+use rand::rngs::ChaCha8Rng;
+use rand::{RngExt, SeedableRng};
+use rand_distr::{Distribution, StandardNormal};
+use wearable_datagen::sensor::columns::Columns;
+use wearable_datagen::sensor::draw::{BLOCK_ROWS, Drawing};
+use wearable_datagen::sensor::{Layout, SensorTable, Wearer, encode};
+
+const ROWS: usize = 2_000_000;
+const PART_ROWS: usize = 200_000;
+/// Random words to a row, of four bytes each.
+const WORDS: usize = 14;
+/// Bytes of a row's codes.
+const CODES: f64 = 26.0;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut rng = ChaCha8Rng::seed_from_u64(42);
+    let wearer = |n: u32| Wearer {
+        age: f64::from(18 + n % 48),
+        resting: 60.0 + f64::from(n % 20),
+        segment_sigma: 4.0 + f64::from(n % 10),
+        day_offset: std::array::from_fn(|day| f64::from((n + day as u32) % 7) - 3.0),
+        activity_scale: 0.7 + 0.001 * f64::from(n),
+        sensitivity: 0.1,
+    };
+    let wearers: Vec<_> = (0..1000).map(wearer).collect();
+    let table = SensorTable {
+        wearers: &wearers,
+        first_day: 19_723,
+        seed: 42,
+        first_stream: 2,
+        rows: ROWS as u64,
+        chunk_rows: PART_ROWS as u64,
+        row_group_rows: 100_000,
+        layout: Layout::AsDrawn,
+    };
+
+    let mut words = vec![0u32; WORDS * BLOCK_ROWS];
+    let random = seconds(ROWS / BLOCK_ROWS, |_| rng.fill(&mut words[..]));
+    let mut normals = vec![0.0; BLOCK_ROWS];
+    let normal = seconds(ROWS / BLOCK_ROWS, |_| {
+        normals.fill_with(|| StandardNormal.sample(&mut rng));
+    });
+    let (mut drawing, mut rows) = (Drawing::new(&table), Columns::default());
+    let drawn = seconds(ROWS / BLOCK_ROWS, |block| {
+        drawing.append(block as u64, 0..BLOCK_ROWS, &mut rows);
+    });
+    let part = table.drawn(0, PART_ROWS as u64);
+    let mut bytes = Vec::new();
+    let encoding = seconds(ROWS / PART_ROWS, |_| {
+        bytes = encode::parquet(&table, &part).expect("codes can be encoded");
+    });
+    let file = bytes.len() as f64 / PART_ROWS as f64;
+    let checksum = seconds(ROWS / PART_ROWS, |_| {
+        black_box(crc32fast::hash(&bytes));
+    });
+    let mut disk = tempfile::tempfile_in("target")?;
+    let mut written = Ok(());
+    let writing = seconds(ROWS / PART_ROWS, |_| {
+        written = disk.write_all(&bytes);
+    });
+    written?;
+    let start = Instant::now();
+    disk.sync_all()?;
+    let syncing = start.elapsed().as_secs_f64();
+
+    let words = 4.0 * WORDS as f64;
+    for (step, seconds, bytes) in [
+        ("random words (ChaCha8)", random, words),
+        ("normal numbers", normal, 16.0),
+        ("rules and rounding", drawn - random - normal, words + 8.0 + 2.0 * CODES),
+        // Codes, keys and packed keys, twice each, and the page before and after snappy.
+        ("Parquet and snappy", encoding, 6.0 * CODES + 3.0 * file),
+        ("checksum", checksum, file),
+        ("to the file", writing, 2.0 * file),
+        ("to the disk (sync)", syncing, file),
+    ] {
+        let ns = seconds.max(0.0) / ROWS as f64 * 1e9;
+        println!(r#"{{"step": "{step}", "ns": {ns:.2}, "bytes": {bytes:.1}}}"#);
+    }
+    Ok(())
+}
+
+/// Seconds that `times` calls of `step` take.
+fn seconds(times: usize, mut step: impl FnMut(usize)) -> f64 {
+    let start = Instant::now();
+    (0..times).for_each(&mut step);
+    start.elapsed().as_secs_f64()
+}

@@ -1,0 +1,334 @@
+//! The dataset's generator.
+//!
+//! [`options`] says what is asked for, [`people`] draws the users and how their bodies behave,
+//! [`diary`] their nights, the crate [`sensor_table`] the segments their devices record, and
+//! [`write`](mod@write) puts files into place.
+//!
+//! Every table has a random stream of its own, and so has every block of 4000 rows of the sensor
+//! table: streams of ChaCha8, which is specified. With the locked versions of rand's distributions
+//! and of polars, the same options give the same bytes, on any number of threads. As drawn, a longer
+//! dataset of the same seed and number of users begins with the shorter one's rows, and the rows do
+//! not depend on how many are in a part. For each thread, memory is bounded by one part, or by
+//! [`BATCH_ROWS`] rows while rows are sorted for another layout.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use chrono::{Local, NaiveDate};
+use dataset_writer::{DatasetFormat, DatasetStaging, Entry, IoError, WrittenFile, megabytes};
+use polars::error::abort::try_raise_polars_abort;
+use polars::prelude::*;
+use rand::SeedableRng;
+use rand::rngs::ChaCha8Rng;
+
+use crate::error::{Error, Result};
+use crate::options::GenerateOptions;
+use crate::sensor::external_sort::{BATCH_ROWS, Batch};
+use crate::sensor::{Buckets, Layout, Maker, Part, SensorTable, SortedRows, Wearer, encode};
+use crate::tables::{DAYS, FIRST_DAY, METADATA_FILE, SENSOR_HRV, SLEEP_DIARY, USER_PROFILE};
+use crate::{metadata, sleep_diary, users};
+
+/// What [`generate_dataset`](crate::generate_dataset) made.
+#[derive(Clone, Debug)]
+pub struct Generated {
+    /// Rows of sensor_hrv.
+    pub sensor_rows: u64,
+    /// Rows of user_profile.
+    pub users: usize,
+    /// Days in sleep_diary.
+    pub days: u32,
+    /// Every Parquet file.
+    pub files: Vec<WrittenFile>,
+    /// The metadata file.
+    pub metadata: PathBuf,
+}
+
+impl fmt::Display for Generated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes: u64 = self.files.iter().map(|file| file.bytes).sum();
+        write!(
+            f,
+            "{} sensor rows, {} users, {} days in {} Parquet files, {:.1} MB",
+            self.sensor_rows,
+            self.users,
+            self.days,
+            self.files.len(),
+            megabytes(bytes)
+        )
+    }
+}
+
+/// How far a generation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Sensor rows written so far. In a layout that needs a sort, sorting a row counts half.
+    pub rows_done: u64,
+    /// Sensor rows to write.
+    pub rows_total: u64,
+    /// Sensor parts written so far.
+    pub parts_done: u64,
+    /// Sensor parts to write. By date, more may turn out to be needed than is known at the beginning.
+    pub parts_total: u64,
+}
+
+// Streams of the seed's generator.
+const PEOPLE: u64 = 0;
+const DIARY: u64 = 1;
+/// The first of the sensor table's.
+const SENSOR: u64 = 2;
+
+fn stream(seed: u64, number: u64) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(number);
+    rng
+}
+
+/// Writes the three tables and `generation_metadata.yaml` into `options.output_dir`, replacing a
+/// dataset that is there.
+///
+/// Same options, same bytes in every Parquet file. The files are written beside their places and
+/// moved into them when all of them are complete and on the disk; if that fails, what was moved is
+/// moved back. So an error leaves what was there before, and so does an
+/// interrupt. What a killed process left is removed, and what it had moved is
+/// put back, by the next call, and by the next scan.
+///
+/// # Errors
+///
+/// [`Error::InvalidOption`] where an option is out of its range,
+/// [`Error::Write`] where the directory cannot hold the dataset (see [`dataset_writer::Error`]),
+/// [`Error::Io`] and [`Error::Polars`] where a file cannot be written.
+pub fn generate_dataset(options: &GenerateOptions) -> Result<Generated> {
+    generate_dataset_with_progress(options, &mut |_| {})
+}
+
+/// [`generate_dataset`], telling `on_progress` how far it is: once before the first sensor part
+/// and after each one, and in a layout that needs a sort, several times before the first.
+///
+/// # Errors
+///
+/// As [`generate_dataset`].
+pub fn generate_dataset_with_progress(
+    options: &GenerateOptions,
+    on_progress: &mut dyn FnMut(Progress),
+) -> Result<Generated> {
+    options.validate()?;
+    let started = Local::now();
+    let rows = options.size.rows();
+
+    let staging = DatasetStaging::create(
+        FORMAT,
+        &options.output_dir,
+        options.most_bytes() + options.temporary_bytes(),
+    )?;
+    let people = users::draw(options.size.users(), &mut stream(options.seed, PEOPLE));
+    let mut files = vec![
+        write(&staging, USER_PROFILE.location, &mut users::table(&people)?)?,
+        write(
+            &staging,
+            SLEEP_DIARY.location,
+            &mut sleep_diary::table(&people, &mut stream(options.seed, DIARY))?,
+        )?,
+    ];
+    let wearers: Vec<Wearer> = people.into_iter().map(|person| person.wearer).collect();
+    let table = SensorTable {
+        wearers: &wearers,
+        first_day: sleep_diary::first_day(),
+        seed: options.seed,
+        first_stream: SENSOR,
+        rows,
+        chunk_rows: options.chunk_rows,
+        row_group_rows: options.row_group_rows as usize,
+        layout: options.layout,
+    };
+    files.extend(write_parts(&table, &staging, options.threads(), on_progress)?);
+    let mut generated = Generated {
+        sensor_rows: rows,
+        users: wearers.len(),
+        days: DAYS,
+        files,
+        metadata: PathBuf::new(),
+    };
+    let yaml = metadata::yaml(options, started, &generated);
+    generated.metadata = staging.finish(yaml.as_bytes())?;
+    Ok(generated)
+}
+
+/// The files of a dataset.
+pub(crate) const FORMAT: DatasetFormat = DatasetFormat {
+    entries: &[
+        Entry { name: USER_PROFILE.location, is_directory: false },
+        Entry { name: SLEEP_DIARY.location, is_directory: false },
+        Entry { name: "sensor_hrv", is_directory: true },
+        Entry { name: METADATA_FILE, is_directory: false },
+    ],
+    is_partition: |name| {
+        name.strip_prefix("date=").is_some_and(|date| date.parse::<NaiveDate>().is_ok())
+    },
+};
+
+const ROW_GROUP_ROWS: usize = 100_000;
+
+/// Writes `frame` to `location`, a path under the dataset's directory.
+fn write(staging: &DatasetStaging, location: &str, frame: &mut DataFrame) -> Result<WrittenFile> {
+    let mut bytes = Vec::new();
+    ParquetWriter::new(&mut bytes)
+        .with_compression(ParquetCompression::Snappy)
+        .with_row_group_size(Some(ROW_GROUP_ROWS))
+        .finish(frame)
+        .map_err(Error::polars(format!("encode {location}")))?;
+    Ok(staging.write_bytes(location, &bytes)?)
+}
+
+/// Writes the sensor table's files.
+fn write_parts(
+    table: &SensorTable,
+    staging: &DatasetStaging,
+    threads: usize,
+    on_progress: &mut dyn FnMut(Progress),
+) -> Result<Vec<WrittenFile>> {
+    let mut progress = Progress {
+        rows_done: 0,
+        rows_total: table.rows,
+        parts_done: 0,
+        parts_total: table.rows.div_ceil(table.chunk_rows),
+    };
+    on_progress(progress);
+    let temporary = match table.layout {
+        Layout::AsDrawn => None,
+        Layout::ByDevice | Layout::ByDate => Some(staging.temporary_directory()?),
+    };
+    let sorted = match &temporary {
+        None => None,
+        Some(directory) => Some(sort(table, directory, threads, &mut |rows| {
+            // Drawn is half of it.
+            on_progress(Progress { rows_done: rows / 2, ..progress });
+        })?),
+    };
+    let parts = sorted.as_ref().map_or_else(|| table.parts(), SortedRows::parts);
+    progress.parts_total = parts.len() as u64;
+    let encode = |maker: &mut Maker, number: usize| -> Result<(u64, WrittenFile)> {
+        let part = &parts[number];
+        let rows =
+            maker.rows(part, sorted.as_ref()).map_err(IoError::at("read", staging.path()))?;
+        let bytes = encode::parquet(table, rows).map_err(Error::polars("encode sensor_hrv"))?;
+        Ok((part.rows, staging.write_bytes(&location(part), &bytes)?))
+    };
+    let (mut files, mut rows_written) = (Vec::new(), 0);
+    in_parallel(
+        parts.len(),
+        threads,
+        || Maker::new(table),
+        encode,
+        |(rows, file)| {
+            rows_written += rows;
+            progress.rows_done = match sorted {
+                Some(_) => (table.rows + rows_written).div_ceil(2),
+                None => rows_written,
+            };
+            progress.parts_done += 1;
+            files.push(file);
+            on_progress(progress);
+        },
+    )?;
+    if let Some(directory) = temporary {
+        fs::remove_dir_all(&directory).map_err(IoError::at("remove", &directory))?;
+    }
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(files)
+}
+
+/// Puts the table's rows into the order of its layout, in temporary files; calls `on_progress` with the
+/// rows that are drawn so far.
+fn sort<'a>(
+    table: &'a SensorTable<'a>,
+    directory: &Path,
+    threads: usize,
+    on_progress: &mut dyn FnMut(u64),
+) -> Result<SortedRows<'a>> {
+    let buckets = Buckets::new(table, directory);
+    let on_disk = |result: std::io::Result<()>| -> Result<()> {
+        Ok(result.map_err(IoError::at("sort rows in", directory))?)
+    };
+    let no_state = || ();
+    for first in (0..buckets.batches()).step_by(threads) {
+        // Drawn side by side, and appended in the order of their numbers.
+        let count = (buckets.batches() - first).min(threads as u64) as usize;
+        let mut batches: Vec<Batch> = vec![Vec::new(); count];
+        let draw = |(): &mut (), number| Ok((number, buckets.draw(first + number as u64)));
+        in_parallel(count, threads, no_state, draw, |(number, batch)| batches[number] = batch)?;
+        let append = |(): &mut (), bucket| on_disk(buckets.append(bucket, &batches));
+        in_parallel(buckets.count(), threads, no_state, append, |()| {})?;
+        on_progress(table.rows.min((first + count as u64) * BATCH_ROWS));
+    }
+    let sort = |(): &mut (), bucket| on_disk(buckets.sort(bucket));
+    in_parallel(buckets.count(), threads, no_state, sort, |()| {})?;
+    Ok(buckets.finish().map_err(IoError::at("sort rows in", directory))?)
+}
+
+/// Calls `work` for each number below `tasks`, on `threads` threads with a state each, and calls `done`
+/// with each result, here and as they come. An error or an interrupt ends it, once each thread is done
+/// with its task.
+fn in_parallel<S, T: Send>(
+    tasks: usize,
+    threads: usize,
+    new_state: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, usize) -> Result<T> + Sync,
+    mut done: impl FnMut(T),
+) -> Result<()> {
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let run = |results: mpsc::Sender<Result<T>>| {
+        let mut state = new_state();
+        while !stop.load(Ordering::Relaxed) {
+            let task = next.fetch_add(1, Ordering::Relaxed);
+            if task >= tasks || results.send(work(&mut state, task)).is_err() {
+                return;
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let _stop = StopAtTheEnd(&stop);
+        let (sender, results) = mpsc::channel();
+        for _ in 0..threads.min(tasks) {
+            let sender = sender.clone();
+            scope.spawn(|| run(sender));
+        }
+        drop(sender);
+        loop {
+            try_raise_polars_abort();
+            match results.recv_timeout(Duration::from_millis(50)) {
+                Ok(result) => done(result?),
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+        }
+    })
+}
+
+struct StopAtTheEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Where a part lies in the dataset's directory.
+fn location(part: &Part) -> String {
+    let name = format!("part-{:05}", part.number);
+    let name = match part.day {
+        Some(day) => {
+            let (year, month, first) = FIRST_DAY;
+            let date = chrono::NaiveDate::from_ymd_opt(year, month, first)
+                .and_then(|date| date.checked_add_days(chrono::Days::new(day.into())))
+                .expect("the dataset's days are dates");
+            format!("date={date}/{name}")
+        }
+        None => name,
+    };
+    SENSOR_HRV.location.replace('*', &name)
+}

@@ -1,0 +1,203 @@
+//! What to generate.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use crate::error::{Error, Result};
+use crate::sensor::Layout;
+use crate::sensor::external_sort::{BATCH_ROWS, ROW_BYTES};
+
+/// How many sensor rows to make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// 1,000,000 rows, 150 users.
+    Small,
+    /// 10,000,000 rows, 1000 users.
+    Large,
+    /// Any other number of rows.
+    Rows(u64),
+}
+
+impl Size {
+    /// Rows of sensor_hrv.
+    pub fn rows(self) -> u64 {
+        match self {
+            Size::Small => 1_000_000,
+            Size::Large => 10_000_000,
+            Size::Rows(rows) => rows,
+        }
+    }
+
+    /// Users by sensor rows: 1000 from 5,000,000 rows, 150 from 1,000,000, else a user per 10,000
+    /// rows and at least 50.
+    pub fn users(self) -> u32 {
+        match self.rows() {
+            5_000_000.. => 1000,
+            1_000_000.. => 150,
+            rows => (rows / 10_000).max(50) as u32,
+        }
+    }
+}
+
+/// Options of [`generate_dataset`](crate::generate_dataset).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GenerateOptions {
+    /// Sensor rows.
+    pub size: Size,
+    /// Seed of every random stream.
+    pub seed: u64,
+    /// Directory to write into; made if it is not there.
+    pub output_dir: PathBuf,
+    /// Rows to a part of sensor_hrv (by date: of each date). Each thread holds one part in memory.
+    pub chunk_rows: u64,
+    /// Rows to a row group of sensor_hrv: what a scan can skip.
+    pub row_group_rows: u64,
+    /// The order of sensor_hrv's rows.
+    pub layout: Layout,
+    /// Threads that make parts side by side; as many as the machine has processors where it is None.
+    /// The files do not depend on it.
+    pub threads: Option<NonZeroUsize>,
+}
+
+impl GenerateOptions {
+    /// Seed where none is given.
+    pub const DEFAULT_SEED: u64 = 42;
+    /// Rows to a part where none are given.
+    pub const DEFAULT_CHUNK_ROWS: u64 = 200_000;
+    /// Rows to a row group where none are given.
+    pub const DEFAULT_ROW_GROUP_ROWS: u64 = 100_000;
+    /// Most parts: their numbers have five digits.
+    const MOST_PARTS: u64 = 100_000;
+    /// Most row groups to a file: Parquet numbers them with 16 bits.
+    const MOST_ROW_GROUPS: u64 = 32_767;
+    /// Most threads.
+    const MOST_THREADS: usize = 1024;
+    /// Rows that all threads together may hold: 26 bytes each, and their encoded form.
+    const ROWS_AT_ONCE: u64 = 10_000_000;
+    /// Most rows to a part: a part has to fit into memory.
+    const MOST_CHUNK_ROWS: u64 = 10_000_000;
+
+    /// `size` into `output_dir`, with the default seed and rows to a part.
+    pub fn new(size: Size, output_dir: impl Into<PathBuf>) -> GenerateOptions {
+        GenerateOptions {
+            size,
+            seed: Self::DEFAULT_SEED,
+            output_dir: output_dir.into(),
+            chunk_rows: Self::DEFAULT_CHUNK_ROWS,
+            row_group_rows: Self::DEFAULT_ROW_GROUP_ROWS,
+            layout: Layout::AsDrawn,
+            threads: None,
+        }
+    }
+
+    /// How many threads make parts: those asked for, or the machine's; fewer if the rows that each
+    /// holds would not fit into memory side by side.
+    pub fn threads(&self) -> usize {
+        let machines = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let threads = self.threads.map_or_else(machines, NonZeroUsize::get);
+        let rows = match self.layout {
+            Layout::AsDrawn => self.chunk_rows.max(1),
+            Layout::ByDevice | Layout::ByDate => self.chunk_rows.max(BATCH_ROWS),
+        };
+        threads.min((Self::ROWS_AT_ONCE / rows).max(1) as usize)
+    }
+
+    /// An upper bound of the bytes that the dataset takes on a disk.
+    pub fn most_bytes(&self) -> u64 {
+        // Codes of 150 bits a row, and in each row group the values that they stand for: at most one
+        // for each row and column, at most 450 kB.
+        let rows = self.size.rows();
+        let groups = rows.div_ceil(self.row_group_rows.min(self.chunk_rows).max(1));
+        let dictionaries = (120 * self.row_group_rows.min(self.chunk_rows)).min(450_000);
+        // A footer describes each of 14 columns; a diary has a row of 70 bytes for each night.
+        let footers = groups * 2_000 + rows.div_ceil(self.chunk_rows.max(1)) * 8_000;
+        let nights = u64::from(self.size.users()) * u64::from(crate::tables::DAYS);
+        let dates = if self.layout == Layout::ByDate { 35 * (450_000 + 10_000) } else { 0 };
+        19 * rows
+            + groups * dictionaries
+            + footers
+            + dates.min(120 * rows + 500_000)
+            + 70 * nights
+            + 300_000
+    }
+
+    /// Bytes of temporary files beside the dataset, until it is complete.
+    pub fn temporary_bytes(&self) -> u64 {
+        match self.layout {
+            Layout::AsDrawn => 0,
+            // The last 4 KiB of each file are counted whole.
+            Layout::ByDevice | Layout::ByDate => self.size.rows() * (ROW_BYTES + 1) + 35 * 4096,
+        }
+    }
+
+    /// Checks every option's bounds.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidOption`] with the first that is out of them.
+    pub fn validate(&self) -> Result<()> {
+        let invalid = |option, value: u64, allowed| {
+            Err(Error::InvalidOption { option, value: value.to_string(), allowed })
+        };
+        let rows = self.size.rows();
+        if !(1..=Self::MOST_CHUNK_ROWS * Self::MOST_PARTS).contains(&rows) {
+            return invalid("rows", rows, "from 1 to 1,000,000,000,000");
+        }
+        if !(1..=Self::MOST_CHUNK_ROWS).contains(&self.chunk_rows) {
+            return invalid("chunk_rows", self.chunk_rows, "from 1 to 10,000,000");
+        }
+        if !(1..=Self::MOST_CHUNK_ROWS).contains(&self.row_group_rows) {
+            return invalid("row_group_rows", self.row_group_rows, "from 1 to 10,000,000");
+        }
+        if self.chunk_rows.min(rows).div_ceil(self.row_group_rows) > Self::MOST_ROW_GROUPS {
+            return invalid(
+                "row_group_rows",
+                self.row_group_rows,
+                "large enough for at most 32,767 row groups in a part of chunk_rows rows",
+            );
+        }
+        if let Some(threads) = self.threads.filter(|n| n.get() > Self::MOST_THREADS) {
+            return invalid("threads", threads.get() as u64, "from 1 to 1024");
+        }
+        if rows.div_ceil(self.chunk_rows) > Self::MOST_PARTS {
+            return invalid(
+                "chunk_rows",
+                self.chunk_rows,
+                "large enough for at most 100,000 parts",
+            );
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_follow_the_rows() {
+        let users = |rows| Size::Rows(rows).users();
+        assert_eq!([users(1), users(500_000), users(510_000), users(999_999)], [50, 50, 51, 99]);
+        assert_eq!([users(1_000_000), users(4_999_999), users(5_000_000)], [150, 150, 1000]);
+        assert_eq!((Size::Small.users(), Size::Large.users()), (150, 1000));
+    }
+
+    #[test]
+    fn impossible_options_are_named() {
+        let options = |rows, chunk_rows| GenerateOptions {
+            chunk_rows,
+            ..GenerateOptions::new(Size::Rows(rows), "unused")
+        };
+        for (options, name) in [
+            (options(0, 1), "rows is 0"),
+            (options(u64::MAX, 10_000_000), "rows is 18446744073709551615"),
+            (options(1, 0), "chunk_rows is 0"),
+            (options(1, 10_000_001), "chunk_rows is 10000001"),
+            (options(100_001, 1), "chunk_rows is 1,"),
+        ] {
+            let message = options.validate().unwrap_err().to_string();
+            assert!(message.contains(name), "{message}");
+        }
+        options(100_000, 1).validate().unwrap();
+    }
+}

@@ -1,0 +1,129 @@
+//! The users, and how each one's body behaves.
+
+use polars::prelude::*;
+use rand::RngExt;
+use rand::rngs::ChaCha8Rng;
+use rand::seq::IndexedRandom;
+use rand_distr::{Distribution, LogNormal, Normal};
+
+use crate::error::{Error, Result};
+use crate::round;
+use crate::sensor::Wearer;
+
+const GENDERS: [&str; 3] = ["Female", "Male", "Non-binary"];
+const OCCUPATIONS: [&str; 6] =
+    ["Driver", "Engineer", "Nurse", "Office worker", "Student", "Teacher"];
+const REGULARITIES: [&str; 3] = ["Regular", "Mixed", "Irregular"];
+const SMOKING: [&str; 3] = ["Never", "Occasionally", "Daily"];
+const ALCOHOL: [&str; 4] = ["Never", "Monthly", "Weekly", "Daily"];
+const COFFEE: [&str; 4] = ["Never", "Weekly", "Daily", "Several a day"];
+
+/// A user: the profile, and the physiology that the sensor table follows.
+#[derive(Clone, Debug)]
+pub struct Person {
+    /// Number in `USER-…` and `DEV-…`.
+    pub number: u32,
+    /// Years.
+    pub age: i64,
+    gender: &'static str,
+    height_cm: f64,
+    weight_kg: f64,
+    occupation: &'static str,
+    lifestyle_regularity: &'static str,
+    exercise_freq_weekly: i64,
+    smoking_freq: &'static str,
+    alcohol_freq: &'static str,
+    coffee_freq: &'static str,
+    /// What the sensor table follows: resting heart rate 45–105 bpm, activity scale 0.6–2.2,
+    /// sensitivity 0.06–0.14.
+    pub wearer: Wearer,
+}
+
+impl Person {
+    /// `USER-00012`.
+    pub fn user_id(&self) -> String {
+        format!("USER-{:05}", self.number)
+    }
+
+    fn draw(number: u32, rng: &mut ChaCha8Rng) -> Person {
+        let mut pick = |labels: &[&'static str]| *labels.choose(rng).expect("labels are not empty");
+        let (gender, occupation) = (pick(&GENDERS), pick(&OCCUPATIONS));
+        let (lifestyle_regularity, smoking_freq) = (pick(&REGULARITIES), pick(&SMOKING));
+        let (alcohol_freq, coffee_freq) = (pick(&ALCOHOL), pick(&COFFEE));
+
+        let age = rng.random_range(18..=65);
+        let height_cm = round(rng.random_range(150.0..200.0), 1);
+        let weight_kg = round(rng.random_range(45.0..120.0), 1);
+        let exercise_freq_weekly = rng.random_range(0..=7);
+
+        let resting = 62.0 + 0.22 * (age as f64 - 30.0) + 0.08 * (weight_kg - 70.0)
+            - 1.4 * exercise_freq_weekly as f64
+            + normal(5.5).sample(rng);
+        // How much the heart rate varies: low, medium or high.
+        let (segment, daily) = match rng.random::<f64>() {
+            p if p < 0.25 => (2.0..5.0, 0.5..2.0),
+            p if p < 0.80 => (5.0..10.0, 2.0..5.0),
+            _ => (10.0..18.0, 5.0..10.0),
+        };
+        let segment_sigma = rng.random_range(segment);
+        let daily_sigma = rng.random_range(daily);
+        let day_offset = std::array::from_fn(|_| normal(daily_sigma).sample(rng));
+        let scale = LogNormal::new(0.0, 0.35).expect("0.35 is a valid sigma").sample(rng)
+            * (0.9 + 0.04 * exercise_freq_weekly as f64);
+        Person {
+            number,
+            age,
+            gender,
+            height_cm,
+            weight_kg,
+            occupation,
+            lifestyle_regularity,
+            exercise_freq_weekly,
+            smoking_freq,
+            alcohol_freq,
+            coffee_freq,
+            wearer: Wearer {
+                age: age as f64,
+                resting: resting.clamp(45.0, 105.0),
+                segment_sigma,
+                day_offset,
+                activity_scale: scale.clamp(0.6, 2.2),
+                sensitivity: rng.random_range(0.06..0.14),
+            },
+        }
+    }
+}
+
+/// A normal distribution around zero.
+fn normal(sigma: f64) -> Normal<f64> {
+    Normal::new(0.0, sigma).expect("sigmas are drawn from finite, positive ranges")
+}
+
+/// Draws `count` users.
+pub fn draw(count: u32, rng: &mut ChaCha8Rng) -> Vec<Person> {
+    (0..count).map(|number| Person::draw(number, rng)).collect()
+}
+
+/// [`USER_PROFILE`](crate::tables::USER_PROFILE) of `people`, one row each.
+///
+/// # Errors
+///
+/// [`Error::Polars`] where the columns make no frame.
+pub fn table(people: &[Person]) -> Result<DataFrame> {
+    let text =
+        |value: fn(&Person) -> &'static str| -> Vec<&str> { people.iter().map(value).collect() };
+    df![
+        "user_id" => people.iter().map(Person::user_id).collect::<Vec<_>>(),
+        "age" => people.iter().map(|p| p.age).collect::<Vec<_>>(),
+        "gender" => text(|p| p.gender),
+        "height_cm" => people.iter().map(|p| p.height_cm).collect::<Vec<_>>(),
+        "weight_kg" => people.iter().map(|p| p.weight_kg).collect::<Vec<_>>(),
+        "occupation" => text(|p| p.occupation),
+        "lifestyle_regularity" => text(|p| p.lifestyle_regularity),
+        "exercise_freq_weekly" => people.iter().map(|p| p.exercise_freq_weekly).collect::<Vec<_>>(),
+        "smoking_freq" => text(|p| p.smoking_freq),
+        "alcohol_freq" => text(|p| p.alcohol_freq),
+        "coffee_freq" => text(|p| p.coffee_freq),
+    ]
+    .map_err(Error::polars("build user_profile"))
+}
