@@ -1,4 +1,4 @@
-"""The HTML in a browser without a network: charts that can be used, nothing loaded, no error."""
+"""Exported HTML works in a browser without a network: charts are interactive, nothing is loaded."""
 
 import re
 from urllib.parse import unquote
@@ -22,7 +22,7 @@ def executed(walkthrough):
 
 @pytest.fixture(scope="module")
 def pages(executed, tmp_path_factory):
-    """The four forms, as files."""
+    """Paths of the exported HTML files: document and slides, each with and without code."""
     directory = tmp_path_factory.mktemp("html")
 
     def write(name: str, **options):
@@ -39,12 +39,12 @@ def pages(executed, tmp_path_factory):
 
 
 @pytest.mark.parametrize("form", ["document", "no-code", "slides", "slides-no-code"])
-def test_one_file_that_loads_nothing(pages, form):
+def test_export_is_one_file_that_loads_nothing(pages, form):
     text = pages[form].read_text()
     assert len(text.encode()) < 6_000_000
-    # plotly.js is in it once, however many charts there are.
+    # plotly.js is embedded once, regardless of the number of charts.
     assert text.count("plotly.js v") == 1
-    # Nothing else has an address, in a tag or in a style sheet; what scripts do, a browser tells.
+    # No tag or style sheet has an external URL. The browser tests below check what scripts load.
     markup = re.sub(r"<script>.*?</script>", "", text, flags=re.S)
     tags = re.findall(r"<(?:script|link|img|iframe)\b[^>]*>", markup)
     assert not [tag for tag in tags if re.search(r"""(?:src|href)=["'](?!data:|#)""", tag)]
@@ -54,18 +54,18 @@ def test_one_file_that_loads_nothing(pages, form):
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_the_document_in_a_browser(pages, scheme, chromium, assert_tooltip):
+def test_document_is_interactive_in_a_browser(pages, scheme, chromium, assert_tooltip):
     with browser.opened(offline=True, color_scheme=scheme) as tab:
         page = tab.page
         page.goto(pages["document"].as_uri())
-        drawn = page.locator(".js-plotly-plot .point")
-        drawn.first.wait_for(state="attached")
+        points = page.locator(".js-plotly-plot .point")
+        points.first.wait_for(state="attached")
         assert page.locator(".js-plotly-plot").count() == 2
         bars, scatter = page.locator(".js-plotly-plot").all()
         assert bars.locator(".bars .point").count() == 2
         assert scatter.locator(".scatterlayer .point").count() == 2000
         assert scatter.locator(".legend .traces").count() == 3
-        # Transparent points can be told from the page, on dark too.
+        # Transparent points are visible, also on a dark background.
         opacity = float(scatter.locator(".point").first.evaluate("e => e.style.opacity"))
         assert opacity == pytest.approx(0.3 if scheme == "light" else 0.3**0.5)
 
@@ -84,7 +84,7 @@ def test_the_document_in_a_browser(pages, scheme, chromium, assert_tooltip):
         hidden = "document.querySelectorAll('.js-plotly-plot')[1].data.map(t => t.visible)"
         page.wait_for_function(f"{hidden}.includes('legendonly')")
 
-        # The contents lead to their headings; the theme is the reader's, and can be changed.
+        # Each link in the contents leads to a heading. The button switches the system's theme.
         links = page.locator("nav a").all()
         assert len(links) > 10
         for link in links:
@@ -99,7 +99,7 @@ def test_the_document_in_a_browser(pages, scheme, chromium, assert_tooltip):
             if scheme == "light"
             else ("rgb(17, 17, 17)", "rgb(255, 255, 255)")
         )
-        # A plan keeps its lines, and scrolls.
+        # A plan's lines scroll instead of wrapping.
         plan = page.locator("[id='cell-id=explain'] .jp-OutputArea-output pre")
         assert plan.evaluate("e => getComputedStyle(e).whiteSpace") == "pre"
         assert plan.evaluate("e => e.scrollWidth > e.clientWidth && e.clientWidth < 1200")
@@ -110,7 +110,7 @@ def test_the_document_in_a_browser(pages, scheme, chromium, assert_tooltip):
         assert len(tab.requests) == 1
 
 
-def test_a_reader_without_eyes_or_scripts_gets_the_charts(pages, executed, chromium):
+def test_charts_have_pictures_and_descriptions_without_javascript(pages, executed, chromium):
     with browser.opened(offline=True, java_script_enabled=False) as tab:
         tab.page.goto(pages["document"].as_uri())
         figures = tab.page.locator("figure.chart").all()
@@ -126,7 +126,7 @@ def test_a_reader_without_eyes_or_scripts_gets_the_charts(pages, executed, chrom
         assert output.data["image/png"] and output.metadata["image/png"]["alt"], cell.id
 
 
-def test_without_code_there_is_none(pages, chromium):
+def test_no_code_exports_contain_no_code(pages, chromium):
     with browser.opened(offline=True) as tab:
         for form in ("no-code", "slides-no-code"):
             tab.page.goto(pages[form].as_uri())
@@ -135,7 +135,7 @@ def test_without_code_there_is_none(pages, chromium):
             assert tab.page.locator("table").count() >= 4
 
 
-def test_printed_it_is_light_and_has_its_charts(pages, tmp_path, chromium):
+def test_print_is_light_and_contains_all_charts(pages, tmp_path, chromium):
     with browser.opened(offline=True, color_scheme="dark") as tab:
         page = tab.page
         page.goto(pages["document"].as_uri())
@@ -146,7 +146,7 @@ def test_printed_it_is_light_and_has_its_charts(pages, tmp_path, chromium):
             page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
         )
         assert not page.locator("nav").is_visible()
-        # Nothing is cut off at the edge of an A4 page with half-inch margins (700 px).
+        # Nothing is clipped on an A4 page with half-inch margins (700 px).
         page.set_viewport_size({"width": 700, "height": 1000})
         for chart in page.locator("figure.chart").all():
             assert chart.evaluate("e => e.scrollWidth <= e.clientWidth + 1")
@@ -156,34 +156,34 @@ def test_printed_it_is_light_and_has_its_charts(pages, tmp_path, chromium):
     assert (tmp_path / "page.pdf").stat().st_size > 100_000
 
 
-def test_slides_turn_and_draw_their_charts(pages, chromium):
+def test_each_slide_draws_its_charts(pages, chromium):
     with browser.opened(offline=True, viewport={"width": 1280, "height": 720}) as tab:
         page = tab.page
         page.goto(pages["slides"].as_uri())
         page.wait_for_function("window.Reveal && Reveal.isReady()")
-        charts_seen = 0
+        chart_slides = 0
         slides = page.evaluate("Reveal.getTotalSlides()")
         assert slides > 25
         for _ in range(slides):
             current = "Reveal.getCurrentSlide()"
             if page.evaluate(f"{current}.querySelector('figure.chart') !== null"):
                 page.wait_for_function(f"{current}.querySelector('.main-svg') !== null")
-                # In sight, and labelled: plotly measured it on the slide.
+                # The chart is visible and has labels, so plotly measured it on the visible slide.
                 chart = page.locator("section.present .js-plotly-plot")
                 box = chart.bounding_box()
                 assert box["y"] + box["height"] <= 720
                 assert chart.locator(".ytitle").bounding_box()["width"] > 5
-                charts_seen += 1
-            # Nothing is wider than a slide; what is longer scrolls.
+                chart_slides += 1
+            # Nothing is wider than a slide. Taller content scrolls.
             assert page.evaluate(f"{current}.scrollWidth <= {current}.clientWidth")
             page.evaluate("Reveal.next()")
-        assert charts_seen == 2
+        assert chart_slides == 2
         assert page.evaluate("Reveal.isLastSlide()")
         assert (tab.outside, tab.errors) == ([], [])
 
 
-def test_jupyters_own_export_finds_it(executed, tmp_path):
-    """`jupyter nbconvert --to walkthrough`, and so JupyterLab's menu."""
+def test_nbconvert_finds_the_exporter(executed, tmp_path):
+    """`jupyter nbconvert --to walkthrough` works, and therefore JupyterLab's export menu."""
     import subprocess
     import sys
 

@@ -1,4 +1,4 @@
-"""HTML of any notebook: formulas, images, headings, raw cells, outputs of every kind."""
+"""HTML of arbitrary notebooks: formulas, images, headings, raw cells and all types of outputs."""
 
 import base64
 import json
@@ -21,21 +21,21 @@ FORMS = pytest.mark.parametrize("slides", [False, True], ids=["document", "slide
 
 
 def display(**data):
-    """An output of these types, in which `__` stands for a slash and `_` for other signs."""
+    """A display output. Keys of `data` are MIME types."""
     return new_output("display_data", data=data)
 
 
 @pytest.fixture
 def export(tmp_path, capsys):
-    """The main part of a notebook's HTML, and the messages."""
+    """Export cells; return the parsed main part of the HTML, and stderr. `export.whole` is all."""
 
     def run(*cells, metadata=None, **options):
         cells = [new_markdown_cell(cell) if isinstance(cell, str) else cell for cell in cells]
         notebook = new_notebook(cells=cells, metadata=metadata or {})
         before = json.dumps(notebook)
-        body = html.export(notebook, "made", directory=tmp_path, **options)
+        body = html.export(notebook, "sample", directory=tmp_path, **options)
         assert json.dumps(notebook) == before
-        # Parsing plotly.js takes seconds.
+        # Skip plotly.js, because parsing it takes seconds.
         start = body.index("<main>") if "<main>" in body else body.index('<div class="reveal">')
         run.whole = body
         return BeautifulSoup(body[start:], "html.parser"), capsys.readouterr().err
@@ -44,7 +44,7 @@ def export(tmp_path, capsys):
 
 
 def text_with_tex(source: str, export) -> str:
-    """The text of a Markdown cell, in which a formula is its TeX between ⟨ and ⟩."""
+    """The text of an exported Markdown cell, with each formula as ⟨TeX⟩."""
     soup, _ = export(source)
     cell = soup.select_one(".jp-RenderedMarkdown")
     for formula in cell.find_all("math"):
@@ -82,18 +82,18 @@ def text_with_tex(source: str, export) -> str:
         ("H<sub>2</sub>O, a<br>b, <str>", "H2O, ab, <str>"),
     ],
 )
-def test_formulas_are_told_from_text(export, source, text):
+def test_formulas_are_recognised_in_text(export, source, text):
     assert text_with_tex(source, export) == text
 
 
-def test_formula_in_a_table_keeps_its_bars(export):
+def test_formula_in_a_table_keeps_vertical_bars(export):
     soup, _ = export("| a | b |\n|---|---|\n| $P(A|B)$ | $5 |")
     cells = soup.find_all("td")
     assert [cell.math and cell.math["alttext"] for cell in cells] == ["P(A|B)", None]
     assert cells[1].get_text() == "$5"
 
 
-def test_equations_are_numbered_and_referred_to_across_cells(export):
+def test_equation_references_work_across_cells(export):
     soup, messages = export(
         r"See $\eqref{eq:b}$ and $\newcommand{\nrm}[1]{\lVert #1\rVert}\nrm{x}$",
         r"\begin{align} a &= \nrm{x} \label{eq:a}\\ c &< d \label{eq:b}\end{align}",
@@ -108,19 +108,19 @@ def test_equations_are_numbered_and_referred_to_across_cells(export):
 @pytest.mark.parametrize(
     "tex", [r"\foo{x}", r"\frac{1}", r"a & b", "{" * 50_000, r"\begin{tabular}a\end{tabular}"]
 )
-def test_formula_that_cannot_be_converted_stays_readable(export, tex):
+def test_invalid_formula_is_shown_as_tex(export, tex):
     soup, messages = export(f"$${tex}$$ and $x$")
     assert soup.select_one("code.tex").get_text() == f"$${tex}$$"
     assert len(soup.find_all("math")) == 1
-    assert "made, cell 1: the formula" in messages and "stays TeX" in messages
+    assert "sample, cell 1: the formula" in messages and "is shown as TeX" in messages
 
 
-def test_formula_that_keeps_the_converter_busy_stays_tex(export, monkeypatch):
+def test_formula_that_exceeds_the_time_limit_is_shown_as_tex(export, monkeypatch):
     monkeypatch.setattr(formulas, "SECONDS", 2)
     endless = r"\{" * 100
     soup, messages = export(f"$x$ and $${endless}$$ and $y$")
     assert [math["alttext"] for math in soup.find_all("math")] == ["x", "y"]
-    assert "ended without a result" in messages
+    assert "crashed or exceeded its time limit" in messages
 
 
 def test_latex_and_markdown_outputs_are_converted(export):
@@ -151,7 +151,7 @@ def test_pasted_images_are_embedded(export, slides):
     assert (first["src"], first["alt"]) == (f"data:image/png;base64,{PNG}", "dot")
     assert second["src"].startswith("data:image/svg+xml;base64,")
     assert "gone (missing image)" in soup.get_text()
-    assert "cell 1: the image attachment:no.png is left out" in messages
+    assert "cell 1: the image attachment:no.png is omitted" in messages
 
 
 def test_local_images_are_embedded(export, tmp_path):
@@ -177,41 +177,41 @@ def test_local_images_are_embedded(export, tmp_path):
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("no.png", "there is no file no.png"),
+        ("no.png", "has no file no.png"),
         ("/etc/hostname.png", "its path is absolute"),
-        ("../../../etc/passwd", "no suffix of an image"),
-        ("file:///x.png", "addresses with file:"),
-        ("folder.png", "it is not a file"),
-        ("large.png", "it has more than 20 MB"),
-        ("x%00y.png", "there is no file"),
+        ("../../../etc/passwd", "does not end in one of"),
+        ("file:///x.png", "file: addresses are not supported"),
+        ("folder.png", "it is not a regular file"),
+        ("large.png", "it is larger than 20 MB"),
+        ("x%00y.png", "has no file"),
         ("a" * 300 + ".png", "can't be read"),
     ],
 )
-def test_image_that_cannot_be_embedded_is_named(export, tmp_path, source, reason):
+def test_image_that_cannot_be_embedded_is_reported(export, tmp_path, source, reason):
     (tmp_path / "folder.png").mkdir()
     with (tmp_path / "large.png").open("wb") as file:
         file.truncate(20_000_001)
     soup, messages = export("text", f"![the alt]({source})")
     assert soup.find("img") is None
-    assert soup.select_one(".left-out").get_text() == "the alt (missing image)"
-    assert f"made, cell 2: the image {source} is left out: " in messages
+    assert soup.select_one(".omitted").get_text() == "the alt (missing image)"
+    assert f"sample, cell 2: the image {source} is omitted: " in messages
     assert reason in messages
 
 
 def test_images_on_the_web_become_links(export):
     soup, messages = export("![alt](https://example.org/a.png) <img src='//example.org/b.png'>")
     assert soup.find("img") is None
-    first, second = soup.select("a.left-out")
+    first, second = soup.select("a.omitted")
     assert (first["href"], first.get_text()) == (
         "https://example.org/a.png",
         "alt (image on the web)",
     )
     assert second["href"] == "https://example.org/b.png"
-    assert "https://example.org/a.png is on the web" in messages
+    assert "https://example.org/a.png is not local" in messages
 
 
 @FORMS
-def test_headings_have_anchors_of_their_own(export, slides):
+def test_headings_have_unique_anchors(export, slides):
     soup, _ = export(
         '<h1 align="center">A title & <b>more</b></h1>',
         "## Exercise\n\n## Vec<T> and `Option<U>`\n\nSetext\n------",
@@ -242,7 +242,7 @@ def test_titles_are_escaped(export, slides, title):
 
 
 @FORMS
-def test_raw_cells_show_what_is_meant_for_html(export, slides):
+def test_raw_cells_for_html_are_shown(export, slides):
     def raw(source, kind=None):
         return new_raw_cell(source, metadata={"raw_mimetype": kind} if kind else {})
 
@@ -266,7 +266,7 @@ def test_raw_cells_show_what_is_meant_for_html(export, slides):
 
 
 @FORMS
-def test_notebook_of_format_4_4_has_no_ids(tmp_path, slides):
+def test_notebook_format_4_4_without_cell_ids_is_exported(tmp_path, slides):
     outputs = [
         {
             "output_type": "display_data",
@@ -289,10 +289,10 @@ def test_notebook_of_format_4_4_has_no_ids(tmp_path, slides):
     [[], [""], [new_markdown_cell("x", metadata={"slideshow": {"slide_type": "skip"}})]],
     ids=["no cells", "an empty cell", "skipped cells"],
 )
-def test_notebook_without_content_has_a_page(export, cells, slides):
+def test_notebook_without_content_is_exported(export, cells, slides):
     soup, messages = export(*cells, slides=slides)
     assert messages == ""
-    assert "<title>made</title>" in export.whole
+    assert "<title>sample</title>" in export.whole
     assert not slides or soup.find("section")
 
 
@@ -300,7 +300,7 @@ def figure(**layout):
     return {"data": [{"type": "bar", "x": ["</script>"], "y": [1]}], "layout": layout}
 
 
-def test_charts_of_one_cell_have_ids_and_descriptions_of_their_own(export):
+def test_charts_of_one_cell_have_unique_ids(export):
     outputs = [
         display(**{charts.MIME: figure(title=name)}) for name in ("one", "two", "two", "<three>")
     ]
@@ -311,7 +311,7 @@ def test_charts_of_one_cell_have_ids_and_descriptions_of_their_own(export):
     assert len({figure.div["id"] for figure in figures}) == 4
 
 
-def test_outputs_that_need_a_network_are_replaced_or_named(export):
+def test_outputs_that_need_a_network_are_replaced_or_reported(export):
     widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "a"}}
     outputs = [
         display(**{"application/javascript": "alert(1)</script>"}),
@@ -331,13 +331,13 @@ def test_outputs_that_need_a_network_are_replaced_or_named(export):
     assert "alert" not in text and "https://x.org" not in str(soup)
     for shown in ("the text", "IntSlider()", "no chart", "kept", '"a": 1'):
         assert shown in text
-    assert text.count("An output is left out here") == 3
-    assert messages.count("an output is left out") == 3
-    assert "a chart is left out: it has no list of traces" in messages
-    assert "https://x.org/y.js is not loaded" in messages
+    assert text.count("Output omitted") == 3
+    assert messages.count("the output is omitted") == 3
+    assert "the chart is omitted: the figure has no list of traces" in messages
+    assert "https://x.org/y.js is omitted" in messages
 
 
-def test_streams_and_errors_look_as_in_a_terminal(export):
+def test_streams_and_errors_are_rendered_like_a_terminal(export):
     outputs = [
         new_output("stream", text="progress 1\rprogress 22\nab\bc\r\n\x1b[31mred\x1b[0m <b>\n"),
         new_output("error", ename="E1", evalue="why <T>", traceback=[]),
@@ -350,7 +350,7 @@ def test_streams_and_errors_look_as_in_a_terminal(export):
     assert (first.strip(), second.strip()) == ("E1: why <T>", "line <T>")
 
 
-def test_scripts_in_markdown_are_left_out_and_links_with_scripts_do_nothing(export):
+def test_scripts_in_markdown_and_links_are_removed(export):
     soup, _ = export(
         "<script>alert(1)</script>\n\n[a](javascript:alert(1)) <a href=' JaVa\tscript:x'>b</a>"
         "<img src='data:image/png;base64,AAAA' onerror='alert(1)'> [c](files/d.csv)"
@@ -361,7 +361,7 @@ def test_scripts_in_markdown_are_left_out_and_links_with_scripts_do_nothing(expo
 
 
 @FORMS
-def test_half_a_character_does_not_stop_the_export(export, slides):
+def test_lone_surrogate_is_replaced(export, slides):
     outputs = [
         new_output("stream", text="a\ud83d\n"),
         display(**{charts.MIME: figure(title="\ud83d")}),
@@ -404,8 +404,8 @@ def test_page_of_a_hostile_notebook_works_without_a_network(export, tmp_path, sl
             page.locator(".js-plotly-plot .main-svg").nth(4).wait_for(state="attached")
             for link in page.locator("nav a").all():
                 link.click()
-                found = "document.getElementById(decodeURIComponent(location.hash.slice(1)))"
-                assert page.evaluate(f"{found} !== null"), link.get_attribute("href")
+                target = "document.getElementById(decodeURIComponent(location.hash.slice(1)))"
+                assert page.evaluate(f"{target} !== null"), link.get_attribute("href")
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert page.locator(".js-plotly-plot").count() >= (1 if slides else 3)
         assert tab.outside == []

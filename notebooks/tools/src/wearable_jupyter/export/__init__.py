@@ -1,4 +1,5 @@
-"""Writes executed notebooks as HTML and slides, with charts as text and static pictures.
+"""Export executed notebooks as HTML documents and slides that work without a network.
 
-Runs no notebook. Imports no other subpackage, because JupyterLab loads this one too.
+Charts also become static pictures and text descriptions. This subpackage runs no notebook and
+imports no other subpackage, because JupyterLab loads it through nbconvert's entry points.
 """

@@ -1,11 +1,11 @@
-"""A plotly chart for viewers that don't run JavaScript, and for screen readers.
+"""Static pictures and text descriptions of plotly charts.
 
-plotly's MIME type is drawn by a script. A code host's preview, a mail or a printed page shows
-nothing of it. So an executed notebook also carries each chart as PNG, with a description as its
-alternative text. vl-convert draws the picture, without a browser.
+JavaScript draws plotly's MIME type, so a code host's preview, an e-mail or a printed page shows
+no chart. Therefore an executed notebook also stores each chart as PNG, with a description as its
+alternative text for screen readers. vl-convert renders the PNG without a browser.
 
-The picture repeats points, lines and bars on one pair of axes. A chart with anything else gets no
-picture: none is better than a wrong one.
+A picture supports points, lines and bars on one pair of axes. A chart with any other attribute
+gets no picture, because a wrong picture is worse than none.
 """
 
 import base64
@@ -24,7 +24,7 @@ from tinycss2.color3 import parse_color
 
 MIME = "application/vnd.plotly.v1+json"
 WIDTH, HEIGHT = 700, 450
-# plotly's first colours, for traces that name none.
+# plotly's default colours, for traces that set no colour.
 COLOURS = (
     "#1f77b4",
     "#ff7f0e",
@@ -37,9 +37,10 @@ COLOURS = (
     "#bcbd22",
     "#17becf",
 )
-# A picture of more marks takes seconds and shows no more.
-MOST_MARKS = 100_000
+# Rendering more marks takes seconds, and the additional marks are not distinguishable.
+MAX_MARKS = 100_000
 
+# plotly's dtype names, and the type codes of Python's `array`.
 _TYPES = {
     "i1": "b",
     "u1": "B",
@@ -57,7 +58,7 @@ _DATE = re.compile(
 )
 _MARKUP = re.compile(r"</?(?:b|i|u|s|em|strong|sub|sup|span|a|br)\b[^<>]*>", re.IGNORECASE)
 
-# Attributes that don't change where marks are, what they look like, or how axes are labelled.
+# Attributes that change neither position nor style of marks, nor the labels of axes.
 _IGNORED = re.compile(
     r"hover|legend|textfont|uid$|ids$|meta$|customdata|selected|unselected|stream$|transition|"
     r"clip|zorder$|(?:x|y)?hoverformat|(?:x|y)calendar$|uirevision|autosize|dragmode|modebar|"
@@ -88,11 +89,11 @@ _SHAPES = {"linear": "linear", "hv": "step-after", "vh": "step-before", "hvh": "
 
 
 class UnsupportedChart(Exception):
-    """A chart that can't be read or drawn, and why."""
+    """A chart can't be read or rendered. The message is the reason."""
 
 
 def charts(notebook: NotebookNode) -> Iterator[tuple[NotebookNode, NotebookNode]]:
-    """Every cell output that is a chart, with its cell."""
+    """Yield `(cell, output)` for each output that contains a plotly chart."""
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if MIME in output.get("data", {}):
@@ -100,12 +101,12 @@ def charts(notebook: NotebookNode) -> Iterator[tuple[NotebookNode, NotebookNode]
 
 
 def mapping(value: object) -> dict:
-    """An object of a figure; an empty one if there is something else in its place."""
+    """Return `value` if it is an object of a figure, otherwise an empty object."""
     return value if isinstance(value, dict) else {}
 
 
 def number(value: object) -> float | int | None:
-    """A finite number, also one that is written as a string, as plotly reads it."""
+    """Return a finite number, or None. Like plotly, this accepts a number written as a string."""
     if isinstance(value, str):
         try:
             value = float(value)
@@ -117,7 +118,14 @@ def number(value: object) -> float | int | None:
 
 
 def values(data: object) -> list:
-    """The values of an array, which may be encoded in binary; of columns, a list of lists."""
+    """Return an array's values as a list; a list of rows if the array has two dimensions.
+
+    Accepts plain lists and plotly's binary encoding (`dtype`, `bdata`, `shape`). Any other value
+    gives an empty list.
+
+    Raises:
+        UnsupportedChart: the binary encoding is invalid.
+    """
     if not isinstance(data, dict):
         return list(data) if isinstance(data, (list, tuple)) else []
     try:
@@ -131,11 +139,11 @@ def values(data: object) -> list:
             return [listed[row * columns : (row + 1) * columns] for row in range(rows)]
         return listed
     except (KeyError, TypeError, ValueError) as error:
-        raise UnsupportedChart(f"an array is not encoded as plotly does it ({error!r})") from error
+        raise UnsupportedChart(f"an array has an invalid binary encoding ({error!r})") from error
 
 
 def text(title: object) -> str:
-    """A title of plotly's, a string or an object with a text, without markup."""
+    """Return the plain text of a plotly title, which is a string or an object with a `text`."""
     title = title.get("text") if isinstance(title, dict) else title
     if title is None or isinstance(title, (dict, list)):
         return ""
@@ -144,7 +152,7 @@ def text(title: object) -> str:
 
 
 def kind(trace: dict) -> str:
-    """The marks of a trace in a word."""
+    """Return a trace's mark as `points`, `line` or `bars`; otherwise plotly's type name."""
     name = str(trace.get("type") or "scatter")
     if name in ("scatter", "scattergl"):
         return "points" if trace.get("mode") == "markers" else "line"
@@ -152,32 +160,32 @@ def kind(trace: dict) -> str:
 
 
 def rounded(value: object) -> str:
-    """A number in at most four digits, anything else as it is."""
+    """Format a float with four significant digits, and any other value unchanged."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def is_known(value: object) -> bool:
-    """Whether there is a value."""
+def is_present(value: object) -> bool:
+    """Return whether `value` is neither None nor NaN."""
     return value is not None and not (isinstance(value, float) and math.isnan(value))
 
 
 def extent(data: list) -> str:
-    """From where to where values reach, or which they are if they are few names."""
-    known = [value for value in data if is_known(value)]
-    if not known:
+    """Return the range of numbers or dates as text, or up to six distinct names."""
+    present = [value for value in data if is_present(value)]
+    if not present:
         return "no values"
-    if all(isinstance(value, str) and _DATE.fullmatch(value) for value in known):
-        return f"{min(known)} to {max(known)}" if len(set(known)) > 1 else known[0]
-    if all(isinstance(value, str) for value in known):
-        names = list(dict.fromkeys(known))
+    if all(isinstance(value, str) and _DATE.fullmatch(value) for value in present):
+        return f"{min(present)} to {max(present)}" if len(set(present)) > 1 else present[0]
+    if all(isinstance(value, str) for value in present):
+        names = list(dict.fromkeys(present))
         return ", ".join(names) if len(names) <= 6 else f"{len(names)} names"
-    if all(isinstance(value, (int, float)) for value in known):
-        return f"{rounded(min(known))} to {rounded(max(known))}"
-    return f"{len(known)} values"
+    if all(isinstance(value, (int, float)) for value in present):
+        return f"{rounded(min(present))} to {rounded(max(present))}"
+    return f"{len(present)} values"
 
 
 def category(value: object) -> str:
-    """A value as the label of a category."""
+    """Return the label of a category."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float) and value.is_integer():
@@ -186,7 +194,7 @@ def category(value: object) -> str:
 
 
 def milliseconds(value: object) -> float | None:
-    """A date as milliseconds since 1970. plotly shows dates without regard to their time zone."""
+    """Return a date as milliseconds since 1970, or None. Like plotly, this ignores time zones."""
     if not isinstance(value, str):
         return number(value)
     if (match := _DATE.fullmatch(value)) is None:
@@ -203,19 +211,23 @@ def milliseconds(value: object) -> float | None:
 
 
 class Figure:
-    """A figure as plotly's MIME type holds it: a list of traces, and a layout."""
+    """The content of plotly's MIME type: a list of traces and a layout."""
 
     def __init__(self, data: list[dict], layout: dict, rest: dict):
         self.data, self.layout, self.rest = data, layout, rest
 
     @staticmethod
     def read(figure: object) -> "Figure":
-        """The figure, or `UnsupportedChart` if it isn't one."""
+        """Parse the content of plotly's MIME type.
+
+        Raises:
+            UnsupportedChart: `figure` is not a plotly figure.
+        """
         if not isinstance(figure, dict) or not isinstance(figure.get("data", []), list):
-            raise UnsupportedChart("it has no list of traces")
+            raise UnsupportedChart("the figure has no list of traces")
         traces = figure.get("data") or []
         if not all(isinstance(trace, dict) for trace in traces):
-            raise UnsupportedChart("one of its traces is not an object")
+            raise UnsupportedChart("a trace is not an object")
         rest = {
             "config": mapping(figure.get("config")),
             "frames": values(figure.get("frames")),
@@ -223,15 +235,15 @@ class Figure:
         return Figure(traces, mapping(figure.get("layout")), rest)
 
     def json(self) -> dict:
-        """All that plotly.js needs to draw it."""
+        """Return the JSON object that plotly.js draws."""
         return {"data": self.data, "layout": self.layout, **self.rest}
 
     def axis(self, name: str) -> str:
-        """The title of an axis, or its name."""
+        """Return the title of the axis `x` or `y`, or its name if it has no title."""
         return text(mapping(self.layout.get(f"{name}axis")).get("title")) or name
 
     def description(self) -> str:
-        """The chart in words: its title, its axes, and the size and extent of each trace."""
+        """Describe the chart: its title, and the size and value ranges of each trace."""
         sentences = [f"Chart: {text(self.layout.get('title')) or 'without a title'}."]
         for trace in self.data:
             try:
@@ -239,8 +251,8 @@ class Figure:
             except UnsupportedChart:
                 x, y = [], []
             name = f"{text(trace['name'])}: " if trace.get("name") else ""
-            across = kind(trace) == "bars" and trace.get("orientation") == "h"
-            names, lengths, length_axis = (y, x, "x") if across else (x, y, "y")
+            horizontal = kind(trace) == "bars" and trace.get("orientation") == "h"
+            names, lengths, length_axis = (y, x, "x") if horizontal else (x, y, "y")
             if kind(trace) not in ("points", "line", "bars"):
                 sentences.append(f"{name}a trace of type {kind(trace)}.")
             elif kind(trace) == "bars" and len(names) <= 6:
@@ -255,43 +267,50 @@ class Figure:
         return " ".join(sentences)
 
     def picture(self) -> bytes:
-        """The chart as PNG, or `UnsupportedChart` if a part of it can't be drawn rightly."""
+        """Render the chart as PNG.
+
+        Raises:
+            UnsupportedChart: the picture would differ from plotly's drawing.
+        """
         chart = _Picture(self).vega_lite()
-        import vl_convert  # only now: it starts a JavaScript engine
+        import vl_convert  # imported late, because it starts a JavaScript engine
 
         return vl_convert.vegalite_to_png(chart, allowed_base_urls=[])
 
 
-def refuse(condition: object, reason: str) -> None:
-    """Stop drawing if a part of the chart can't be drawn."""
+def reject_if(condition: object, reason: str) -> None:
+    """Raise `UnsupportedChart` with `reason` if `condition` is true."""
     if condition:
         raise UnsupportedChart(reason)
 
 
 class _Axis:
-    """An axis: its type, and the position of each value on it."""
+    """An axis: its type, and the conversion from values to positions."""
 
     def __init__(self, name: str, layout: dict, data: list, *, has_bars: bool):
         self.name, self.layout, self.has_bars = name, layout, has_bars
         self._check()
-        known = [value for value in data if is_known(value)]
-        refuse(any(isinstance(value, (list, dict)) for value in known), f"{name} has levels")
-        self.type = self._type_of(known)
+        present = [value for value in data if is_present(value)]
+        reject_if(
+            any(isinstance(value, (list, dict)) for value in present),
+            f"the {name} axis has nested categories",
+        )
+        self.type = self._type_of(present)
         self.names: list[str] = []
         if self.type == "category":
-            given = self.layout.get("categoryorder") or (
+            order = self.layout.get("categoryorder") or (
                 "array" if self.layout.get("categoryarray") else "trace"
             )
-            found = list(dict.fromkeys(category(value) for value in known))
+            used = list(dict.fromkeys(category(value) for value in present))
             listed = [category(value) for value in values(self.layout.get("categoryarray"))]
-            if given == "trace":
-                self.names = found
-            elif given == "array":
-                self.names = list(dict.fromkeys([*listed, *found]))
-            elif given in ("category ascending", "category descending"):
-                self.names = sorted(found, reverse=given.endswith("descending"))
+            if order == "trace":
+                self.names = used
+            elif order == "array":
+                self.names = list(dict.fromkeys([*listed, *used]))
+            elif order in ("category ascending", "category descending"):
+                self.names = sorted(used, reverse=order.endswith("descending"))
             else:
-                raise UnsupportedChart(f"{name} is ordered by {given}")
+                raise UnsupportedChart(f"the {name} axis has category order {order!r}")
 
     def _check(self) -> None:
         handled = {"title", "type", "range", "autorange", "rangemode", "categoryorder"}
@@ -308,54 +327,61 @@ class _Axis:
             if key in handled or value is None or value == defaults.get(key, object()):
                 continue
             if key in ("rangeslider", "rangeselector") and not mapping(value).get("visible"):
-                refuse(mapping(value), f"{self.name} has a {key}")
+                reject_if(mapping(value), f"the {self.name} axis has a {key}")
                 continue
-            refuse(not _IGNORED_OF_AXIS.match(key), f"{self.name}axis.{key} is not drawn")
+            reject_if(not _IGNORED_OF_AXIS.match(key), f"{self.name}axis.{key} is not supported")
         modes = ("normal", "tozero", None)
-        refuse(self.layout.get("rangemode") not in modes, f"the range mode of {self.name}")
-        refuse(
-            self.layout.get("autorange") not in (None, True, False, "reversed"),
-            f"the automatic range of {self.name}",
+        rangemode = self.layout.get("rangemode")
+        reject_if(
+            rangemode not in modes, f"{self.name}axis.rangemode {rangemode!r} is not supported"
         )
-        refuse(values(self.layout.get("tickvals")), f"{self.name} has chosen ticks")
+        reject_if(
+            self.layout.get("autorange") not in (None, True, False, "reversed"),
+            f"{self.name}axis.autorange is not supported",
+        )
+        reject_if(values(self.layout.get("tickvals")), f"{self.name}axis.tickvals is not supported")
 
-    def _type_of(self, known: list) -> str:
+    def _type_of(self, present: list) -> str:
         given = self.layout.get("type") or "-"
         if given != "-":
-            refuse(
+            reject_if(
                 given not in ("linear", "log", "date", "category"),
-                f"{self.name} has an axis of type {given}",
+                f"{self.name}axis.type {given!r} is not supported",
             )
             return given
-        if all(number(value) is not None for value in known if not is_infinite(value)):
+        if all(number(value) is not None for value in present if not is_infinite(value)):
             return "linear"
-        if all(isinstance(value, str) and milliseconds(value) is not None for value in known):
+        if all(isinstance(value, str) and milliseconds(value) is not None for value in present):
             return "date"
-        if all(isinstance(value, (str, bool)) for value in known):
+        if all(isinstance(value, (str, bool)) for value in present):
             return "category"
-        raise UnsupportedChart(f"{self.name} has values of several types")
+        raise UnsupportedChart(f"the {self.name} axis has values of several types")
 
     def position(self, value: object) -> float | None:
-        """Where a value is, as a number; None if it has no place."""
-        if not is_known(value):
+        """Return a value's position as a number, or None if it has no position on this axis."""
+        if not is_present(value):
             return None
         if self.type == "category":
             label = category(value)
             return self.names.index(label) if label in self.names else None
         if self.type == "date":
             return milliseconds(value)
-        found = number(value)
-        return None if found is None or (self.type == "log" and found <= 0) else found
+        position = number(value)
+        unplaceable = position is None or (self.type == "log" and position <= 0)
+        return None if unplaceable else position
 
     def positions(self, data: list) -> list:
-        """The positions of all values."""
+        """Return the position of each value, None where a value has none."""
         if self.type == "category":
-            places = {name: at for at, name in enumerate(self.names)}
-            return [places.get(category(v)) if is_known(v) else None for v in data]
+            indices = {name: index for index, name in enumerate(self.names)}
+            return [indices.get(category(v)) if is_present(v) else None for v in data]
         return [self.position(value) for value in data]
 
     def vega_lite(self, base: float | None) -> dict:
-        """The axis as an encoding; bars on a logarithmic axis stand on `base`."""
+        """Return the axis as a Vega-Lite encoding.
+
+        `base` is the lower end of bars on a logarithmic axis, otherwise None.
+        """
         axis: dict = {"grid": self.type != "category"}
         scale: dict = {"zero": self.has_bars or self.layout.get("rangemode") == "tozero"}
         encoding = {"type": "quantitative", "title": text(self.layout.get("title")) or None}
@@ -375,19 +401,21 @@ class _Axis:
             if base is not None:
                 scale["domainMin"] = base
         if not self.has_bars and self.type != "category":
-            scale["padding"] = 12  # so that no mark is cut off at the edge
+            scale["padding"] = 12  # a mark at the edge must not be clipped
         if self.layout.get("tickformat") and self.type != "category":
             axis["format"] = str(self.layout["tickformat"])
         if (angle := number(self.layout.get("tickangle"))) is not None:
             axis["labelAngle"] = angle
         if (given := values(self.layout.get("range"))) and self.layout.get("autorange") is not True:
-            refuse(len(given) != 2, f"the range of {self.name}")
+            reject_if(len(given) != 2, f"{self.name}axis.range does not have two ends")
             ends = [milliseconds(end) if self.type == "date" else number(end) for end in given]
-            refuse(any(end is None for end in ends), f"{self.name} has a range with an open end")
+            reject_if(any(end is None for end in ends), f"{self.name}axis.range has an open end")
             if self.type == "log":
-                refuse(max(abs(end) for end in ends) > 300, f"the range of {self.name}")
+                reject_if(
+                    max(abs(end) for end in ends) > 300, f"{self.name}axis.range is too large"
+                )
                 ends = [10**end for end in ends]
-            refuse(ends[0] == ends[1], f"the range of {self.name} is empty")
+            reject_if(ends[0] == ends[1], f"{self.name}axis.range is empty")
             scale |= {"domain": sorted(ends), "nice": False, "zero": False}
             scale.pop("domainMin", None)
             scale.pop("padding", None)
@@ -398,12 +426,12 @@ class _Axis:
 
 
 def is_infinite(value: object) -> bool:
-    """Whether a value is an infinite number, which has no place on an axis."""
+    """Return whether a value is infinite and therefore has no position on an axis."""
     return isinstance(value, float) and math.isinf(value)
 
 
 class _Picture:
-    """Translates a figure to Vega-Lite."""
+    """Convert a figure to Vega-Lite."""
 
     TRACE = re.compile(
         "type|x|y|name|mode|marker|line|text|opacity|orientation|connectgaps|xaxis|yaxis|visible|"
@@ -422,48 +450,50 @@ class _Picture:
         )
         colours = dict(zip(map(id, figure.data), cycle(colourway or COLOURS), strict=False))
         self.colours = [self._colour(trace, colours[id(trace)]) for trace in self.traces]
-        places = {id(trace): at for at, trace in enumerate(figure.data)}
-        self.names = [text(t.get("name")) or f"trace {places[id(t)]}" for t in self.traces]
-        refuse(figure.rest["frames"], "it is animated")
+        indices = {id(trace): index for index, trace in enumerate(figure.data)}
+        self.names = [text(t.get("name")) or f"trace {indices[id(t)]}" for t in self.traces]
+        reject_if(figure.rest["frames"], "the figure is animated")
         self._check()
         self.data = [self._data(trace) for trace in self.traces]
         count = sum(len(x) for x, _ in self.data)
-        refuse(count > MOST_MARKS, f"it has {count:,} marks, more than {MOST_MARKS:,}")
+        reject_if(count > MAX_MARKS, f"the figure has {count:,} marks, more than {MAX_MARKS:,}")
         self.bars = [trace for trace in self.traces if kind(trace) == "bars"]
         directions = {trace.get("orientation") or "v" for trace in self.bars}
-        refuse(len(directions) > 1, "it has bars in both directions")
-        self.across = directions == {"h"}
-        self.x = self._axis("x", 0, has_bars=bool(self.bars) and self.across)
-        self.y = self._axis("y", 1, has_bars=bool(self.bars) and not self.across)
+        reject_if(len(directions) > 1, "the figure has both horizontal and vertical bars")
+        self.horizontal = directions == {"h"}
+        self.x = self._axis("x", 0, has_bars=bool(self.bars) and self.horizontal)
+        self.y = self._axis("y", 1, has_bars=bool(self.bars) and not self.horizontal)
         self.base = None
 
     def _check(self) -> None:
         for trace in self.traces:
             name = str(trace.get("type") or "scatter")
-            refuse(kind(trace) not in ("points", "line", "bars"), f"it has a trace of type {name}")
+            reject_if(
+                kind(trace) not in ("points", "line", "bars"), f"trace type {name} is not supported"
+            )
             for key, value in trace.items():
-                known = self.TRACE.fullmatch(key) or _IGNORED.match(key)
+                handled = self.TRACE.fullmatch(key) or _IGNORED.match(key)
                 empty = value is None or value == [] or value == {} or value == ""
-                refuse(not (known or empty), f"{name}.{key} is not drawn")
+                reject_if(not (handled or empty), f"{name}.{key} is not supported")
             other = {trace.get("xaxis") or "x", trace.get("yaxis") or "y"} != {"x", "y"}
-            refuse(other, "it has several pairs of axes")
+            reject_if(other, "the figure has several pairs of axes")
             mode = str(trace.get("mode") or "")
-            refuse("text" in mode, "it has text at its points")
-            refuse(mode == "none", "it has a trace without marks")
+            reject_if("text" in mode, "text at points is not supported")
+            reject_if(mode == "none", "a trace has no marks")
             if kind(trace) == "bars":
                 shown = trace.get("textposition") != "none" and any(
                     str(label).strip() for label in self._labels(trace)
                 )
-                refuse(shown, "it has text at its bars")
+                reject_if(shown, "text at bars is not supported")
                 for key in ("base", "offset", "width"):
-                    refuse(trace.get(key) is not None, f"bar.{key} is not drawn")
+                    reject_if(trace.get(key) is not None, f"bar.{key} is not supported")
             self._check_style(mapping(trace.get("marker")), "marker")
             self._check_style(mapping(trace.get("line")), "line")
         for key, value in self.layout.items():
             empty = value is None or value == [] or value == {} or value == ""
-            known = self.LAYOUT.fullmatch(key) or _IGNORED.match(key) or empty
+            handled = self.LAYOUT.fullmatch(key) or _IGNORED.match(key) or empty
             unused = re.fullmatch(r"[xy]axis\d+", key)
-            refuse(not (known or unused), f"layout.{key} is not drawn")
+            reject_if(not (handled or unused), f"layout.{key} is not supported")
 
     @staticmethod
     def _labels(trace: dict) -> list:
@@ -476,18 +506,30 @@ class _Picture:
             if value is None or value == {}:
                 continue
             if key in ("color", "opacity", "size", "width"):
-                refuse(isinstance(value, (list, dict)), f"{name}.{key} differs from mark to mark")
+                reject_if(isinstance(value, (list, dict)), f"{name}.{key} varies within a trace")
                 colour = key != "color" or (isinstance(value, str) and parse_color(value))
-                refuse(not colour, f"{name}.color is no colour of CSS")
+                reject_if(not colour, f"{name}.color {value!r} is not a CSS colour")
             elif key == "symbol":
-                refuse(not isinstance(value, str) or value not in _SYMBOLS, f"{name}.{key}")
+                reject_if(
+                    not isinstance(value, str) or value not in _SYMBOLS,
+                    f"{name}.{key} {value!r} is not supported",
+                )
             elif key == "dash":
-                refuse(not isinstance(value, str) or value not in _DASHES, f"{name}.{key}")
+                reject_if(
+                    not isinstance(value, str) or value not in _DASHES,
+                    f"{name}.{key} {value!r} is not supported",
+                )
             elif key == "shape":
-                refuse(not isinstance(value, str) or value not in _SHAPES, f"{name}.{key}")
+                reject_if(
+                    not isinstance(value, str) or value not in _SHAPES,
+                    f"{name}.{key} {value!r} is not supported",
+                )
             elif key == "line" and name == "marker":
                 widths = mapping(value).get("width")
-                refuse(widths not in (None, 0) and mapping(value).get("color"), "outlined marks")
+                reject_if(
+                    widths not in (None, 0) and mapping(value).get("color"),
+                    "outlined marks are not supported",
+                )
             elif key not in (
                 "simplify",
                 "showscale",
@@ -496,8 +538,9 @@ class _Picture:
                 "sizemin",
                 "smoothing",
             ):
-                refuse(
-                    key != "pattern" or mapping(value).get("shape"), f"{name}.{key} is not drawn"
+                reject_if(
+                    key != "pattern" or mapping(value).get("shape"),
+                    f"{name}.{key} is not supported",
                 )
 
     @staticmethod
@@ -510,29 +553,29 @@ class _Picture:
 
     @staticmethod
     def _data(trace: dict) -> tuple[list, list]:
-        """The coordinates of a trace; what it leaves out is counted, as plotly does it."""
+        """Return the coordinates of a trace. Like plotly, count up if `x` or `y` is missing."""
         x, y = values(trace.get("x")), values(trace.get("y"))
         length = min(len(x), len(y)) if x and y else max(len(x), len(y))
 
         def counted(name: str) -> list:
             start, step = number(trace.get(f"{name}0")) or 0, trace.get(f"d{name}")
             step = 1 if number(step) is None else number(step)
-            return [start + step * at for at in range(length)]
+            return [start + step * index for index in range(length)]
 
         return (x or counted("x"))[:length], (y or counted("y"))[:length]
 
-    def _axis(self, name: str, at: int, *, has_bars: bool) -> _Axis:
-        found = [value for pair in self.data for value in pair[at]]
-        return _Axis(name, mapping(self.layout.get(f"{name}axis")), found, has_bars=has_bars)
+    def _axis(self, name: str, part: int, *, has_bars: bool) -> _Axis:
+        coordinates = [value for pair in self.data for value in pair[part]]
+        return _Axis(name, mapping(self.layout.get(f"{name}axis")), coordinates, has_bars=has_bars)
 
     def vega_lite(self) -> dict:
-        """The chart as Vega-Lite."""
-        refuse(not self.traces, "it has no visible trace")
+        """Return the Vega-Lite chart."""
+        reject_if(not self.traces, "the figure has no visible trace")
         bars = self._rectangles()
         layers = []
-        for at, trace in enumerate(self.traces):
-            layers += bars.pop(0) if kind(trace) == "bars" else self._marks(at, trace)
-        refuse(not layers, "it has no values to draw")
+        for index, trace in enumerate(self.traces):
+            layers += bars.pop(0) if kind(trace) == "bars" else self._marks(index, trace)
+        reject_if(not layers, "the figure has no drawable values")
         encodings = {"x": self.x.vega_lite(self.base), "y": self.y.vega_lite(self.base)}
         for layer in layers:
             for name in ("x", "y"):
@@ -573,18 +616,24 @@ class _Picture:
         }
 
     def _all_colours(self) -> dict[str, str]:
-        found: dict[str, str] = {}
+        colours: dict[str, str] = {}
         for name, colour in zip(self.names, self.colours, strict=True):
-            refuse(found.get(name, colour) != colour, "traces of one name have several colours")
-            found[name] = colour
-        return found
+            reject_if(
+                colours.get(name, colour) != colour,
+                "traces with the same name have different colours",
+            )
+            colours[name] = colour
+        return colours
 
     def _range(self) -> list[str]:
         return list(self._all_colours().values())
 
-    def _marks(self, at: int, trace: dict) -> list[dict]:
-        """A trace of points, of lines, or of both, as layers."""
-        xs, ys = self.x.positions(self.data[at][0]), self.y.positions(self.data[at][1])
+    def _marks(self, trace_index: int, trace: dict) -> list[dict]:
+        """Return the layers of a trace with points, a line or both."""
+        xs, ys = (
+            self.x.positions(self.data[trace_index][0]),
+            self.y.positions(self.data[trace_index][1]),
+        )
         rows, segment = [], 0
         for index, (x, y) in enumerate(zip(xs, ys, strict=True)):
             if x is None or y is None:
@@ -624,24 +673,27 @@ class _Picture:
                 "opacity": whole * (1 if opacity is None else opacity),
             }
             layers.append({"mark": mark, "encoding": {k: dict(v) for k, v in base.items()}})
-        refuse(not layers, f"scatter.mode {mode} is not drawn")
+        reject_if(not layers, f"scatter.mode {mode!r} is not supported")
         for layer in layers:
-            layer |= {"data": {"values": rows}, "trace": self.names[at]}
+            layer |= {"data": {"values": rows}, "trace": self.names[trace_index]}
         return layers
 
     def _rectangles(self) -> list[list[dict]]:
-        """The bars of each trace, as a layer of rectangles."""
+        """Return, for each trace with bars, a list with at most one layer of rectangles."""
         if not self.bars:
             return []
-        along, lengths = (self.y, self.x) if self.across else (self.x, self.y)
-        refuse(lengths.type in ("category", "date"), "its bars have no numbers as lengths")
+        along, lengths = (self.y, self.x) if self.horizontal else (self.x, self.y)
+        reject_if(lengths.type in ("category", "date"), "the lengths of bars are not numbers")
         mode = self.layout.get("barmode") or "group"
-        refuse(mode not in ("group", "stack", "relative", "overlay"), f"the bar mode {mode}")
+        reject_if(
+            mode not in ("group", "stack", "relative", "overlay"),
+            f"layout.barmode {mode!r} is not supported",
+        )
         placed = []
-        for at, trace in enumerate(self.traces):
+        for index, trace in enumerate(self.traces):
             if kind(trace) == "bars":
-                x, y = self.data[at]
-                pairs = (y, x) if self.across else (x, y)
+                x, y = self.data[index]
+                pairs = (y, x) if self.horizontal else (x, y)
                 placed.append(
                     list(zip(along.positions(pairs[0]), lengths.positions(pairs[1]), strict=True))
                 )
@@ -657,7 +709,7 @@ class _Picture:
         between = number(self.layout.get("bargroupgap")) or 0
         if lengths.type == "log":
             positive = [length for bars in placed for _, length in bars if length]
-            refuse(not positive, "it has no values to draw")
+            reject_if(not positive, "the figure has no drawable values")
             self.base = 10.0 ** (math.ceil(math.log10(min(positive))) - 1)
         ends: dict[tuple, float] = {}
         layers = []
@@ -679,7 +731,7 @@ class _Picture:
             across, up = {"field": "a"}, {"field": "c"}
             encoding = (
                 {"y": across, "y2": {"field": "b"}, "x": up, "x2": {"field": "d"}}
-                if self.across
+                if self.horizontal
                 else {"x": across, "x2": {"field": "b"}, "y": up, "y2": {"field": "d"}}
             )
             opacities = (trace.get("opacity"), mapping(trace.get("marker")).get("opacity"))
@@ -691,21 +743,26 @@ class _Picture:
         return layers
 
     def _check_bars(self, mode: str, placed: list, along: _Axis, lengths: _Axis) -> None:
-        refuse(along.type == "log", "its bars stand on a logarithmic axis")
+        reject_if(along.type == "log", "bars are positioned on a logarithmic axis")
         groups = [trace.get("offsetgroup") for trace in self.bars]
-        refuse(len(set(map(str, groups))) not in (1, len(groups)), "bars share places")
+        reject_if(
+            len(set(map(str, groups))) not in (1, len(groups)),
+            "only some traces with bars share an offsetgroup",
+        )
         if mode in ("stack", "relative"):
-            refuse(lengths.type == "log", "its bars are stacked on a logarithmic axis")
-            refuse(any(groups), "its stacked bars have groups")
+            reject_if(lengths.type == "log", "bars are stacked on a logarithmic axis")
+            reject_if(any(groups), "stacked bars have an offsetgroup")
         negative = any(length < 0 for bars in placed for _, length in bars if length is not None)
-        refuse(mode == "stack" and negative, "it stacks bars of negative length")
+        reject_if(mode == "stack" and negative, "bars with negative length are stacked")
         for bars in placed:
-            known = [start for start, _ in bars if start is not None]
-            refuse(len(known) != len(set(known)), "several bars of a trace share a place")
+            present = [start for start, _ in bars if start is not None]
+            reject_if(
+                len(present) != len(set(present)), "several bars of a trace have the same position"
+            )
 
 
 def description(figure: dict) -> str:
-    """A chart in words; `figure` is the content of plotly's MIME type."""
+    """Describe a chart as text. `figure` is the content of plotly's MIME type."""
     try:
         return Figure.read(figure).description()
     except UnsupportedChart:
@@ -713,9 +770,9 @@ def description(figure: dict) -> str:
 
 
 def add_pictures(notebook: NotebookNode) -> list[str]:
-    """Give every chart of an executed notebook its picture and description.
+    """Add a PNG picture and a description to each chart of an executed notebook.
 
-    A chart that can't be drawn keeps what it has, and is named in a message.
+    Returns one message for each chart that can't be rendered. Such a chart stays unchanged.
     """
     messages = []
     for number_, cell in enumerate(notebook.cells, 1):
@@ -725,14 +782,14 @@ def add_pictures(notebook: NotebookNode) -> list[str]:
             try:
                 figure = Figure.read(output.data[MIME])
                 png = figure.picture()
-                words = figure.description()
+                alternative_text = figure.description()
             except UnsupportedChart as error:
                 reason = str(error)
-            except Exception as error:  # the run is worth more than a picture
+            except Exception as error:  # a renderer's bug must not lose the executed notebook
                 reason = " ".join(str(error).split())[:200] or type(error).__name__
             else:
                 output.data["image/png"] = base64.b64encode(png).decode()
-                output.setdefault("metadata", {})["image/png"] = {"alt": words}
+                output.setdefault("metadata", {})["image/png"] = {"alt": alternative_text}
                 continue
-            messages.append(f"cell {number_}: a chart has no static picture, because {reason}.")
+            messages.append(f"cell {number_}: the chart has no static picture: {reason}.")
     return messages

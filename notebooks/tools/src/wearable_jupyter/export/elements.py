@@ -1,6 +1,6 @@
-"""Names of elements."""
+"""Element names that a browser knows."""
 
-# Of HTML, SVG and MathML. `T` of `Vec<T>` is none of them, and is text.
+# HTML, SVG and MathML. A name that is not listed, such as `T` in `Vec<T>`, is rendered as text.
 _NAMES = """
     a abbr acronym address area article aside audio b base bdi bdo big blink blockquote body br
     button canvas caption center cite code col colgroup data datalist dd del details dfn dialog dir

@@ -1,10 +1,10 @@
-"""TeX formulas in Markdown, converted to MathML, which browsers render without a script.
+"""Convert TeX formulas in Markdown to MathML, which browsers render without a script.
 
-A type's parameter, as in `Vec<T>`, is protected from Markdown in the same way: it is no HTML tag.
+Like JupyterLab, this module replaces formulas with placeholders before Markdown is parsed, because
+`|`, `_` and `*` have another meaning in Markdown. It recognises the same formulas as JupyterLab;
+for a single dollar sign it follows pandoc, so "$5 and $6" is text.
 
-JupyterLab replaces formulas with placeholders before it parses Markdown, so that `|` in a table and
-`_` or `*` in a formula keep their meaning. So does this module. What counts as a formula follows
-JupyterLab, and for a single dollar sign pandoc: "$5 and $6" is text.
+Type parameters such as `Vec<T>` are protected in the same way, because they are not HTML tags.
 """
 
 import json
@@ -17,12 +17,12 @@ from pathlib import Path
 
 from .elements import ELEMENTS
 
-# Within a formula: no blank line, and no delimiter that a backslash doesn't escape.
+# A formula contains neither a blank line nor an unescaped delimiter.
 _LINE_BREAK = r"\n(?![ \t>]*\n)"
 _TOKENS = re.compile(
     rf"""
-      (?P<fence>^[ \t>]*(?:[-*+][ ]+|\d+[.)][ ]+)?(?P<mark>`{{3,}}|~{{3,}})[^\n]*\n
-          (?:(?![ \t>]*(?P=mark))[^\n]*\n)*(?:[ \t>]*(?P=mark)[`~]*[ \t]*$|\Z|[^\n]*\Z))
+      (?P<fence>^[ \t>]*(?:[-*+][ ]+|\d+[.)][ ]+)?(?P<fence_line>`{{3,}}|~{{3,}})[^\n]*\n
+          (?:(?![ \t>]*(?P=fence_line))[^\n]*\n)*(?:[ \t>]*(?P=fence_line)[`~]*[ \t]*$|\Z|[^\n]*\Z))
     | (?P<code>(?<![\\`])(?P<ticks>`+)(?!`)(?:[^\n]|{_LINE_BREAK})+?(?<!`)(?P=ticks)(?!`))
     | (?P<html><(?:pre|code|script|style|!--)\b.*?(?:</(?:pre|code|script|style)>|-->))
     | \\\\\[(?P<bracket>(?:[^\n]|{_LINE_BREAK})+?)\\\\\]
@@ -35,7 +35,7 @@ _TOKENS = re.compile(
     """,
     re.VERBOSE | re.MULTILINE | re.DOTALL,
 )
-# Groups of the expression above that are formulas, and whether they stand on a line of their own.
+# Groups of `_TOKENS` that are formulas, and whether each is a display formula (on its own line).
 _DISPLAY = {
     "bracket": True,
     "display": True,
@@ -43,18 +43,23 @@ _DISPLAY = {
     "paren": False,
     "inline": False,
 }
+# Time limit for one call of the converter.
 SECONDS = 10
 CONVERTER = Path(__file__).with_name("mathml.py")
 
 
 def is_type(name: str) -> bool:
-    """Whether a name in angle brackets behind another name is a type, and not an HTML element."""
+    """Return whether a name in angle brackets after another name is a type, not an HTML element."""
     return (len(name) == 1 and name.isupper()) or name.lower() not in ELEMENTS
 
 
 @dataclass
 class Formula:
-    """A formula in a cell: its text with delimiters, its TeX, and later its MathML, or why not."""
+    """A formula in a cell.
+
+    `text` includes the delimiters, `tex` does not. `convert` sets `html` and, if the conversion
+    failed, `error`. `cell` is the cell's number, from 1.
+    """
 
     text: str
     tex: str
@@ -64,42 +69,44 @@ class Formula:
     error: str = ""
 
 
-def converted(formulas: list[Formula]) -> bool:
-    """Convert formulas together; False if the converter could not finish."""
+def convert_together(formulas: list[Formula]) -> bool:
+    """Convert formulas in one process. Return False if it failed or exceeded the time limit."""
     if not formulas:
         return True
     pairs = json.dumps([(formula.tex, formula.display) for formula in formulas])
     command = [sys.executable, str(CONVERTER)]
     try:
-        done = subprocess.run(command, input=pairs.encode(), capture_output=True, timeout=SECONDS)
+        completed = subprocess.run(
+            command, input=pairs.encode(), capture_output=True, timeout=SECONDS
+        )
     except subprocess.TimeoutExpired:
         return False
-    if done.returncode != 0:
+    if completed.returncode != 0:
         return False
-    for formula, html in zip(formulas, json.loads(done.stdout), strict=True):
+    for formula, html in zip(formulas, json.loads(completed.stdout), strict=True):
         formula.html, formula.error = html, ""
         if html.startswith("<math"):
             title = f'<math alttext="{escape(formula.tex)}"'
             formula.html = html.replace("<math", title, 1)
         else:
-            found = re.search(r'title="(?:\d+: )?([^"]*)"', html)
-            formula.error = unescape(found[1]).rstrip(".") if found else "the TeX is not valid"
+            message = re.search(r'title="(?:\d+: )?([^"]*)"', html)
+            formula.error = unescape(message[1]).rstrip(".") if message else "the TeX is not valid"
     return True
 
 
 class Formulas:
-    """The formulas of one notebook. They are converted together, so that references work."""
+    """The formulas of one notebook, converted together because references cross cells."""
 
     def __init__(self, sources: list[str]):
-        mark = "xFORMULAx"
-        while any(mark in source for source in sources):
-            mark += "x"
-        self.placeholder = re.compile(rf"{mark}(\d+)z")
-        self._mark = mark
-        self.found: list[Formula] = []
+        prefix = "xFORMULAx"
+        while any(prefix in source for source in sources):
+            prefix += "x"
+        self.placeholder = re.compile(rf"{prefix}(\d+)z")
+        self._prefix = prefix
+        self.formulas: list[Formula] = []
 
     def protect(self, source: str, cell: int) -> str:
-        """Markdown with a placeholder in place of each formula."""
+        """Replace each formula in Markdown with a placeholder. `cell` is the cell's number."""
 
         def replace(match: re.Match) -> str:
             if match["angle"] and is_type(match["type"]):
@@ -118,33 +125,35 @@ class Formulas:
         return _TOKENS.sub(replace, source)
 
     def _placeholder(self, formula: Formula) -> str:
-        self.found.append(formula)
-        return f"{self._mark}{len(self.found) - 1}z"
+        self.formulas.append(formula)
+        return f"{self._prefix}{len(self.formulas) - 1}z"
 
     def convert(self) -> list[str]:
-        """Convert all formulas; the messages name those that stay TeX."""
-        wanted = [formula for formula in self.found if not formula.html]
-        if not converted(wanted):
-            # One of them is too much for the converter.
-            wanted = [formula for formula in wanted if converted([formula])]
-            converted(wanted)
+        """Convert all formulas. Return one message for each formula that can't be converted."""
+        pending = [formula for formula in self.formulas if not formula.html]
+        if not convert_together(pending):
+            # A formula crashes or blocks the converter: find the convertible ones one by one.
+            convertible = [formula for formula in pending if convert_together([formula])]
+            convert_together(convertible)
         messages = []
-        for formula in self.found:
+        for formula in self.formulas:
             if formula.html and not formula.error:
                 continue
-            reason = formula.error or "the converter ended without a result"
-            note = f"Formula shown as TeX: {reason}"
-            formula.html = f'<code class="tex" title="{escape(note)}">{escape(formula.text)}</code>'
+            reason = formula.error or "the converter crashed or exceeded its time limit"
+            tooltip = f"Formula shown as TeX: {reason}"
+            formula.html = (
+                f'<code class="tex" title="{escape(tooltip)}">{escape(formula.text)}</code>'
+            )
             shown = " ".join(formula.text.split())
             shown = shown if len(shown) <= 60 else f"{shown[:57]}…"
             messages.append(
-                f"cell {formula.cell}: the formula {shown} stays TeX, because it can't be "
+                f"cell {formula.cell}: the formula {shown} is shown as TeX, because it can't be "
                 f"converted to MathML: {reason}."
             )
         return messages
 
     def restore(self, text: str, attribute: str) -> str:
-        """`text` with its placeholders replaced by an attribute of the formulas."""
+        """Replace each placeholder with the formula's `attribute`, which is `text` or `html`."""
         return self.placeholder.sub(
-            lambda match: getattr(self.found[int(match[1])], attribute), text
+            lambda match: getattr(self.formulas[int(match[1])], attribute), text
         )

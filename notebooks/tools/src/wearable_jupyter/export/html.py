@@ -1,9 +1,9 @@
-"""Executed notebooks as HTML that needs no network: a document, and slides.
+"""nbconvert exporters that write an executed notebook as one HTML file without network access.
 
-These are exporters of nbconvert's, so `jupyter nbconvert --to walkthrough` and JupyterLab's menu
-(File > Save and Export Notebook As) have them too. What they add is in `templates/`: plotly's MIME
-type, drawn by one plotly.js inside the file, both colour themes, a table of contents, print. What
-nbconvert would load from a network, they leave out.
+There are two, a document and slides. `jupyter nbconvert --to walkthrough` and JupyterLab's menu
+(File > Save and Export Notebook As) offer them too. `templates/` adds charts drawn by an embedded
+plotly.js, light and dark themes, a table of contents and print styles to nbconvert's templates, and
+removes everything that a page would load from a network.
 """
 
 import sys
@@ -19,21 +19,21 @@ from . import charts
 from .page import Page
 
 TEMPLATES = str(Path(__file__).parent / "templates")
-# The first is where nbconvert looks for a template's name, the second for what templates include.
+# nbconvert searches the first for a template's name, and the second for included files.
 LOCATION = {"extra_template_basedirs": [TEMPLATES], "extra_template_paths": [TEMPLATES]}
 
-# What fits on a slide of 720 pixels, in lines of code.
+# Lines of code that fit on a slide of 720 pixels.
 SLIDE_LINES = 30
-PIXELS_A_LINE = 22
+PIXELS_PER_LINE = 22
 
 
 def asset(package: str, path: str) -> str:
-    """A file of an installed package, which need not be imported for it."""
+    """Return the text of a file in an installed package, without importing the package."""
     return (Path(find_spec(package).origin).parent / path).read_text(encoding="utf-8")
 
 
 def encodable(value):
-    """A copy that can be written: half a pair of surrogates, which JSON can hold, becomes `?`."""
+    """Return a copy with each lone surrogate as `?`. JSON can store one, but UTF-8 can't."""
     if isinstance(value, dict):
         return {encodable(key): encodable(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -42,10 +42,10 @@ def encodable(value):
 
 
 class Offline:
-    """What both exporters add to nbconvert's: parts that are rendered before the templates run."""
+    """Mixin for both exporters: renders a notebook's parts before the templates run."""
 
     def prepare(self, notebook: NotebookNode, resources: dict) -> tuple[NotebookNode, dict]:
-        """A copy of the notebook with its parts rendered, and the resources of the templates."""
+        """Return a copy of the notebook with rendered parts, and the templates' resources."""
         notebook = from_dict(encodable(notebook))
         page = Page(notebook, resources["metadata"].get("path") or ".")
         title = notebook.metadata.get("title") or page.title or resources["metadata"].get("name")
@@ -62,19 +62,19 @@ class Offline:
 
     @pass_context
     def markdown2html(self, context, source):
-        """A Markdown cell's HTML, which is there already."""
+        """Return a Markdown cell's HTML, which `prepare` has already rendered."""
         return context["cell"].metadata.html
 
     def default_filters(self):
         yield from super().default_filters()
-        # nbconvert takes links to a folder `files` for those of an old version of Jupyter.
+        # nbconvert strips `files/` from links, a prefix of an old Jupyter. Here it is a folder.
         yield "strip_files_prefix", lambda html: html
 
 
 class Walkthrough(Offline, HTMLExporter):
-    """A notebook as one document."""
+    """Export a notebook as one document."""
 
-    export_from_notebook = "HTML with charts, for no network"
+    export_from_notebook = "Self-contained HTML with charts"
 
     def __init__(self, **options):
         super().__init__(**LOCATION | {"template_name": "walkthrough"} | options)
@@ -85,9 +85,9 @@ class Walkthrough(Offline, HTMLExporter):
 
 
 class WalkthroughSlides(Offline, SlidesExporter):
-    """A notebook as slides of reveal.js."""
+    """Export a notebook as reveal.js slides."""
 
-    export_from_notebook = "Slides with charts, for no network"
+    export_from_notebook = "Self-contained slides with charts"
 
     def __init__(self, **options):
         super().__init__(**LOCATION | {"template_name": "walkthrough_slides"} | options)
@@ -97,23 +97,23 @@ class WalkthroughSlides(Offline, SlidesExporter):
         assign_slides(nb, with_code=not self.exclude_input)
         for file in ("reset.css", "reveal.css", "theme/white.css", "reveal.js"):
             resources[file] = asset("sphinx_revealjs", f"_static/revealjs/dist/{file}")
-        # The theme's fonts are files of their own; a system's sans-serif does as well.
+        # The theme imports font files from a network. Without them, browsers use a system font.
         theme = resources["theme/white.css"].splitlines()
         resources["theme/white.css"] = "\n".join(x for x in theme if not x.startswith("@import"))
         return super().from_notebook_node(nb, resources, **kw)
 
 
 def height(cell: NotebookNode) -> int:
-    """About how many lines of a slide's code a cell takes."""
+    """Estimate a cell's height in lines of code on a slide."""
     if cell.cell_type == "markdown":
-        # Text is larger and wraps.
+        # Text is larger than code, and it wraps.
         return sum(2 + len(line) // 100 for line in cell.source.splitlines())
     lines = len(cell.source.splitlines()) if "transient" not in cell.metadata else 0
     for output in cell.outputs:
         data = output.get("data", {})
         if charts.MIME in data:
             pixels = charts.number(data[charts.MIME]["layout"].get("height")) or charts.HEIGHT
-            lines += int(pixels) // PIXELS_A_LINE
+            lines += int(pixels) // PIXELS_PER_LINE
         elif "<table" in data.get("text/html", ""):
             lines += 2 * data["text/html"].count("<tr")
         else:
@@ -122,10 +122,10 @@ def height(cell: NotebookNode) -> int:
     return lines
 
 
-def apart(cell: NotebookNode) -> list[NotebookNode]:
-    """A code cell as two, its code and its output, if they don't fit on a slide together.
+def split_cell(cell: NotebookNode) -> list[NotebookNode]:
+    """Split a code cell into code and output if they don't fit on one slide.
 
-    One whose author assigned a slide stays whole.
+    A cell whose author assigned a slide type is not split.
     """
     if not cell.outputs or "slideshow" in cell.metadata or height(cell) <= SLIDE_LINES:
         return [cell]
@@ -136,16 +136,16 @@ def apart(cell: NotebookNode) -> list[NotebookNode]:
 
 
 def assign_slides(notebook: NotebookNode, *, with_code: bool) -> None:
-    """Divide a notebook into slides, but for cells whose author did so in JupyterLab.
+    """Assign a slide type to each cell, except where the author has chosen one in JupyterLab.
 
-    Chapters go from left to right, their parts from top to bottom. A part is the text since the
-    last code, and the next code with its output; what of it doesn't fit on a slide goes on the
-    next. Cells that show nothing are skipped.
+    Chapters run from left to right, the sections of a chapter from top to bottom. A section is
+    text and the code cell after it, with its output. A section that doesn't fit on one slide
+    continues on the next. Cells without visible content are skipped.
     """
     cells, filled, after_code = [], 0, True
     for cell in notebook.cells:
         split = cell.cell_type == "code" and with_code
-        for part in apart(cell) if split else [cell]:
+        for part in split_cell(cell) if split else [cell]:
             lines, kind = height(part), "-"
             if part.cell_type == "code" and not (with_code or part.outputs):
                 kind, lines = "skip", 0
@@ -153,8 +153,8 @@ def assign_slides(notebook: NotebookNode, *, with_code: bool) -> None:
                 kind = "slide"
             elif after_code or filled + lines > SLIDE_LINES:
                 kind = "subslide"
-            chosen = part.metadata.get("slideshow") or {}
-            kind = chosen.get("slide_type") or kind
+            by_author = part.metadata.get("slideshow") or {}
+            kind = by_author.get("slide_type") or kind
             part.metadata["slideshow"] = {"slide_type": kind}
             filled = lines + (filled if kind in ("-", "skip") else 0)
             if kind != "skip":
@@ -175,13 +175,13 @@ def export(
     slides: bool = False,
     no_code: bool = False,
 ) -> str:
-    """The HTML of an executed notebook called `name`, as a document or as slides.
+    """Return the HTML of an executed notebook, as a document or as slides.
 
-    Paths of images are relative to `directory`, the folder of the notebook. What the page leaves
-    out is reported on stderr.
+    `name` is the title of a notebook that has none. Image paths are relative to `directory`, the
+    notebook's folder. Each omitted image, output or formula is reported on stderr.
     """
     exporter = (WalkthroughSlides if slides else Walkthrough)(exclude_input=no_code)
-    exporter.log.disabled = True  # the messages are printed here
+    exporter.log.disabled = True  # the messages are printed below
     metadata = {"name": name, "path": str(directory or ".")}
     body, resources = exporter.from_notebook_node(notebook, resources={"metadata": metadata})
     for message in resources["messages"]:

@@ -1,7 +1,10 @@
-"""A program that converts TeX formulas to MathML, from JSON on stdin to JSON on stdout.
+"""Program that converts TeX formulas to MathML.
 
-The converter has no limit on nesting or time: a strange formula can exhaust its stack or keep it
-busy forever. In a process of its own it can be stopped.
+stdin: a JSON list of `[tex, is_display]` pairs. stdout: a JSON list with one HTML string per pair,
+either `<math …>` or an element whose `title` is the error message.
+
+It runs as a separate process because the converter limits neither nesting nor time: a malformed
+formula can overflow its stack or loop forever. The parent then stops the process.
 """
 
 import json
@@ -9,7 +12,7 @@ import sys
 
 from math_core import LatexToMathML
 
-# Commands that MathJax has and the converter lacks.
+# Commands that MathJax supports and the converter does not.
 MACROS = {"mbox": r"\text{#1}", "hbox": r"\text{#1}"}
 
 if __name__ == "__main__":

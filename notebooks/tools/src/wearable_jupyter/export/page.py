@@ -1,7 +1,7 @@
-"""The parts of a notebook as HTML that needs no script, no network and no other file.
+"""Render Markdown cells and outputs as HTML that needs no script, no network and no other file.
 
-Markdown cells and outputs are rendered here, before nbconvert's templates lay out the page, because
-contents, anchors and formulas depend on the whole notebook.
+This happens before nbconvert's templates run, because the table of contents, anchors and formulas
+depend on the whole notebook.
 """
 
 import base64
@@ -23,9 +23,9 @@ from . import charts
 from .elements import ELEMENTS
 from .formulas import Formulas
 
-# A larger file would make the page hard to send and to open.
-LARGEST_FILE = 20_000_000
-IMAGES = {
+# A larger image would make the page too large to send and slow to open.
+MAX_IMAGE_BYTES = 20_000_000
+IMAGE_TYPES = {
     ".apng": "image/apng",
     ".avif": "image/avif",
     ".bmp": "image/bmp",
@@ -38,9 +38,9 @@ IMAGES = {
     ".svg": "image/svg+xml",
     ".webp": "image/webp",
 }
-# The representations of an output that a page can show, best first. JavaScript and widgets are not
-# among them: both need files from a network.
-SHOWN = (
+# The MIME types of an output that a page can show, best first. JavaScript and widgets are excluded
+# because they need files from a network.
+DISPLAYABLE = (
     "text/html",
     "text/markdown",
     "image/svg+xml",
@@ -55,6 +55,7 @@ SHOWN = (
     "text/plain",
 )
 _TAG = re.compile(r"<(?=/?([A-Za-z][\w.:-]*))")
+# Elements of HTML outputs that may refer to other files.
 _NEEDS_WORK = re.compile(
     r"<(?:img|image|picture|source|video|audio|track|iframe|embed|object|script|link|base|meta|a)\b",
     re.IGNORECASE,
@@ -62,14 +63,14 @@ _NEEDS_WORK = re.compile(
 
 
 def unknown_tags_as_text(html: str) -> str:
-    """HTML in which a tag that no browser knows is text."""
+    """Escape tags that are not HTML elements, so that a browser shows them as text."""
     return _TAG.sub(
         lambda match: "<" if match[1].lower() in ELEMENTS or "-" in match[1] else "&lt;", html
     )
 
 
 class _Renderer(IPythonRenderer):
-    """nbconvert's, without its own anchors, attachments and scripts."""
+    """nbconvert's renderer without its anchors and attachments; `Page` adds both later."""
 
     def heading(self, text: str, level: int, **attrs) -> str:
         return HTMLRenderer.heading(self, text, level, **attrs)
@@ -84,7 +85,7 @@ class _Renderer(IPythonRenderer):
         return super().inline_html(unknown_tags_as_text(html))
 
     def block_code(self, code: str, info: str | None = None) -> str:
-        """A block whose language is unknown stays text, without the language as its first line."""
+        """Render a code block; without highlighting if pygments has no lexer for its language."""
         language = re.split(r"[\s,{]", (info or "").strip().lstrip("{"))[0].rstrip("}")
         try:
             get_lexer_by_name(language)
@@ -96,7 +97,7 @@ class _Renderer(IPythonRenderer):
 
 
 def render_markdown(source: str) -> str:
-    """Markdown without formulas as HTML."""
+    """Render Markdown as HTML. Formulas must be replaced with placeholders."""
     plugins = [import_plugin(name) for name in MarkdownWithMath.DEFAULT_PLUGINS]
     renderer = _Renderer(escape=False)
     markdown = Markdown(renderer, inline=InlineParser(hard_wrap=False), plugins=plugins)
@@ -104,7 +105,7 @@ def render_markdown(source: str) -> str:
 
 
 def text_of(tag: Tag) -> str:
-    """The text of an element, with the TeX of its formulas and the alternative text of images."""
+    """Return an element's text, with formulas as TeX and images as their alternative text."""
     parts = []
     for child in tag.children:
         if isinstance(child, Tag):
@@ -116,7 +117,7 @@ def text_of(tag: Tag) -> str:
 
 
 def overwritten(text: str) -> str:
-    """The text as a terminal shows it after carriage returns and backspaces."""
+    """Apply carriage returns and backspaces, as a terminal does."""
     if "\r" not in text and "\b" not in text:
         return text
     lines = []
@@ -131,14 +132,20 @@ def overwritten(text: str) -> str:
 
 
 def joined(value: object) -> str:
-    """The text of an output, which a file may hold as a list of lines."""
+    """Return an output's text. A notebook file may store it as a list of lines."""
     if isinstance(value, list):
         return "".join(str(line) for line in value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
 
 
 class Page:
-    """Renders a copy of a notebook in place, and collects contents and messages."""
+    """Renders a notebook in place, and collects the table of contents and messages.
+
+    Attributes:
+        title: text of the first heading of level 1, or empty.
+        contents: headings as dicts with `level`, `href` and `html`.
+        messages: one for each omitted image, output or formula.
+    """
 
     def __init__(self, notebook: NotebookNode, directory: str | Path):
         self.notebook = notebook
@@ -153,7 +160,7 @@ class Page:
         notebook = self.notebook
         notebook.metadata.pop("widgets", None)
         numbered = enumerate(notebook.cells, 1)
-        self._cells = [(n, cell) for n, cell in numbered if not self._is_left_out(cell)]
+        self._cells = [(n, cell) for n, cell in numbered if not self._is_omitted(cell)]
         notebook.cells = [cell for _, cell in self._cells]
         self._name_cells()
         for number, cell in self._cells:
@@ -186,8 +193,8 @@ class Page:
             self._set_html(cell, part, soup)
 
     @staticmethod
-    def _is_left_out(cell: NotebookNode) -> bool:
-        """Whether a cell is meant for another format than HTML, or is an empty raw cell."""
+    def _is_omitted(cell: NotebookNode) -> bool:
+        """Return whether a raw cell is empty or targets another format than HTML."""
         if cell.cell_type != "raw":
             return False
         kind = str(cell.metadata.get("raw_mimetype") or cell.metadata.get("format") or "").lower()
@@ -197,21 +204,21 @@ class Page:
         return not cell.source.strip()
 
     def _name_cells(self) -> None:
-        """Give every cell an id of its own; formats before 4.5 have none."""
+        """Assign a unique id to each cell. Notebook formats before 4.5 have no ids."""
         for number, cell in self._cells:
-            wanted = str(cell.get("id") or f"cell-{number}")
-            cell["id"] = self._unique(wanted, prefix="cell-id=")
+            preferred = str(cell.get("id") or f"cell-{number}")
+            cell["id"] = self._unique(preferred, prefix="cell-id=")
 
-    def _unique(self, wanted: str, prefix: str = "") -> str:
-        name, count = wanted, 1
+    def _unique(self, preferred: str, prefix: str = "") -> str:
+        name, count = preferred, 1
         while prefix + name in self._ids:
             count += 1
-            name = f"{wanted}-{count}"
+            name = f"{preferred}-{count}"
         self._ids.add(prefix + name)
         return name
 
     def _to_convert(self):
-        """What is rendered here: each Markdown cell and output, with the number of its cell."""
+        """Yield `(cell number, cell, part)` for each cell and output that must be rendered."""
         for number, cell in self._cells:
             if cell.cell_type == "markdown":
                 yield number, cell, {"type": "text/markdown", "source": cell.source, "output": None}
@@ -241,9 +248,9 @@ class Page:
         )
 
     def _choose_outputs(self, cell: NotebookNode, number: int) -> None:
-        """Leave of each output the one representation that the page shows."""
+        """Reduce each output to the one representation that the page shows."""
         cell.setdefault("outputs", [])
-        for at, output in enumerate(cell.outputs):
+        for index, output in enumerate(cell.outputs):
             if output.output_type == "stream":
                 output["text"] = overwritten(joined(output.get("text", "")))
             elif output.output_type == "error":
@@ -251,7 +258,7 @@ class Page:
                     output["traceback"] = [f"{output.get('ename')}: {output.get('evalue')}"]
             else:
                 output.setdefault("metadata", NotebookNode())
-                output["data"] = self._chosen(output, number, f"{cell.id}-{at}")
+                output["data"] = self._chosen(output, number, f"{cell.id}-{index}")
 
     def _chosen(self, output: NotebookNode, number: int, name: str) -> NotebookNode:
         data = output.get("data", {})
@@ -259,7 +266,7 @@ class Page:
             try:
                 figure = charts.Figure.read(data[charts.MIME])
             except charts.UnsupportedChart as error:
-                self.messages.append(f"cell {number}: a chart is left out: {error}.")
+                self.messages.append(f"cell {number}: the chart is omitted: {error}.")
             else:
                 output.metadata["chart"] = {
                     "id": self._unique(f"chart-{name}"),
@@ -267,7 +274,7 @@ class Page:
                     "picture": data.get("image/png"),
                 }
                 return NotebookNode({charts.MIME: figure.json()})
-        for kind in SHOWN:
+        for kind in DISPLAYABLE:
             text = joined(data[kind]) if kind in data else ""
             if not text.strip():
                 continue
@@ -279,9 +286,11 @@ class Page:
             return NotebookNode({kind: text})
         kinds = ", ".join(data) or "none"
         if any(joined(value).strip() for value in data.values()):
-            self.messages.append(f"cell {number}: an output is left out; HTML can't show {kinds}.")
-            note = f"An output is left out here: a page without a network can't show {kinds}."
-            return NotebookNode({"text/html": f'<p class="left-out">{escape(note)}</p>'})
+            self.messages.append(
+                f"cell {number}: the output is omitted, because HTML can't show {kinds}."
+            )
+            note = f"Output omitted: a page without network access can't show {kinds}."
+            return NotebookNode({"text/html": f'<p class="omitted">{escape(note)}</p>'})
         return NotebookNode({"text/plain": ""})
 
     def _insert_formulas(self, soup: BeautifulSoup, formulas: Formulas) -> None:
@@ -299,7 +308,7 @@ class Page:
                     tag[name] = formulas.restore(value, "text")
 
     def _name_headings(self, soup: BeautifulSoup, *, is_cell: bool) -> None:
-        """Give headings anchors of their own, and list those of cells in the contents."""
+        """Add a unique anchor to each heading, and list headings of cells in the contents."""
         for tag in soup.find_all(["h1", "h2", "h3", "h4", "h5", "h6"]):
             text = text_of(tag)
             if not text:
@@ -319,7 +328,7 @@ class Page:
 
     @staticmethod
     def _contents_entry(tag: Tag) -> list:
-        """The content of a heading without links, images and ids."""
+        """Return a heading's child nodes without links, images and ids."""
         copy = BeautifulSoup(str(tag), "html.parser").find(True)
         for child in copy.find_all(True):
             if child.name == "img":
@@ -334,7 +343,7 @@ class Page:
 
     @staticmethod
     def _remove_scripts(soup: BeautifulSoup) -> None:
-        """Remove what JupyterLab does not run in Markdown, either."""
+        """Remove scripts and event handlers. JupyterLab does not run them in Markdown either."""
         for tag in soup.find_all("script"):
             tag.decompose()
         for tag in soup.find_all(True):
@@ -342,7 +351,7 @@ class Page:
                 del tag[name]
 
     def _make_self_contained(self, soup: BeautifulSoup, number: int, cell: NotebookNode) -> None:
-        """Put local images into the page, and replace whatever it would load."""
+        """Embed local images, and remove or link everything that the page would load."""
         for tag in soup.find_all("img"):
             self._embed(soup, tag, "src", number, cell)
             for name in ("srcset", "loading"):
@@ -359,14 +368,18 @@ class Page:
             inner = tag.find("source", src=True) if tag.name in ("video", "audio") else None
             source = source or (inner and inner["src"])
             if source and not source.startswith(("data:", "about:")):
-                self.messages.append(f"cell {number}: {source} is not in the page, only linked.")
+                self.messages.append(
+                    f"cell {number}: {source} can't be embedded, so the page links to it."
+                )
                 self._replace_by_link(soup, tag, source, f"{tag.name}: {source}")
         for tag in soup.find_all(["script", "link", "base", "meta"]):
             source = tag.get("src") or tag.get("href")
             if tag.name == "script" and not source:
                 continue
             if source and tag.name != "base":
-                self.messages.append(f"cell {number}: {source} is not loaded by the page.")
+                self.messages.append(
+                    f"cell {number}: {source} is omitted, because the page loads no files."
+                )
             tag.decompose()
         for tag in soup.find_all(["a", "area"], href=True):
             scheme = re.sub(r"[\x00-\x20]", "", tag["href"]).partition(":")[0].lower()
@@ -376,7 +389,7 @@ class Page:
     @staticmethod
     def _replace_by_link(soup: BeautifulSoup, tag: Tag, source: str, text: str) -> None:
         source = f"https:{source}" if source.startswith("//") else source
-        link = soup.new_tag("a", attrs={"class": "left-out", "href": source})
+        link = soup.new_tag("a", attrs={"class": "omitted", "href": source})
         link.string = text
         tag.replace_with(link)
 
@@ -389,7 +402,7 @@ class Page:
         alternative = (tag.get("alt") or "").strip()
         if source.startswith("//") or urlsplit_scheme(source) in ("http", "https", "ftp"):
             self.messages.append(
-                f"cell {number}: the image {source} is on the web, so the page links to it."
+                f"cell {number}: the image {source} is not local, so the page links to it."
             )
             label = f"{alternative or 'image'} (image on the web)"
             self._replace_by_link(soup, tag, source, label)
@@ -398,21 +411,21 @@ class Page:
             if source.startswith("attachment:"):
                 tag[name] = attachment(cell, source)
             else:
-                tag[name] = data_address(self.directory, source)
+                tag[name] = data_url(self.directory, source)
         except MissingImage as error:
-            self.messages.append(f"cell {number}: the image {source} is left out: {error}.")
-            note = soup.new_tag("span", attrs={"class": "left-out", "role": "img"})
+            self.messages.append(f"cell {number}: the image {source} is omitted: {error}.")
+            note = soup.new_tag("span", attrs={"class": "omitted", "role": "img"})
             note.string = f"{alternative or source} (missing image)"
             note["title"] = f"{source}: {error}"
             tag.replace_with(note)
 
 
 class MissingImage(Exception):
-    """An image that can't be put into a page, and why."""
+    """An image can't be embedded. The message is the reason."""
 
 
 def urlsplit_scheme(address: str) -> str:
-    """The scheme of an address in lower case; none for a path, and for an address that has none."""
+    """Return a URL's scheme in lower case. It is empty for a path or an invalid URL."""
     try:
         return urlsplit(address).scheme.lower()
     except ValueError:
@@ -420,14 +433,18 @@ def urlsplit_scheme(address: str) -> str:
 
 
 def attachment(cell: NotebookNode, source: str) -> str:
-    """An image that was pasted into a cell, as a data address."""
+    """Return an image that is attached to a cell, as a data URL.
+
+    Raises:
+        MissingImage: the cell has no such attachment.
+    """
     name = source.removeprefix("attachment:")
     attachments = cell.get("attachments") or {}
     data = attachments.get(name) or attachments.get(unquote(name)) or {}
     kinds = [kind for kind in data if kind.startswith("image/")]
     if not kinds:
-        raise MissingImage("the cell has no attachment of this name")
-    # A vector image is best, then one without loss.
+        raise MissingImage("the cell has no image attachment with this name")
+    # Prefer a vector image, then a lossless one.
     order = {"image/svg+xml": 0, "image/png": 1, "image/jpeg": 2}
     kind = min(kinds, key=lambda kind: order.get(kind, 3))
     value = joined(data[kind])
@@ -436,32 +453,36 @@ def attachment(cell: NotebookNode, source: str) -> str:
     return f"data:{kind};base64,{''.join(value.split())}"
 
 
-def data_address(directory: Path, source: str) -> str:
-    """A local image, relative to the notebook's folder, as a data address."""
+def data_url(directory: Path, source: str) -> str:
+    """Return a local image as a data URL. `source` is relative to the notebook's folder.
+
+    Raises:
+        MissingImage: the file is missing, unreadable, too large, or not an image.
+    """
     if not source:
-        raise MissingImage("it has no address")
+        raise MissingImage("its address is empty")
     if scheme := urlsplit_scheme(source):
-        raise MissingImage(f"addresses with {scheme}: are not read")
+        raise MissingImage(f"{scheme}: addresses are not supported")
     address, _, fragment = source.partition("#")
     address = address.partition("?")[0]
     if address.startswith("/"):
-        raise MissingImage("its path is absolute; write it relative to the notebook")
-    kind = IMAGES.get(Path(unquote(address)).suffix.lower())
+        raise MissingImage("its path is absolute. Use a path relative to the notebook")
+    kind = IMAGE_TYPES.get(Path(unquote(address)).suffix.lower())
     if kind is None:
-        known = ", ".join(sorted(suffix[1:] for suffix in IMAGES))
-        raise MissingImage(f"its name has no suffix of an image ({known})")
-    # A browser decodes the path; a file may also be named as it is written.
+        suffixes = ", ".join(sorted(suffix[1:] for suffix in IMAGE_TYPES))
+        raise MissingImage(f"its file name does not end in one of: {suffixes}")
+    # A browser decodes the path, but a file name may also contain the characters as written.
     candidates = dict.fromkeys([unquote(address), address, unquote(address).replace("\\", "/")])
     try:
-        found = [directory / path for path in candidates if (directory / path).exists()]
-        if not found:
-            raise MissingImage(f"there is no file {unquote(address)} in the notebook's folder")
-        status = found[0].stat()
+        existing = [directory / path for path in candidates if (directory / path).exists()]
+        if not existing:
+            raise MissingImage(f"the notebook's folder has no file {unquote(address)}")
+        status = existing[0].stat()
         if not stat.S_ISREG(status.st_mode):
-            raise MissingImage("it is not a file")
-        if status.st_size > LARGEST_FILE:
-            raise MissingImage(f"it has more than {LARGEST_FILE // 1_000_000} MB")
-        content = found[0].read_bytes()
+            raise MissingImage("it is not a regular file")
+        if status.st_size > MAX_IMAGE_BYTES:
+            raise MissingImage(f"it is larger than {MAX_IMAGE_BYTES // 1_000_000} MB")
+        content = existing[0].read_bytes()
     except (OSError, ValueError) as error:
         raise MissingImage(f"it can't be read ({error})") from error
     encoded = base64.b64encode(content).decode()
