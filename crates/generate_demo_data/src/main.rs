@@ -66,7 +66,7 @@ struct Arguments {
     output_dir: Option<PathBuf>,
 
     /// Order of the sensor rows, which decides what a scan with a filter can skip
-    #[arg(long, value_enum, default_value = "as-drawn")]
+    #[arg(long, value_enum, default_value = "unsorted")]
     layout: LayoutName,
 
     /// Sensor rows to a file (by date: of each date). Each thread holds one file in memory, or
@@ -120,7 +120,7 @@ enum Preset {
 #[derive(Clone, Copy, ValueEnum)]
 enum LayoutName {
     /// As they are drawn: every row group has all days and devices
-    AsDrawn,
+    Unsorted,
     /// Sorted by device, then time
     ByDevice,
     /// A folder for each date, as Hive has it
@@ -191,7 +191,7 @@ fn work(arguments: &Arguments) -> Result<String> {
         (None, Some(Preset::Small) | None) => Size::Small,
     };
     let layout = match arguments.layout {
-        LayoutName::AsDrawn => Layout::AsDrawn,
+        LayoutName::Unsorted => Layout::Unsorted,
         LayoutName::ByDevice => Layout::ByDevice,
         LayoutName::ByDate => Layout::ByDate,
     };

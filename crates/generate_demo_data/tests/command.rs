@@ -25,7 +25,7 @@ fn a_dry_run_writes_nothing_and_says_what_it_would_take() {
     let dir = tempfile::tempdir().unwrap();
     let output = into(&dir.path().join("new"), &["--rows", "450000", "--dry-run"]);
     let said = text(&output.stdout);
-    assert!(output.status.success() && said.contains("3 sensor parts as-drawn"), "{said}");
+    assert!(output.status.success() && said.contains("3 sensor parts unsorted"), "{said}");
     assert!(said.contains("50 users") && said.contains("room for"), "{said}");
     let json = into(dir.path(), &["--rows", "10000", "--dry-run", "--json", "--layout", "by-date"]);
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
@@ -216,7 +216,7 @@ fn some_option() -> impl Strategy<Value = Vec<String>> {
     ];
     prop_oneof![
         6 => (with_number, some_number()).prop_map(|(name, n)| vec![format!("{name}={n}")]),
-        1 => prop_oneof![Just("as-drawn"), Just("by-device"), Just("by-date"), Just("other")]
+        1 => prop_oneof![Just("unsorted"), Just("by-device"), Just("by-date"), Just("other")]
             .prop_map(|layout| vec!["--layout".to_owned(), layout.to_owned()]),
         1 => prop_oneof![
             Just("--json"), Just("--quiet"), Just("--verify"), Just("--describe"), Just("--size"),

@@ -72,7 +72,7 @@ fn a_killed_generator_leaves_the_old_dataset_or_the_new_one() {
     let size = ["--rows", "30000", "--chunk-rows", "3000"];
     // One as drawn, the other sorted.
     let run = |dir: &Path, seed: u32| {
-        let layout = ["as-drawn", "by-device"][seed as usize];
+        let layout = ["unsorted", "by-device"][seed as usize];
         let seed = seed.to_string();
         generator(dir, &[&size[..], &["--seed", &seed, "--layout", layout]].concat())
     };
@@ -119,7 +119,7 @@ fn send(signal: i32, child: &Child) {
 #[test]
 fn an_interrupt_is_one_line_and_leaves_nothing() {
     for (layout, at_work) in [
-        ("as-drawn", "sensor_hrv"),
+        ("unsorted", "sensor_hrv"),
         ("by-date", "temporary"),
         ("by-device", "temporary"),
         ("by-date", "sensor_hrv"),
@@ -244,7 +244,7 @@ fn mounted(script: &str, dir: &Path) -> Option<Output> {
 fn a_full_disk_is_called_by_its_name() {
     // Room for the bytes, but not for so many files.
     for (files, layout, place) in
-        [(12, "as-drawn", "part-"), (30, "by-date", "temporary"), (60, "by-date", "part-")]
+        [(12, "unsorted", "part-"), (30, "by-date", "temporary"), (60, "by-date", "part-")]
     {
         let dir = tempfile::tempdir().unwrap();
         let script = format!(

@@ -8,7 +8,7 @@
 //!
 //! # fn main() -> polars_notebook::Result<()> {
 //! let frame = df!["age" => [20, 30], "efficiency" => [95.0, 94.0], "gender" => ["f", "m"]]?;
-//! Chart::points(&frame, "age", "efficiency").colour("gender").title("By age").plot()?;
+//! Chart::scatter(&frame, "age", "efficiency").color("gender").title("By age").plot()?;
 //! # Ok(())
 //! # }
 //! ```
@@ -20,8 +20,8 @@ use polars::prelude::*;
 
 use crate::error::{Error, Result};
 
-/// Colours that stay apart for colour-blind readers (Okabe and Ito).
-const COLOURS: [&str; 7] =
+/// Colors that stay apart for color-blind readers (Okabe and Ito).
+const COLORS: [&str; 7] =
     ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999"];
 
 /// A chart that is being described; [`plot`](Chart::plot) draws it.
@@ -31,8 +31,8 @@ pub struct Chart<'a> {
     kind: Kind,
     x: &'a str,
     y: &'a str,
-    colour: Option<&'a str>,
-    tooltips: Vec<&'a str>,
+    color: Option<&'a str>,
+    hover: Vec<&'a str>,
     titles: [String; 3],
     logarithmic: bool,
     size: (usize, usize),
@@ -40,42 +40,42 @@ pub struct Chart<'a> {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
-    Points,
-    Lines,
-    Bars,
+    Scatter,
+    Line,
+    Bar,
 }
 
 impl<'a> Chart<'a> {
     /// A point for each row, at the values in columns `x` and `y`: numbers, dates, times or
     /// durations, and in `x` also words.
-    pub fn points(frame: &'a DataFrame, x: &'a str, y: &'a str) -> Chart<'a> {
-        Chart::new(frame, Kind::Points, x, y)
+    pub fn scatter(frame: &'a DataFrame, x: &'a str, y: &'a str) -> Chart<'a> {
+        Chart::new(frame, Kind::Scatter, x, y)
     }
 
     /// A line through the rows, in their order.
-    pub fn lines(frame: &'a DataFrame, x: &'a str, y: &'a str) -> Chart<'a> {
-        Chart::new(frame, Kind::Lines, x, y)
+    pub fn line(frame: &'a DataFrame, x: &'a str, y: &'a str) -> Chart<'a> {
+        Chart::new(frame, Kind::Line, x, y)
     }
 
     /// A bar for each row: what stands below it in column `x`, its length in column `y`.
-    pub fn bars(frame: &'a DataFrame, x: &'a str, y: &'a str) -> Chart<'a> {
-        Chart::new(frame, Kind::Bars, x, y)
+    pub fn bar(frame: &'a DataFrame, x: &'a str, y: &'a str) -> Chart<'a> {
+        Chart::new(frame, Kind::Bar, x, y)
     }
 
     fn new(frame: &'a DataFrame, kind: Kind, x: &'a str, y: &'a str) -> Chart<'a> {
         let titles = [String::new(), x.to_owned(), y.to_owned()];
-        let (colour, tooltips) = (None, Vec::new());
-        Chart { frame, kind, x, y, colour, tooltips, titles, logarithmic: false, size: (850, 470) }
+        let (color, hover) = (None, Vec::new());
+        Chart { frame, kind, x, y, color, hover, titles, logarithmic: false, size: (850, 470) }
     }
 
-    /// A colour, and an entry of the legend, for each value of `column`.
-    pub fn colour(self, column: &'a str) -> Chart<'a> {
-        Chart { colour: Some(column), ..self }
+    /// A color, and an entry of the legend, for each value of `column`.
+    pub fn color(self, column: &'a str) -> Chart<'a> {
+        Chart { color: Some(column), ..self }
     }
 
     /// Columns whose values show beside a mark.
-    pub fn tooltips<const N: usize>(self, columns: [&'a str; N]) -> Chart<'a> {
-        Chart { tooltips: columns.to_vec(), ..self }
+    pub fn hover<const N: usize>(self, columns: [&'a str; N]) -> Chart<'a> {
+        Chart { hover: columns.to_vec(), ..self }
     }
 
     /// What stands above the chart.
@@ -85,7 +85,7 @@ impl<'a> Chart<'a> {
     }
 
     /// What stands at the axes, in place of the columns' names.
-    pub fn axes(mut self, x: impl Into<String>, y: impl Into<String>) -> Chart<'a> {
+    pub fn labels(mut self, x: impl Into<String>, y: impl Into<String>) -> Chart<'a> {
         (self.titles[1], self.titles[2]) = (x.into(), y.into());
         self
     }
@@ -111,13 +111,13 @@ impl<'a> Chart<'a> {
         if scales[1] == Scale::Words {
             return Err(self.refused(self.y, "its values are words; only x can have words"));
         }
-        if self.kind == Kind::Bars && !matches!(scales[1], Scale::Numbers | Scale::Seconds) {
+        if self.kind == Kind::Bar && !matches!(scales[1], Scale::Numbers | Scale::Seconds) {
             return Err(self.refused(self.y, "a date or a time has no length for a bar"));
         }
         if self.logarithmic {
             for (column, scale) in [self.x, self.y].into_iter().zip(scales) {
                 // Bars stand on their words; only their lengths are logarithmic.
-                let stands = self.kind == Kind::Bars && column == self.x;
+                let stands = self.kind == Kind::Bar && column == self.x;
                 if !stands && !matches!(scale, Scale::Numbers | Scale::Seconds) {
                     return Err(self.refused(column, "a logarithmic axis needs numbers"));
                 }
@@ -125,22 +125,22 @@ impl<'a> Chart<'a> {
         }
         let mut plot = Plot::new();
         for (at, (name, rows)) in self.groups()?.into_iter().enumerate() {
-            let colour = COLOURS[at % COLOURS.len()];
+            let color = COLORS[at % COLORS.len()];
             let texts = self.texts(&rows)?;
             // The type of a trace depends on those of its coordinates.
             macro_rules! add {
                 ($x:expr, $y:expr) => {
                     match self.kind {
-                        Kind::Bars => plot.add_trace(
+                        Kind::Bar => plot.add_trace(
                             Bar::new($x, $y)
                                 .name(name)
-                                .marker(Marker::new().color(colour))
+                                .marker(Marker::new().color(color))
                                 .hover_text_array(texts),
                         ),
                         kind => plot.add_trace(
                             Scatter::new($x, $y)
                                 .name(name)
-                                .mode(if kind == Kind::Points {
+                                .mode(if kind == Kind::Scatter {
                                     Mode::Markers
                                 } else {
                                     Mode::LinesMarkers
@@ -148,8 +148,8 @@ impl<'a> Chart<'a> {
                                 .marker(
                                     Marker::new()
                                         .size(6)
-                                        .opacity(if kind == Kind::Points { 0.3 } else { 1.0 })
-                                        .color(colour),
+                                        .opacity(if kind == Kind::Scatter { 0.3 } else { 1.0 })
+                                        .color(color),
                                 )
                                 .text_array(texts)
                                 .hover_template(self.template(scales)),
@@ -168,9 +168,9 @@ impl<'a> Chart<'a> {
         Ok(plot)
     }
 
-    /// The rows of each colour, in the order of the colours' names.
+    /// The rows of each color, in the order of the colors' names.
     fn groups(&self) -> Result<Vec<(String, DataFrame)>> {
-        let Some(column) = self.colour else {
+        let Some(column) = self.color else {
             return Ok(vec![(self.y.to_owned(), self.frame.clone())]);
         };
         let values = self::column(self.frame, column)?.cast(&DataType::String)?;
@@ -186,7 +186,7 @@ impl<'a> Chart<'a> {
     /// What shows beside each mark.
     fn texts(&self, rows: &DataFrame) -> Result<Vec<String>> {
         let columns: Vec<Vec<String>> =
-            self.tooltips.iter().map(|column| words(rows, column)).collect::<Result<_>>()?;
+            self.hover.iter().map(|column| words(rows, column)).collect::<Result<_>>()?;
         let text = |row: usize| {
             columns.iter().map(|column| column[row].as_str()).collect::<Vec<_>>().join(", ")
         };
@@ -194,7 +194,7 @@ impl<'a> Chart<'a> {
     }
 
     fn template(&self, scales: [Scale; 2]) -> String {
-        let text = if self.tooltips.is_empty() { "" } else { "%{text}<br>" };
+        let text = if self.hover.is_empty() { "" } else { "%{text}<br>" };
         let value = |axis: &str, scale| match scale {
             Scale::Times => format!("%{{{axis}|{TIME}}}"),
             Scale::Numbers | Scale::Seconds if axis == "y" => format!("%{{{axis}:.4~g}}"),
@@ -221,16 +221,16 @@ impl<'a> Chart<'a> {
                 Scale::Numbers | Scale::Seconds => axis,
             }
         };
-        let logarithmic_x = self.logarithmic && self.kind != Kind::Bars;
+        let logarithmic_x = self.logarithmic && self.kind != Kind::Bar;
         let layout = Layout::new()
             .title(Title::with_text(title).x(0.08))
             .x_axis(axis(x, self.x, scales[0], logarithmic_x))
             .y_axis(axis(y, self.y, scales[1], self.logarithmic))
-            .show_legend(self.colour.is_some())
+            .show_legend(self.color.is_some())
             .margin(Margin::new().left(80).right(30).top(60).bottom(60))
             .width(self.size.0)
             .height(self.size.1);
-        match self.colour {
+        match self.color {
             Some(column) => layout.legend(Legend::new().title(Title::with_text(column))),
             None => layout,
         }
@@ -246,7 +246,7 @@ impl<'a> Chart<'a> {
             DataType::String | DataType::Boolean => Scale::Words,
             // Bars stand on numbers with a gap among them, as on the word "unknown".
             dtype if dtype.is_primitive_numeric() || dtype.is_null() => {
-                let words = self.kind == Kind::Bars && name == self.x && column.null_count() > 0;
+                let words = self.kind == Kind::Bar && name == self.x && column.null_count() > 0;
                 if words { Scale::Words } else { Scale::Numbers }
             }
             dtype if dtype.is_nested() || dtype.is_object() || *dtype == DataType::Binary => {
@@ -354,8 +354,7 @@ mod tests {
     #[test]
     fn a_colour_is_a_trace_with_its_name() {
         let frame = frame();
-        let drawn =
-            json(&Chart::points(&frame, "x", "y").colour("g").tooltips(["g"]).plot().unwrap());
+        let drawn = json(&Chart::scatter(&frame, "x", "y").color("g").hover(["g"]).plot().unwrap());
         for part in ["\"name\":\"a\"", "\"name\":\"b\"", "\"name\":\"unknown\"", "\"y\":[null]"] {
             assert!(drawn.contains(part), "{part} in {drawn}");
         }
@@ -366,9 +365,9 @@ mod tests {
     #[test]
     fn bars_stand_on_words_and_lines_may_be_logarithmic() {
         let frame = frame();
-        let bars = json(&Chart::bars(&frame, "g", "x").title("t").axes("a", "b").plot().unwrap());
+        let bars = json(&Chart::bar(&frame, "g", "x").title("t").labels("a", "b").plot().unwrap());
         assert!(bars.contains("\"x\":[\"b\",\"a\",\"unknown\"]"), "{bars}");
-        let lines = json(&Chart::lines(&frame, "x", "y").log_log().plot().unwrap());
+        let lines = json(&Chart::line(&frame, "x", "y").log_log().plot().unwrap());
         assert_eq!(lines.matches("\"type\":\"log\"").count(), 2, "{lines}");
     }
 
@@ -381,13 +380,13 @@ mod tests {
     fn dates_have_an_axis_of_dates() {
         let day = |day| chrono::NaiveDate::from_ymd_opt(2026, 3, day).unwrap();
         let frame = df!["x" => [Some(day(1)), None, Some(day(3))], "y" => [1, 2, 3]].unwrap();
-        for kind in [Kind::Points, Kind::Lines, Kind::Bars] {
+        for kind in [Kind::Scatter, Kind::Line, Kind::Bar] {
             let chart = drawn(kind, &frame).unwrap();
             assert!(chart.contains("\"x\":[\"2026-03-01\",null,\"2026-03-03\"]"), "{chart}");
             assert_eq!(chart.matches("\"type\":\"date\"").count(), 1, "{chart}");
         }
         let upright = frame.lazy().select([col("x").alias("y"), col("y").alias("x")]).collect();
-        let chart = drawn(Kind::Points, &upright.unwrap()).unwrap();
+        let chart = drawn(Kind::Scatter, &upright.unwrap()).unwrap();
         assert!(chart.contains("\"y\":[\"2026-03-01\"") && chart.contains("y: %{y}<"), "{chart}");
     }
 
@@ -399,7 +398,7 @@ mod tests {
             let plot = |values: Expr, dtype: fn(TimeUnit) -> DataType| {
                 let x = values.cast(dtype(TimeUnit::Microseconds)).cast(dtype(unit));
                 let frame = frame.clone().lazy().with_column(x).collect().unwrap();
-                drawn(Kind::Points, &frame).unwrap()
+                drawn(Kind::Scatter, &frame).unwrap()
             };
             let chart = plot(col("x"), |unit| DataType::Datetime(unit, None));
             assert!(chart.contains("\"x\":[\"2026-03-01 00:30:00.250000\",null]"), "{chart}");
@@ -410,7 +409,7 @@ mod tests {
         }
         let time = chrono::NaiveTime::from_hms_opt(8, 30, 0).unwrap();
         let frame = df!["x" => [time], "y" => [1]].unwrap();
-        let chart = drawn(Kind::Lines, &frame).unwrap();
+        let chart = drawn(Kind::Line, &frame).unwrap();
         assert!(chart.contains("\"x\":[\"1970-01-01 08:30:00.000000\"]"), "{chart}");
         assert!(chart.contains("\"tickformat\":\"%H:%M:%S\""), "{chart}");
     }
@@ -419,18 +418,18 @@ mod tests {
     fn words_stay_words_and_numbers_numbers() {
         let frame =
             df!["x" => [Some("01"), Some("2026-03"), None], "y" => [1.0, f64::NAN, f64::INFINITY]];
-        let chart = drawn(Kind::Points, &frame.unwrap()).unwrap();
+        let chart = drawn(Kind::Scatter, &frame.unwrap()).unwrap();
         assert!(chart.contains("\"x\":[\"01\",\"2026-03\",\"unknown\"]"), "{chart}");
         assert!(chart.contains("\"y\":[1.0,null,null]"), "{chart}");
         assert!(chart.contains("\"type\":\"category\""), "{chart}");
         let frame = df!["x" => [true, false], "y" => [1, 2]].unwrap();
-        let chart = drawn(Kind::Bars, &frame).unwrap();
+        let chart = drawn(Kind::Bar, &frame).unwrap();
         assert!(chart.contains("\"x\":[\"true\",\"false\"]"), "{chart}");
         let frame = df!["x" => [0, 1], "y" => [1, 2]].unwrap();
-        assert!(drawn(Kind::Bars, &frame).unwrap().contains("\"x\":[0.0,1.0]"));
+        assert!(drawn(Kind::Bar, &frame).unwrap().contains("\"x\":[0.0,1.0]"));
         let frame = df!["x" => [Some(0), None], "y" => [1, 2]].unwrap();
-        assert!(drawn(Kind::Bars, &frame).unwrap().contains("\"x\":[\"0\",\"unknown\"]"));
-        for kind in [Kind::Points, Kind::Bars] {
+        assert!(drawn(Kind::Bar, &frame).unwrap().contains("\"x\":[\"0\",\"unknown\"]"));
+        for kind in [Kind::Scatter, Kind::Bar] {
             drawn(kind, &df!["x" => [1], "y" => [2]].unwrap().clear()).unwrap();
         }
     }
@@ -442,11 +441,11 @@ mod tests {
         let date = chrono::NaiveDate::from_ymd_opt(2026, 3, 1).unwrap();
         let dates = df!["x" => [1], "y" => [date], "word" => ["a"]].unwrap();
         for (message, part) in [
-            (drawn(Kind::Points, &frame).err(), "draw column x: its values are of type list"),
-            (drawn(Kind::Bars, &dates).err(), "draw column y: a date or a time has no length"),
-            (Chart::lines(&dates, "y", "x").log_log().plot().err(), "draw column y: a logarithmic"),
+            (drawn(Kind::Scatter, &frame).err(), "draw column x: its values are of type list"),
+            (drawn(Kind::Bar, &dates).err(), "draw column y: a date or a time has no length"),
+            (Chart::line(&dates, "y", "x").log_log().plot().err(), "draw column y: a logarithmic"),
             (
-                Chart::points(&dates, "x", "word").plot().err(),
+                Chart::scatter(&dates, "x", "word").plot().err(),
                 "draw column word: its values are words",
             ),
         ] {
@@ -458,9 +457,9 @@ mod tests {
     #[test]
     fn a_column_that_is_not_there_is_named_with_those_that_are() {
         let frame = frame();
-        let message = Chart::points(&frame, "x", "z").plot().err().unwrap().to_string();
+        let message = Chart::scatter(&frame, "x", "z").plot().err().unwrap().to_string();
         assert!(message.contains("column z") && message.contains("x, y, g"), "{message}");
-        let message = Chart::points(&frame, "x", "g").plot().err().unwrap().to_string();
+        let message = Chart::scatter(&frame, "x", "g").plot().err().unwrap().to_string();
         assert!(message.contains("column g") && message.contains("words"), "{message}");
     }
 }

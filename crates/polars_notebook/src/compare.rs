@@ -12,19 +12,19 @@ pub const TOLERANCE: f64 = 1e-9;
 ///
 /// Finite floats may differ by [`TOLERANCE`] times the larger one, also inside lists and structs.
 /// A null equals only a null, NaN only NaN, and an infinity only itself; 0 equals -0.
-pub fn same(a: &DataFrame, b: &DataFrame) -> bool {
+pub fn frames_equal(a: &DataFrame, b: &DataFrame) -> bool {
     a.schema() == b.schema() && equal_rows(a, b, relative)
 }
 
 /// Whether `a` is what another engine would return for `b`: the same column names, rows and row
 /// order.
 ///
-/// As [`same`], except for differences between engines: integers may have any width, floats too,
+/// As [`frames_equal`], except for differences between engines: integers may have any width, floats too,
 /// and times any unit; a text may be a category; a column without values may have any type. A float
 /// is not an integer, and a text is not a number. Finite floats may differ by
 /// [`TOLERANCE`] · max(1, |a|, |b|), because a correlation near zero differs in its last digits by
 /// much of itself.
-pub fn alike(a: &DataFrame, b: &DataFrame) -> bool {
+pub fn frames_close(a: &DataFrame, b: &DataFrame) -> bool {
     a.get_column_names() == b.get_column_names()
         && a.columns().iter().zip(b.columns()).all(|(a, b)| alike_types(a.dtype(), b.dtype()))
         && equal_rows(a, b, absolute_near_zero)
@@ -187,8 +187,12 @@ mod tests {
 
     /// In both directions: (same, alike).
     fn compared(a: &DataFrame, b: &DataFrame) -> (bool, bool) {
-        assert_eq!((same(a, b), alike(a, b)), (same(b, a), alike(b, a)), "{a} {b}");
-        (same(a, b), alike(a, b))
+        assert_eq!(
+            (frames_equal(a, b), frames_close(a, b)),
+            (frames_equal(b, a), frames_close(b, a)),
+            "{a} {b}"
+        );
+        (frames_equal(a, b), frames_close(a, b))
     }
 
     const EQUAL: (bool, bool) = (true, true);
@@ -368,7 +372,7 @@ mod tests {
                 df!["f" => floats, "n" => whole, "t" => texts].unwrap()
             };
             let a = frame(&rows);
-            prop_assert!(same(&a, &a.clone()) && alike(&a, &a.clone()));
+            prop_assert!(frames_equal(&a, &a.clone()) && frames_close(&a, &a.clone()));
             let at = at.index(rows.len());
             let mut other = rows.clone();
             other[at].0 = rows[at].0.map(|x| x * factor);

@@ -6,7 +6,7 @@
 
 use polars::prelude::*;
 use polars_profile::plan_svg::{self, escape};
-use polars_profile::{Graph, Measurement, Observation, Plan};
+use polars_profile::{Graph, Measurement, Plan, QueryProfile};
 
 /// Shows a value in a notebook, as HTML or Markdown and as text.
 pub trait EvcxrDisplay {
@@ -21,21 +21,21 @@ impl EvcxrDisplay for DataFrame {
     }
 }
 
-/// The first rows of a frame, for a cell to show; see [`first_rows`].
+/// The first rows of a frame, for a cell to show; see [`head`].
 #[derive(Clone, Debug)]
-pub struct FirstRows {
+pub struct Head {
     shown: DataFrame,
     height: usize,
 }
 
 /// The first `rows` rows of `frame`, which show with the number of rows that there are.
-pub fn first_rows(frame: &DataFrame, rows: usize) -> FirstRows {
-    FirstRows { shown: frame.head(Some(rows)), height: frame.height() }
+pub fn head(frame: &DataFrame, rows: usize) -> Head {
+    Head { shown: frame.head(Some(rows)), height: frame.height() }
 }
 
-impl EvcxrDisplay for FirstRows {
+impl EvcxrDisplay for Head {
     fn evcxr_display(&self) {
-        let FirstRows { shown, height } = self;
+        let Head { shown, height } = self;
         let note = match *height > shown.height() {
             true => format!("; the first {} are shown", shown.height()),
             false => String::new(),
@@ -78,7 +78,7 @@ impl EvcxrDisplay for Graph {
 }
 
 /// What was observed shows as a picture of the plan with the rows on its arrows.
-impl EvcxrDisplay for Observation {
+impl EvcxrDisplay for QueryProfile {
     fn evcxr_display(&self) {
         self.graph().evcxr_display();
     }
@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn first_rows_say_how_many_there_are() {
         let frame = df!["n" => (0..18i64).collect::<Vec<_>>()].unwrap();
-        let FirstRows { shown, height } = first_rows(&frame, 10);
+        let Head { shown, height } = head(&frame, 10);
         assert_eq!((shown.height(), height), (10, 18));
         let rows: Vec<usize> = (0..10).collect();
         let html = html_rows(&shown, &rows, height, "; the first 10 are shown");
@@ -318,7 +318,7 @@ mod tests {
             let text = plain_table(frame);
             assert_eq!(text.matches('\n').count(), height, "{text}");
             assert!(text.len() < 20_000 && !text.contains('\u{202e}'), "{text}");
-            first_rows(frame, 3).evcxr_display();
+            head(frame, 3).evcxr_display();
             frame.evcxr_display();
             frame.schema().evcxr_display();
         }

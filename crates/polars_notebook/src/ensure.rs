@@ -8,10 +8,10 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 ///
-/// [`Error::ClaimFailed`] if it does not, so that what a notebook says is what its cells found.
-pub fn claim(holds: bool, statement: impl Display) -> Result<()> {
+/// [`Error::EnsureFailed`] if it does not, so that what a notebook says is what its cells found.
+pub fn ensure(holds: bool, statement: impl Display) -> Result<()> {
     if !holds {
-        return Err(Error::ClaimFailed { statement: statement.to_string() });
+        return Err(Error::EnsureFailed { statement: statement.to_string() });
     }
     println!("✓ {statement}");
     Ok(())
@@ -23,9 +23,9 @@ mod tests {
 
     #[test]
     fn a_claim_that_fails_is_an_error() {
-        claim(true, "one is one").unwrap();
+        ensure(true, "one is one").unwrap();
         assert_eq!(
-            claim(false, "one is two").unwrap_err().to_string(),
+            ensure(false, "one is two").unwrap_err().to_string(),
             "This does not hold: one is two"
         );
     }

@@ -15,7 +15,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// A statement that a notebook makes does not hold.
     #[error("This does not hold: {statement}")]
-    ClaimFailed {
+    EnsureFailed {
         /// The statement.
         statement: String,
     },

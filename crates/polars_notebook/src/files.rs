@@ -39,7 +39,7 @@ pub fn collect_all(queries: &[&LazyFrame], engine: Engine) -> Result<Vec<DataFra
 /// [`Error::NotReplaceable`] if `path` is something other than a file, [`Error::Polars`] where the
 /// query or the writing fails, [`Error::Io`] where the file cannot be moved into place.
 pub fn sink_parquet(query: &LazyFrame, path: &Path) -> Result<DataFrame> {
-    sink_row_groups(query, path, None)
+    sink_parquet_with(query, path, None)
 }
 
 /// As [`sink_parquet`], with `rows` rows to a row group; a scan can skip a row group by its
@@ -48,9 +48,9 @@ pub fn sink_parquet(query: &LazyFrame, path: &Path) -> Result<DataFrame> {
 /// # Errors
 ///
 /// As [`sink_parquet`].
-pub fn sink_row_groups(query: &LazyFrame, path: &Path, rows: Option<usize>) -> Result<DataFrame> {
+pub fn sink_parquet_with(query: &LazyFrame, path: &Path, rows: Option<usize>) -> Result<DataFrame> {
     let staging = Staging::beside(&file_target(path)?)?;
-    let sink = ending_in(query, &staging.path(), rows)?;
+    let sink = with_parquet_sink(query, &staging.path(), rows)?;
     let returned = without_panic(|| sink.collect_with_engine(Engine::Streaming))
         .map_err(Error::polars(format!("sink the query into {}", path.display())))?;
     staging.finish_file()?;
@@ -63,7 +63,7 @@ pub fn sink_row_groups(query: &LazyFrame, path: &Path, rows: Option<usize>) -> R
 /// # Errors
 ///
 /// [`Error::Polars`] where polars cannot plan it.
-pub fn ending_in(query: &LazyFrame, path: &Path, rows: Option<usize>) -> Result<LazyFrame> {
+pub fn with_parquet_sink(query: &LazyFrame, path: &Path, rows: Option<usize>) -> Result<LazyFrame> {
     let target = PlRefPath::try_from_path(path).map(SinkTarget::Path);
     target
         .and_then(|target| {
@@ -160,7 +160,7 @@ fn check_key(schema: &Schema, column: &str) -> Result<()> {
 fn check_readable(new: &Path, schema: &Schema, column: &str) -> Result<()> {
     let refused =
         |reason: String| Err(Error::NotPartitionable { column: column.to_owned(), reason });
-    let scanned = scan_layout(new)?.collect_schema();
+    let scanned = scan_parquet_files(new)?.collect_schema();
     let scanned = match scanned {
         Ok(scanned) => scanned,
         Err(error) => return refused(format!("a scan of the folders fails: {error}")),
@@ -238,7 +238,7 @@ fn not_of_a_partition(directory: &Path, is_root: bool) -> Result<Option<PathBuf>
 ///
 /// [`Error::DamagedFile`] for a file without a readable footer, [`Error::Io`] where a file cannot be
 /// read, [`Error::Polars`] where it cannot be scanned.
-pub fn scan_layout(path: &Path) -> Result<LazyFrame> {
+pub fn scan_parquet_files(path: &Path) -> Result<LazyFrame> {
     recover(path)?;
     check_footers(path)?;
     let hive_options = HiveOptions { enabled: Some(path.is_dir()), ..Default::default() };

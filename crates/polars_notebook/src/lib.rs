@@ -6,12 +6,12 @@
 //!
 //! ```
 //! use polars::prelude::*;
-//! use polars_notebook::{EvcxrDisplay, claim, first_rows};
+//! use polars_notebook::{EvcxrDisplay, ensure, head};
 //!
 //! # fn main() -> polars_notebook::Result<()> {
 //! let frame = df!["city" => ["Oslo", "Rome"], "degrees" => [4.5, 15.0]]?;
-//! claim(frame.height() == 2, "there are two cities")?;
-//! first_rows(&frame, 1).evcxr_display();
+//! ensure(frame.height() == 2, "there are two cities")?;
+//! head(&frame, 1).evcxr_display();
 //! # Ok(())
 //! # }
 //! ```
@@ -24,7 +24,7 @@
 //!
 //! # fn main() -> polars_notebook::Result<()> {
 //! let frame = df!["city" => ["Oslo", "Rome"], "degrees" => [4.5, 15.0]]?;
-//! let plot = Chart::bars(&frame, "city", "degrees").title("Mean temperature").plot()?;
+//! let plot = Chart::bar(&frame, "city", "degrees").title("Mean temperature").plot()?;
 //! assert!(plot.to_json().contains("Oslo"));
 //! # Ok(())
 //! # }
@@ -36,13 +36,13 @@
 //!
 //! ```
 //! use polars::prelude::*;
-//! use polars_notebook::files::{sink_parquet, scan_layout};
+//! use polars_notebook::files::{sink_parquet, scan_parquet_files};
 //!
 //! # fn main() -> polars_notebook::Result<()> {
 //! # let folder = tempfile::tempdir().unwrap();
 //! let path = folder.path().join("result.parquet");
 //! sink_parquet(&df!["x" => [1, 2, 3]]?.lazy(), &path)?;
-//! assert_eq!(scan_layout(&path)?.collect()?.height(), 3);
+//! assert_eq!(scan_parquet_files(&path)?.collect()?.height(), 3);
 //! # Ok(())
 //! # }
 //! ```
@@ -57,19 +57,22 @@ pub mod error;
 pub mod files;
 pub mod interrupt;
 pub mod progress;
+pub mod queries;
 pub mod show_source;
 
 pub use chart::Chart;
-pub use compare::{alike, same};
-pub use display::{EvcxrDisplay, first_rows};
-pub use ensure::claim;
+pub use compare::{frames_close, frames_equal};
+pub use display::{EvcxrDisplay, head};
+pub use ensure::ensure;
 pub use error::{Error, Result};
+pub use queries::{join_row_count, set_sorted};
 pub use show_source::show_source;
 
 /// The sources of this crate's modules, for [`show_source`](show_source::show_source).
-pub const SOURCES: [(&str, &str); 4] = [
+pub const SOURCES: [(&str, &str); 5] = [
     ("polars_notebook::chart", include_str!("chart.rs")),
     ("polars_notebook::compare", include_str!("compare.rs")),
     ("polars_notebook::ensure", include_str!("ensure.rs")),
     ("polars_notebook::files", include_str!("files.rs")),
+    ("polars_notebook::queries", include_str!("queries.rs")),
 ];

@@ -53,9 +53,9 @@ mod tests {
 
     #[test]
     fn source_of_a_function_is_whole_and_has_its_documentation() {
-        let code = source_of("polars_notebook::ensure::claim", &crate::SOURCES).unwrap();
+        let code = source_of("polars_notebook::ensure::ensure", &crate::SOURCES).unwrap();
         assert!(code.starts_with("/// Prints `statement` with a tick"), "{code}");
-        assert!(code.contains("pub fn claim(") && code.ends_with("\n}"), "{code}");
+        assert!(code.contains("pub fn ensure(") && code.ends_with("\n}"), "{code}");
         assert_eq!(code.matches("fn ").count(), 1, "{code}");
     }
 
@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn function_of_a_module_without_source_is_refused() {
         for name in
-            ["alloc::vec::from_elem", "polars_notebook::ensure::nonsense", "x::ensure::claim"]
+            ["alloc::vec::from_elem", "polars_notebook::ensure::nonsense", "x::ensure::ensure"]
         {
             let error = source_of(name, &crate::SOURCES).unwrap_err();
             assert!(matches!(error, Error::NoSource { .. }), "{name}");

@@ -1,7 +1,7 @@
 //! What the optimiser made of a query, as text and as facts that a cell can check.
 //!
 //! polars prints an optimised plan as indented text, one node a line with its details below it,
-//! and a physical streaming plan as a graph in which a node's colour says how it runs. Both are
+//! and a physical streaming plan as a graph in which a node's color says how it runs. Both are
 //! made to be read; the little that the notebooks check is read off them here and in
 //! [`plan_graph`](crate::plan_graph).
 
@@ -22,7 +22,7 @@ pub struct Plan {
 /// A scan in a [`Plan`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scan {
-    /// What is scanned, such as `data/sleep_diary.parquet`.
+    /// The scanned files, such as `data/orders.parquet`.
     pub source: String,
     /// Columns that are read.
     pub columns_read: usize,
@@ -122,24 +122,24 @@ mod tests {
     use super::*;
 
     const TEXT: &str = "INNER JOIN:
-LEFT PLAN ON: [col(\"user_id\")]
-  Parquet SCAN [/home/a/data/sleep_diary.parquet]
+LEFT PLAN ON: [col(\"shop\")]
+  Parquet SCAN [/home/a/data/orders.parquet]
   PROJECT */9 COLUMNS
-RIGHT PLAN ON: [col(\"user_id\")]
-  Parquet SCAN [/home/a/data/sensor_hrv/part-00000.parquet, ... 4 other sources]
+RIGHT PLAN ON: [col(\"shop\")]
+  Parquet SCAN [/home/a/data/events/part-00000.parquet, ... 4 other sources]
   PROJECT 4/14 COLUMNS
-  SELECTION: col(\"missingness_score\") <= 0.35
+  SELECTION: col(\"amount\") <= 0.35
 END INNER JOIN";
 
     #[test]
     fn scans_are_read_off_the_text() {
         let plan = Plan::new(TEXT);
-        let [diary, sensor] = plan.scans().try_into().unwrap();
-        assert_eq!((diary.columns_read, diary.columns, diary.predicate), (9, 9, None));
-        assert_eq!(diary.source, "data/sleep_diary.parquet");
-        assert_eq!((sensor.columns_read, sensor.columns), (4, 14));
-        assert_eq!(sensor.source, "sensor_hrv/part-00000.parquet, ... 4 other sources");
-        assert_eq!(sensor.predicate.as_deref(), Some("col(\"missingness_score\") <= 0.35"));
+        let [orders, events] = plan.scans().try_into().unwrap();
+        assert_eq!((orders.columns_read, orders.columns, orders.predicate), (9, 9, None));
+        assert_eq!(orders.source, "data/orders.parquet");
+        assert_eq!((events.columns_read, events.columns), (4, 14));
+        assert_eq!(events.source, "events/part-00000.parquet, ... 4 other sources");
+        assert_eq!(events.predicate.as_deref(), Some("col(\"amount\") <= 0.35"));
         assert_eq!((plan.count("INNER JOIN"), plan.count("FILTER")), (1, 0));
     }
 

@@ -34,7 +34,7 @@
 //!
 //! # Profile a query
 //!
-//! [`observe`] runs a query in a worker process and returns its peak memory and the rows, time and
+//! [`profile`] runs a query in a worker process and returns its peak memory and the rows, time and
 //! bytes of each plan node. The worker is a program of yours, called `profile_worker`, with this
 //! `main`:
 //!
@@ -50,7 +50,7 @@
 //!
 //! # fn main() -> polars_profile::Result<()> {
 //! let query = LazyFrame::scan_parquet("a.parquet".into(), Default::default())?;
-//! let profile = observe(&query, Engine::Streaming)?;
+//! let profile = profile(&query, Engine::Streaming)?;
 //! println!("{profile}\n{}", profile.table());
 //! # Ok(())
 //! # }
@@ -73,9 +73,9 @@ pub mod worker;
 pub use error::{Error, Result};
 pub use explain::{Plan, explain, explain_all};
 pub use plan_graph::{Execution, Graph, logical_graph, physical_graph};
-pub use profile::{Ending, Observation, observe, observe_within, peak_memory};
+pub use profile::{LimitedRun, QueryProfile, peak_memory, profile, profile_with_memory_limit};
 pub use streaming_support::streaming_support;
-pub use timing::{Measurement, measure, measure_in_turn};
+pub use timing::{Measurement, measure, measure_interleaved};
 
 /// The sources of this crate's modules, for a notebook that shows a function's source.
 pub const SOURCES: [(&str, &str); 4] = [

@@ -74,8 +74,8 @@ pub fn physical_graph(query: &LazyFrame) -> Result<Graph> {
 }
 
 impl Execution {
-    /// By a node's colour in polars' graph of a physical plan; its legend says what they mean.
-    pub(crate) fn of_colour(attributes: &str) -> Execution {
+    /// By a node's color in polars' graph of a physical plan; its legend says what they mean.
+    pub(crate) fn of_color(attributes: &str) -> Execution {
         if attributes.contains("fillcolor=\"0.0 0.3 1.0\"") {
             Execution::InMemoryFallback
         } else if attributes.contains("fillcolor=\"0.16 0.3 1.0\"") {
@@ -97,7 +97,7 @@ impl fmt::Display for Execution {
 }
 
 impl Graph {
-    /// The graph that polars has written as `dot`; `physical` where its colours say how nodes run.
+    /// The graph that polars has written as `dot`; `physical` where its colors say how nodes run.
     pub(crate) fn parse(dot: &str, title: &str, physical: bool) -> Graph {
         let mut nodes: Vec<Node> = Vec::new();
         let mut arrows: Vec<(String, String)> = Vec::new();
@@ -245,7 +245,7 @@ fn closed(text: &str) -> Option<(&str, &str)> {
     let text = text.trim_end();
     let text = text.strip_suffix(';').unwrap_or(text).strip_suffix(']')?;
     match text.rsplit_once("\",style=filled,fillcolor=\"") {
-        Some((label, colour)) if colour.matches('"').count() == 1 && colour.ends_with('"') => {
+        Some((label, color)) if color.matches('"').count() == 1 && color.ends_with('"') => {
             Some((label, &text[label.len() + 2..]))
         }
         _ => Some((text.strip_suffix('"')?, "")),
@@ -325,7 +325,7 @@ fn node(id: &str, label: &str, attributes: &str, physical: bool) -> Node {
     Node {
         name,
         details: lines.into_iter().filter(|line| !line.is_empty()).collect(),
-        execution: physical.then(|| Execution::of_colour(attributes)),
+        execution: physical.then(|| Execution::of_color(attributes)),
         inputs: Vec::new(),
         rows_out: None,
         id: id.to_owned(),
@@ -467,9 +467,9 @@ label=<<B>Legend</B>>
         }
     }
 
-    /// The legend is what gives the colours their meaning: if polars changes it, this fails.
+    /// The legend is what gives the colors their meaning: if polars changes it, this fails.
     #[test]
-    fn the_colours_are_those_of_polars_legend() {
+    fn the_colors_are_those_of_polars_legend() {
         let query = df!["x" => [1i64]].unwrap().lazy();
         let dot = query.to_dot_streaming_phys(true).unwrap();
         for legend in [

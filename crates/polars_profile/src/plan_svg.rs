@@ -1,7 +1,7 @@
 //! A plan drawn: boxes and arrows as SVG, without a program or a font that may not be there.
 //!
 //! Rows flow down, from the scans to the result. layout-rs decides where the boxes go; what they
-//! look like is decided here, so that a picture has the colours of the page it stands on, light or
+//! look like is decided here, so that a picture has the colors of the page it stands on, light or
 //! dark, and never is wider than the page.
 
 use std::fmt::Write as _;
@@ -29,8 +29,8 @@ const MARGIN: f64 = 9.0;
 const HALO: Point = Point { x: 14.0, y: 20.0 };
 
 impl Execution {
-    /// The colour of a node's box, told apart by colour-blind readers too (Okabe and Ito).
-    fn colour(self) -> &'static str {
+    /// The color of a node's box, told apart by color-blind readers too (Okabe and Ito).
+    fn color(self) -> &'static str {
         match self {
             Execution::Streaming => "#009E73",
             Execution::MemoryIntensive => "#E69F00",
@@ -39,7 +39,7 @@ impl Execution {
     }
 }
 
-/// `graph` as an SVG element for an HTML page; colours of text and lines are the page's.
+/// `graph` as an SVG element for an HTML page; colors of text and lines are the page's.
 pub fn svg(graph: &Graph) -> String {
     let mut plan = VisualGraph::new(Orientation::TopToBottom);
     let boxes: Vec<Box> = graph.nodes.iter().map(Box::of).collect();
@@ -236,14 +236,14 @@ fn write_arrow(out: &mut String, path: &[(Point, Point)], rows: &str) {
 }
 
 fn write_box(out: &mut String, drawn: &Box, node: &Node, xy: Point, size: Point) {
-    let colour = drawn.execution.map_or("currentColor", Execution::colour);
+    let color = drawn.execution.map_or("currentColor", Execution::color);
     let (x, y) = (xy.x, xy.y);
     let whole = std::iter::once(&node.name).chain(&node.details);
     let whole: Vec<String> = whole.map(|line| escape(line)).collect();
     write!(
         out,
         "<g><title>{}</title><rect x=\"{x:.0}\" y=\"{y:.0}\" width=\"{:.0}\" height=\"{:.0}\" \
-         rx=\"4\" fill=\"{colour}\" fill-opacity=\"0.12\" stroke=\"{colour}\" stroke-width=\"1.5\"/>",
+         rx=\"4\" fill=\"{color}\" fill-opacity=\"0.12\" stroke=\"{color}\" stroke-width=\"1.5\"/>",
         whole.join("\n"),
         size.x,
         size.y

@@ -1,5 +1,5 @@
 //! How long a query takes and how large its result is; what it needs on the way is observed
-//! ([`profile`](crate::profile)), in a process of its own.
+//! ([`profile`](crate::profile)), in a worker process.
 
 use std::fmt;
 use std::time::Instant;
@@ -37,7 +37,7 @@ pub struct Measurement {
 ///
 /// [`Error::Polars`] where the query fails.
 pub fn measure(query: &LazyFrame, engine: Engine) -> Result<Measurement> {
-    let [measurement] = measure_in_turn([query], engine)?;
+    let [measurement] = measure_interleaved([query], engine)?;
     Ok(measurement)
 }
 
@@ -49,7 +49,7 @@ pub fn measure(query: &LazyFrame, engine: Engine) -> Result<Measurement> {
 /// # Errors
 ///
 /// [`Error::Polars`] where a query fails.
-pub fn measure_in_turn<const N: usize>(
+pub fn measure_interleaved<const N: usize>(
     queries: [&LazyFrame; N],
     engine: Engine,
 ) -> Result<[Measurement; N]> {
@@ -81,7 +81,7 @@ pub fn measure_in_turn<const N: usize>(
 
 impl Measurement {
     /// Whether the ranges of times overlap: then these runs do not tell which query is faster.
-    pub fn overlaps(&self, other: &Measurement) -> bool {
+    pub fn within_noise(&self, other: &Measurement) -> bool {
         self.range.0 <= other.range.1 && other.range.0 <= self.range.1
     }
 }
@@ -119,9 +119,9 @@ mod tests {
         let values: Vec<i64> = (0..100_000).collect();
         let all = df!["x" => values].unwrap().lazy();
         let one = all.clone().limit(1);
-        let [a, b] = measure_in_turn([&all, &one], Engine::Streaming).unwrap();
+        let [a, b] = measure_interleaved([&all, &one], Engine::Streaming).unwrap();
         assert_eq!((a.frame.height(), b.frame.height()), (100_000, 1));
-        assert!(measure_in_turn([&one, &all.select([col("y")])], Engine::Streaming).is_err());
+        assert!(measure_interleaved([&one, &all.select([col("y")])], Engine::Streaming).is_err());
     }
 
     #[test]
@@ -130,8 +130,8 @@ mod tests {
         let mut a = measure(&query, Engine::InMemory).unwrap();
         let mut b = a.clone();
         (a.range, b.range) = ((1.0, 2.0), (1.5, 3.0));
-        assert!(a.overlaps(&b) && b.overlaps(&a));
+        assert!(a.within_noise(&b) && b.within_noise(&a));
         b.range = (2.5, 3.0);
-        assert!(!a.overlaps(&b) && !b.overlaps(&a));
+        assert!(!a.within_noise(&b) && !b.within_noise(&a));
     }
 }

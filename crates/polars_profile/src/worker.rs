@@ -1,9 +1,12 @@
-//! A query in a process of its own, so that what is measured is that query's alone, and so that it
-//! may run out of memory without taking a notebook's variables with it.
+//! Runs a query in a worker process.
 //!
-//! The plan goes to the program `query_apart` in polars' own serialised form. In a directory that
-//! the two share, it leaves the result, the physical plan, and what it counted. What polars says
-//! of row groups and joins only on stderr (`POLARS_VERBOSE`) is taken from there.
+//! The measured memory then belongs to this query alone, and a query that runs out of memory does not
+//! end the process that holds a notebook's variables.
+//!
+//! The program `profile_worker` calls [`serve`]. It receives the plan in polars' serialised form, and
+//! writes the result, the physical plan and the metrics into a directory that both processes share.
+//! polars reports row groups and the build side of joins only on stderr (`POLARS_VERBOSE`), so its
+//! stderr is returned, too.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -25,17 +28,17 @@ use crate::error::{Error, Result};
 use crate::memory;
 use crate::parquet::decode_parquet;
 
-/// The program that runs a query apart, as cargo calls it.
+/// The name of the worker program.
 const PROGRAM: &str = "profile_worker";
-/// Environment variable with the program's path, if it is not where cargo puts it.
+/// Environment variable with the worker's path, if cargo does not put it into the default place.
 pub const PROGRAM_VARIABLE: &str = "PROFILE_WORKER";
-/// Environment variable with the seconds after which a query is ended.
+/// Environment variable with the seconds after which a query is stopped.
 pub const TIME_LIMIT_VARIABLE: &str = "PROFILE_TIME_LIMIT";
-/// Environment variable of the program with the number of the process that started it.
+/// Environment variable of the worker with the id of the process that started it.
 const PARENT_VARIABLE: &str = "PROFILE_WORKER_PARENT";
-/// What the program does instead of running a query with an engine.
+/// The first argument for reading a file instead of running a query.
 const READ: &str = "read";
-/// The exit status of the program for a file that it cannot read.
+/// The exit status of the worker for a file that it cannot read.
 const DAMAGED: u8 = 3;
 const TIME_LIMIT: Duration = Duration::from_secs(600);
 
@@ -45,32 +48,32 @@ const RESULT: &str = "result.parquet";
 const GRAPH: &str = "physical.dot";
 const COUNTS: &str = "counts";
 const ERROR: &str = "error";
-/// How a query apart ended.
+/// How a worker ended.
 #[derive(Debug)]
 pub(crate) enum End {
     /// It has a result.
-    Result(Box<Told>),
-    /// The operating system refused it memory, and it died; with its last words.
+    Result(Box<WorkerReport>),
+    /// The operating system refused it memory; with the last line on its stderr.
     OutOfMemory(String),
 }
 
-/// What a query apart has told.
+/// The report of a worker.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct WorkerReport {
     pub frame: DataFrame,
     /// Seconds of wall time, with threads and file cache as they were.
     pub seconds: f64,
-    /// What the query added to the resident memory at its peak, in MB; None where the system does
-    /// not tell.
+    /// What the query added to the resident memory at its peak, in MB; None where the system
+    /// does not report it.
     pub peak_mb: Option<f64>,
     /// The streaming engine's physical plan, as DOT; empty for the in-memory engine.
     pub dot: String,
     pub counts: Vec<Count>,
-    /// What polars said on stderr.
-    pub said: String,
+    /// The worker's stderr.
+    pub stderr: String,
 }
 
-/// What was counted at a node: of the physical plan, or of the in-memory engine's steps.
+/// The metrics of a node of the physical plan, or of a step of the in-memory engine.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Count {
     /// The node in the DOT text, or 0.
@@ -85,15 +88,15 @@ pub(crate) struct Count {
     pub bytes: u64,
 }
 
-/// Under what conditions a query runs apart.
+/// The conditions under which a worker runs a query.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Conditions {
     /// MB (1,000,000 bytes) that it may have on top of what its process has when it starts.
     pub memory_mb: Option<u64>,
-    /// Fetch local files as from an object store, for polars counts what it fetches; else they are
-    /// mapped into memory.
+    /// Fetch local files as from an object store, because polars counts only fetched bytes. Otherwise
+    /// polars maps them into memory.
     pub counts_bytes: bool,
-    /// After this time the process is ended; None for the limit of the environment.
+    /// The worker is stopped after this time; None for the limit of the environment.
     pub time_limit: Option<Duration>,
 }
 
@@ -119,9 +122,9 @@ impl Count {
     }
 }
 
-/// Runs `query` with `engine` in a process of its own.
+/// Runs `query` with `engine` in a worker process.
 ///
-/// The query must be one that polars can write down: not one with a Rust closure in it.
+/// polars must be able to serialise the query, so it must not contain a Rust closure.
 pub(crate) fn run(query: &LazyFrame, engine: Engine, conditions: Conditions) -> Result<End> {
     let Conditions { memory_mb, counts_bytes, time_limit } = conditions;
     let time_limit = time_limit.map_or_else(time_limit_of_the_environment, Ok)?;
@@ -155,12 +158,12 @@ pub(crate) fn run(query: &LazyFrame, engine: Engine, conditions: Conditions) -> 
         .arg(&shared)
         .env("POLARS_VERBOSE", "1")
         .env("POLARS_TRACK_METRICS", "1");
-    let (status, said) = finish(command, &program, time_limit)?;
-    ended(status, said, &shared, memory_mb)
+    let (status, stderr) = finish(command, &program, time_limit)?;
+    ended(status, stderr, &shared, memory_mb)
 }
 
-/// Reads the Parquet file at `path` in a process of its own, because polars ends the process at some
-/// damaged files.
+/// Reads the Parquet file at `path` in a worker process, because some damaged files make polars end its
+/// process.
 ///
 /// # Errors
 ///
@@ -169,15 +172,15 @@ pub fn check_parquet(path: &Path) -> Result<()> {
     let program = program()?;
     let mut command = Command::new(&program);
     command.arg(READ).arg(path);
-    let (status, said) = finish(command, &program, time_limit_of_the_environment()?)?;
+    let (status, stderr) = finish(command, &program, time_limit_of_the_environment()?)?;
     let reason =
-        last_line(&said).unwrap_or_else(|| format!("reading it ends a process ({status})"));
+        last_line(&stderr).unwrap_or_else(|| format!("reading it ends a process ({status})"));
     match status.code() {
         Some(0) => Ok(()),
         Some(code) if code == i32::from(DAMAGED) => {
             Err(Error::DamagedFile { file: path.to_owned(), reason })
         }
-        // The dynamic linker's: the library was compiled again without the program.
+        // Of the dynamic linker: the library was compiled again without the worker.
         Some(127) => Err(no_worker(&[program])),
         // A fault at the file, but not the system's out-of-memory killer, which ends any process.
         None if !was_killed(status) => Err(Error::DamagedFile { file: path.to_owned(), reason }),
@@ -235,41 +238,44 @@ fn time_limit_of_the_environment() -> Result<Duration> {
     })
 }
 
-fn ended(status: ExitStatus, said: String, shared: &Path, memory_mb: Option<u64>) -> Result<End> {
+fn ended(status: ExitStatus, stderr: String, shared: &Path, memory_mb: Option<u64>) -> Result<End> {
     if status.success() {
-        return Ok(End::Result(Box::new(told(shared, said)?)));
+        return Ok(End::Result(Box::new(report(shared, stderr)?)));
     }
     let error = fs::read_to_string(shared.join(ERROR)).unwrap_or_default();
-    // The allocator's words, the operating system's, and those of a thread that got no stack.
+    // Messages of the allocator, of the operating system, and of a thread without a stack.
     let memory =
         ["memory allocation of", "Cannot allocate memory", "Resource temporarily unavailable"];
-    let word = said.lines().find(|line| memory.iter().any(|word| line.contains(word)));
+    let word = stderr.lines().find(|line| memory.iter().any(|word| line.contains(word)));
     if memory_mb.is_some() && (word.is_some() || memory.iter().any(|word| error.contains(word))) {
         let words = word.map(str::to_owned).or_else(|| last_line(&error)).unwrap_or_default();
         return Ok(End::OutOfMemory(words.trim().to_owned()));
     }
     if !error.is_empty() {
         let source = PolarsError::ComputeError(error.into());
-        return Err(Error::Polars { action: "run the query apart".to_owned(), source });
+        return Err(Error::Polars {
+            action: "run the query in a worker process".to_owned(),
+            source,
+        });
     }
-    let reason = last_line(&said).unwrap_or_default();
+    let reason = last_line(&stderr).unwrap_or_default();
     Err(Error::WorkerEnded { status: status.to_string(), reason })
 }
 
-fn told(shared: &Path, said: String) -> Result<Told> {
+fn report(shared: &Path, stderr: String) -> Result<WorkerReport> {
     let counts = shared.join(COUNTS);
     let text = fs::read_to_string(&counts).map_err(Error::io("read", &counts))?;
     let mut lines = text.lines();
     let mut number = || lines.next().and_then(|line| line.parse::<f64>().ok());
     let (seconds, peak_mb) = (number().unwrap_or(f64::NAN), number());
     let result = shared.join(RESULT);
-    Ok(Told {
+    Ok(WorkerReport {
         frame: if result.is_file() { decode_parquet(&result)? } else { DataFrame::empty() },
         seconds,
         peak_mb,
         dot: fs::read_to_string(shared.join(GRAPH)).unwrap_or_default(),
         counts: lines.filter_map(Count::read).collect(),
-        said,
+        stderr,
     })
 }
 
@@ -306,7 +312,7 @@ impl Drop for Running {
     }
 }
 
-/// The program of this library, wherever the working directory is.
+/// The path of the worker program, for any working directory.
 ///
 /// cargo puts it next to the library that a test or a program loads. A kernel has a copy of the
 /// library in a directory of its own; it finds the program in the project that the library was
@@ -369,8 +375,8 @@ fn engine_name(engine: Engine) -> &'static str {
     }
 }
 
-/// What `query_apart` does: runs the plan of its directory, as `read` makes it of bytes, and leaves
-/// there what it found. Or it reads a Parquet file, and only reports whether that is possible.
+/// The worker's `main`: runs the plan in the shared directory and writes the report next to it. Or it
+/// reads a Parquet file, and only reports whether that is possible.
 pub fn serve() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
     let text = |at: usize| words.get(at).and_then(|word| word.to_str());
@@ -432,9 +438,9 @@ fn serve_one(engine: &str, flags: &str, limit: &str, shared: &Path) -> PolarsRes
     let peak_mb = peak.and_then(memory::Peak::stop_mb);
 
     let peak_mb = peak_mb.map_or("-".to_owned(), |mb| mb.to_string());
-    let mut told = format!("{seconds}\n{peak_mb}\n");
+    let mut report = format!("{seconds}\n{peak_mb}\n");
     for count in counts {
-        write!(told, "{}", count.line()).expect("a String takes all");
+        write!(report, "{}", count.line()).expect("a String takes all");
     }
     if frame.width() > 0 {
         ParquetWriter::new(File::create(shared.join(RESULT))?)
@@ -442,11 +448,11 @@ fn serve_one(engine: &str, flags: &str, limit: &str, shared: &Path) -> PolarsRes
             .finish(&mut frame.clone())?;
     }
     fs::write(shared.join(GRAPH), dot)?;
-    fs::write(shared.join(COUNTS), told)?;
+    fs::write(shared.join(COUNTS), report)?;
     Ok(())
 }
 
-/// Runs a query as polars does by [`Engine::Streaming`], and keeps what it counts on the way.
+/// Runs a query as polars does with [`Engine::Streaming`], and keeps the metrics.
 fn streaming(query: LazyFrame) -> PolarsResult<(DataFrame, String, Vec<Count>)> {
     let mut plan = query.with_streaming(true).to_alp_optimized()?;
     plan.ensure_root_node_is_sink();
@@ -477,7 +483,7 @@ fn streaming(query: LazyFrame) -> PolarsResult<(DataFrame, String, Vec<Count>)> 
     Ok((frame, dot, counts.collect()))
 }
 
-/// Runs a query with the in-memory engine, which tells of each step how long it took, no more.
+/// Runs a query with the in-memory engine, which reports only the time of each step.
 fn in_memory(query: LazyFrame) -> PolarsResult<(DataFrame, String, Vec<Count>)> {
     let (frame, steps) = query.profile()?;
     let (names, start, end) = (steps.column("node")?, steps.column("start")?, steps.column("end")?);

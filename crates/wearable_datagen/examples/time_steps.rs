@@ -9,8 +9,8 @@ use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, StandardNormal};
 use wearable_datagen::sensor::columns::Columns;
-use wearable_datagen::sensor::draw::{BLOCK_ROWS, Drawing};
-use wearable_datagen::sensor::{Layout, SensorTable, Wearer, encode};
+use wearable_datagen::sensor::rows::{BLOCK_ROWS, RowGenerator};
+use wearable_datagen::sensor::{Layout, Physiology, SensorTable, encode};
 
 const ROWS: usize = 2_000_000;
 const PART_ROWS: usize = 200_000;
@@ -21,7 +21,7 @@ const CODES: f64 = 26.0;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut rng = ChaCha8Rng::seed_from_u64(42);
-    let wearer = |n: u32| Wearer {
+    let physiology = |n: u32| Physiology {
         age: f64::from(18 + n % 48),
         resting: 60.0 + f64::from(n % 20),
         segment_sigma: 4.0 + f64::from(n % 10),
@@ -29,16 +29,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         activity_scale: 0.7 + 0.001 * f64::from(n),
         sensitivity: 0.1,
     };
-    let wearers: Vec<_> = (0..1000).map(wearer).collect();
+    let users: Vec<_> = (0..1000).map(physiology).collect();
     let table = SensorTable {
-        wearers: &wearers,
+        users: &users,
         first_day: 19_723,
         seed: 42,
         first_stream: 2,
         rows: ROWS as u64,
         chunk_rows: PART_ROWS as u64,
         row_group_rows: 100_000,
-        layout: Layout::AsDrawn,
+        layout: Layout::Unsorted,
     };
 
     let mut words = vec![0u32; WORDS * BLOCK_ROWS];
@@ -47,11 +47,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let normal = seconds(ROWS / BLOCK_ROWS, |_| {
         normals.fill_with(|| StandardNormal.sample(&mut rng));
     });
-    let (mut drawing, mut rows) = (Drawing::new(&table), Columns::default());
+    let (mut generator, mut rows) = (RowGenerator::new(&table), Columns::default());
     let drawn = seconds(ROWS / BLOCK_ROWS, |block| {
-        drawing.append(block as u64, 0..BLOCK_ROWS, &mut rows);
+        generator.append(block as u64, 0..BLOCK_ROWS, &mut rows);
     });
-    let part = table.drawn(0, PART_ROWS as u64);
+    let part = table.generate(0, PART_ROWS as u64);
     let mut bytes = Vec::new();
     let encoding = seconds(ROWS / PART_ROWS, |_| {
         bytes = encode::parquet(&table, &part).expect("codes can be encoded");

@@ -1,6 +1,6 @@
 //! The dataset's generator.
 //!
-//! [`options`] says what is asked for, [`people`] draws the users and how their bodies behave,
+//! [`options`] says what is asked for, [`users`] draws the users and how their bodies behave,
 //! [`diary`] their nights, the crate [`sensor_table`] the segments their devices record, and
 //! [`write`](mod@write) puts files into place.
 //!
@@ -29,7 +29,7 @@ use rand::rngs::ChaCha8Rng;
 use crate::error::{Error, Result};
 use crate::options::GenerateOptions;
 use crate::sensor::external_sort::{BATCH_ROWS, Batch};
-use crate::sensor::{Buckets, Layout, Maker, Part, SensorTable, SortedRows, Wearer, encode};
+use crate::sensor::{Buckets, Layout, Maker, Part, Physiology, SensorTable, SortedRows, encode};
 use crate::tables::{DAYS, FIRST_DAY, METADATA_FILE, SENSOR_HRV, SLEEP_DIARY, USER_PROFILE};
 use crate::{metadata, sleep_diary, users};
 
@@ -77,8 +77,8 @@ pub struct Progress {
 }
 
 // Streams of the seed's generator.
-const PEOPLE: u64 = 0;
-const DIARY: u64 = 1;
+const USERS: u64 = 0;
+const SLEEP_DIARY_STREAM: u64 = 1;
 /// The first of the sensor table's.
 const SENSOR: u64 = 2;
 
@@ -125,18 +125,18 @@ pub fn generate_dataset_with_progress(
         &options.output_dir,
         options.most_bytes() + options.temporary_bytes(),
     )?;
-    let people = users::draw(options.size.users(), &mut stream(options.seed, PEOPLE));
+    let users = users::generate(options.size.users(), &mut stream(options.seed, USERS));
     let mut files = vec![
-        write(&staging, USER_PROFILE.location, &mut users::table(&people)?)?,
+        write(&staging, USER_PROFILE.location, &mut users::table(&users)?)?,
         write(
             &staging,
             SLEEP_DIARY.location,
-            &mut sleep_diary::table(&people, &mut stream(options.seed, DIARY))?,
+            &mut sleep_diary::table(&users, &mut stream(options.seed, SLEEP_DIARY_STREAM))?,
         )?,
     ];
-    let wearers: Vec<Wearer> = people.into_iter().map(|person| person.wearer).collect();
+    let users: Vec<Physiology> = users.into_iter().map(|user| user.physiology).collect();
     let table = SensorTable {
-        wearers: &wearers,
+        users: &users,
         first_day: sleep_diary::first_day(),
         seed: options.seed,
         first_stream: SENSOR,
@@ -148,7 +148,7 @@ pub fn generate_dataset_with_progress(
     files.extend(write_parts(&table, &staging, options.threads(), on_progress)?);
     let mut generated = Generated {
         sensor_rows: rows,
-        users: wearers.len(),
+        users: users.len(),
         days: DAYS,
         files,
         metadata: PathBuf::new(),
@@ -199,7 +199,7 @@ fn write_parts(
     };
     on_progress(progress);
     let temporary = match table.layout {
-        Layout::AsDrawn => None,
+        Layout::Unsorted => None,
         Layout::ByDevice | Layout::ByDate => Some(staging.temporary_directory()?),
     };
     let sorted = match &temporary {
@@ -259,7 +259,7 @@ fn sort<'a>(
         // Drawn side by side, and appended in the order of their numbers.
         let count = (buckets.batches() - first).min(threads as u64) as usize;
         let mut batches: Vec<Batch> = vec![Vec::new(); count];
-        let draw = |(): &mut (), number| Ok((number, buckets.draw(first + number as u64)));
+        let draw = |(): &mut (), number| Ok((number, buckets.generate(first + number as u64)));
         in_parallel(count, threads, no_state, draw, |(number, batch)| batches[number] = batch)?;
         let append = |(): &mut (), bucket| on_disk(buckets.append(bucket, &batches));
         in_parallel(buckets.count(), threads, no_state, append, |()| {})?;

@@ -85,7 +85,7 @@ impl GenerateOptions {
             output_dir: output_dir.into(),
             chunk_rows: Self::DEFAULT_CHUNK_ROWS,
             row_group_rows: Self::DEFAULT_ROW_GROUP_ROWS,
-            layout: Layout::AsDrawn,
+            layout: Layout::Unsorted,
             threads: None,
         }
     }
@@ -96,7 +96,7 @@ impl GenerateOptions {
         let machines = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let threads = self.threads.map_or_else(machines, NonZeroUsize::get);
         let rows = match self.layout {
-            Layout::AsDrawn => self.chunk_rows.max(1),
+            Layout::Unsorted => self.chunk_rows.max(1),
             Layout::ByDevice | Layout::ByDate => self.chunk_rows.max(BATCH_ROWS),
         };
         threads.min((Self::ROWS_AT_ONCE / rows).max(1) as usize)
@@ -124,7 +124,7 @@ impl GenerateOptions {
     /// Bytes of temporary files beside the dataset, until it is complete.
     pub fn temporary_bytes(&self) -> u64 {
         match self.layout {
-            Layout::AsDrawn => 0,
+            Layout::Unsorted => 0,
             // The last 4 KiB of each file are counted whole.
             Layout::ByDevice | Layout::ByDate => self.size.rows() * (ROW_BYTES + 1) + 35 * 4096,
         }

@@ -7,18 +7,18 @@ use rand::rngs::ChaCha8Rng;
 use crate::error::{Error, Result};
 use crate::round;
 use crate::tables::{DAYS, FIRST_DAY};
-use crate::users::Person;
+use crate::users::User;
 
 const HOUR_NS: f64 = 3.6e12;
 const DAY_NS: i64 = 24 * 3_600_000_000_000;
 
-/// [`SLEEP_DIARY`](crate::tables::SLEEP_DIARY): one row per person and day, by person, then day.
+/// [`SLEEP_DIARY`](crate::tables::SLEEP_DIARY): one row per user and day, by user, then day.
 ///
 /// # Errors
 ///
 /// [`Error::Polars`] where the columns make no frame.
-pub fn table(people: &[Person], rng: &mut ChaCha8Rng) -> Result<DataFrame> {
-    let nights = people.len() * DAYS as usize;
+pub fn table(users: &[User], rng: &mut ChaCha8Rng) -> Result<DataFrame> {
+    let nights = users.len() * DAYS as usize;
     let mut user_id = Vec::with_capacity(nights);
     let mut date = Vec::with_capacity(nights);
     let mut bedtime = Vec::with_capacity(nights);
@@ -29,10 +29,10 @@ pub fn table(people: &[Person], rng: &mut ChaCha8Rng) -> Result<DataFrame> {
     let mut sleep_efficiency = Vec::with_capacity(nights);
     let mut sleep_latency = Vec::with_capacity(nights);
 
-    for person in people {
-        let id = person.user_id();
+    for user in users {
+        let id = user.user_id();
         for day in 0..DAYS {
-            let night = Night::draw(person.age as f64 - 18.0, rng);
+            let night = Night::generate(user.age as f64 - 18.0, rng);
             user_id.push(id.clone());
             date.push(first_day() + day as i32);
             bedtime.push(time_of_day(night.bedtime_h));
@@ -70,7 +70,7 @@ struct Night {
 }
 
 impl Night {
-    fn draw(years_over_18: f64, rng: &mut ChaCha8Rng) -> Night {
+    fn generate(years_over_18: f64, rng: &mut ChaCha8Rng) -> Night {
         let bedtime = 23.0 - 0.02 * years_over_18 + rng.random_range(-1.5..1.5);
         let hours = 8.0 - 0.03 * years_over_18 + rng.random_range(-2.0..2.0);
         let waso_min = if rng.random_bool(0.3) { rng.random_range(0..=30) } else { 0 };

@@ -8,7 +8,7 @@ use rand_distr::{Distribution, LogNormal, Normal};
 
 use crate::error::{Error, Result};
 use crate::round;
-use crate::sensor::Wearer;
+use crate::sensor::Physiology;
 
 const GENDERS: [&str; 3] = ["Female", "Male", "Non-binary"];
 const OCCUPATIONS: [&str; 6] =
@@ -20,7 +20,7 @@ const COFFEE: [&str; 4] = ["Never", "Weekly", "Daily", "Several a day"];
 
 /// A user: the profile, and the physiology that the sensor table follows.
 #[derive(Clone, Debug)]
-pub struct Person {
+pub struct User {
     /// Number in `USER-…` and `DEV-…`.
     pub number: u32,
     /// Years.
@@ -36,16 +36,16 @@ pub struct Person {
     coffee_freq: &'static str,
     /// What the sensor table follows: resting heart rate 45–105 bpm, activity scale 0.6–2.2,
     /// sensitivity 0.06–0.14.
-    pub wearer: Wearer,
+    pub physiology: Physiology,
 }
 
-impl Person {
+impl User {
     /// `USER-00012`.
     pub fn user_id(&self) -> String {
         format!("USER-{:05}", self.number)
     }
 
-    fn draw(number: u32, rng: &mut ChaCha8Rng) -> Person {
+    fn generate(number: u32, rng: &mut ChaCha8Rng) -> User {
         let mut pick = |labels: &[&'static str]| *labels.choose(rng).expect("labels are not empty");
         let (gender, occupation) = (pick(&GENDERS), pick(&OCCUPATIONS));
         let (lifestyle_regularity, smoking_freq) = (pick(&REGULARITIES), pick(&SMOKING));
@@ -70,7 +70,7 @@ impl Person {
         let day_offset = std::array::from_fn(|_| normal(daily_sigma).sample(rng));
         let scale = LogNormal::new(0.0, 0.35).expect("0.35 is a valid sigma").sample(rng)
             * (0.9 + 0.04 * exercise_freq_weekly as f64);
-        Person {
+        User {
             number,
             age,
             gender,
@@ -82,7 +82,7 @@ impl Person {
             smoking_freq,
             alcohol_freq,
             coffee_freq,
-            wearer: Wearer {
+            physiology: Physiology {
                 age: age as f64,
                 resting: resting.clamp(45.0, 105.0),
                 segment_sigma,
@@ -100,27 +100,27 @@ fn normal(sigma: f64) -> Normal<f64> {
 }
 
 /// Draws `count` users.
-pub fn draw(count: u32, rng: &mut ChaCha8Rng) -> Vec<Person> {
-    (0..count).map(|number| Person::draw(number, rng)).collect()
+pub fn generate(count: u32, rng: &mut ChaCha8Rng) -> Vec<User> {
+    (0..count).map(|number| User::generate(number, rng)).collect()
 }
 
-/// [`USER_PROFILE`](crate::tables::USER_PROFILE) of `people`, one row each.
+/// [`USER_PROFILE`](crate::tables::USER_PROFILE) of `users`, one row each.
 ///
 /// # Errors
 ///
 /// [`Error::Polars`] where the columns make no frame.
-pub fn table(people: &[Person]) -> Result<DataFrame> {
+pub fn table(users: &[User]) -> Result<DataFrame> {
     let text =
-        |value: fn(&Person) -> &'static str| -> Vec<&str> { people.iter().map(value).collect() };
+        |value: fn(&User) -> &'static str| -> Vec<&str> { users.iter().map(value).collect() };
     df![
-        "user_id" => people.iter().map(Person::user_id).collect::<Vec<_>>(),
-        "age" => people.iter().map(|p| p.age).collect::<Vec<_>>(),
+        "user_id" => users.iter().map(User::user_id).collect::<Vec<_>>(),
+        "age" => users.iter().map(|p| p.age).collect::<Vec<_>>(),
         "gender" => text(|p| p.gender),
-        "height_cm" => people.iter().map(|p| p.height_cm).collect::<Vec<_>>(),
-        "weight_kg" => people.iter().map(|p| p.weight_kg).collect::<Vec<_>>(),
+        "height_cm" => users.iter().map(|p| p.height_cm).collect::<Vec<_>>(),
+        "weight_kg" => users.iter().map(|p| p.weight_kg).collect::<Vec<_>>(),
         "occupation" => text(|p| p.occupation),
         "lifestyle_regularity" => text(|p| p.lifestyle_regularity),
-        "exercise_freq_weekly" => people.iter().map(|p| p.exercise_freq_weekly).collect::<Vec<_>>(),
+        "exercise_freq_weekly" => users.iter().map(|p| p.exercise_freq_weekly).collect::<Vec<_>>(),
         "smoking_freq" => text(|p| p.smoking_freq),
         "alcohol_freq" => text(|p| p.alcohol_freq),
         "coffee_freq" => text(|p| p.coffee_freq),

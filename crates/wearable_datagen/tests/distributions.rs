@@ -12,7 +12,7 @@ use statrs::stats_tests::chisquare::chisquare;
 use statrs::stats_tests::ks_test::{KSOneSampleAlternativeMethod, ks_onesample};
 use wearable_datagen::sensor::columns::{Codes, Columns};
 use wearable_datagen::sensor::{
-    CHARGING_HOURS, DAYS, Layout, SEGMENTS, SEGMENTS_PER_DAY, SensorTable, Wearer,
+    CHARGING_HOURS, DAYS, Layout, Physiology, SEGMENTS, SEGMENTS_PER_DAY, SensorTable,
 };
 
 const ROWS: usize = 400_000;
@@ -21,8 +21,8 @@ const CIRCADIAN: [f64; 24] = [
     2., 1., 0., -2.,
 ];
 
-static WEARERS: LazyLock<Vec<Wearer>> = LazyLock::new(|| {
-    let wearer = |n: u32| Wearer {
+static USERS: LazyLock<Vec<Physiology>> = LazyLock::new(|| {
+    let physiology = |n: u32| Physiology {
         age: f64::from(20 + n % 40),
         resting: 95.0 + f64::from(n % 7),
         segment_sigma: 14.0 + f64::from(n % 4),
@@ -30,26 +30,26 @@ static WEARERS: LazyLock<Vec<Wearer>> = LazyLock::new(|| {
         activity_scale: 0.7 + 0.02 * f64::from(n),
         sensitivity: 0.06 + 0.001 * f64::from(n),
     };
-    (0..50).map(wearer).collect()
+    (0..50).map(physiology).collect()
 });
-static DRAWN: LazyLock<Columns> = LazyLock::new(|| table().drawn(0, ROWS as u64));
+static GENERATED: LazyLock<Columns> = LazyLock::new(|| table().generate(0, ROWS as u64));
 
 fn table() -> SensorTable<'static> {
     SensorTable {
-        wearers: &WEARERS,
+        users: &USERS,
         first_day: 19_723,
         seed: 42,
         first_stream: 2,
         rows: ROWS as u64,
         chunk_rows: 100_000,
         row_group_rows: 10_000,
-        layout: Layout::AsDrawn,
+        layout: Layout::Unsorted,
     }
 }
 
 /// A row, as its values.
 struct Row {
-    wearer: &'static Wearer,
+    physiology: &'static Physiology,
     day: usize,
     hour: usize,
     charging: bool,
@@ -69,26 +69,26 @@ fn scale(of: Codes) -> f64 {
 
 fn rows() -> impl Iterator<Item = Row> {
     (0..ROWS).map(|i| {
-        let segment = u32::from(DRAWN.codes(Codes::Segment)[i]);
+        let segment = u32::from(GENERATED.codes(Codes::Segment)[i]);
         let hour = segment % SEGMENTS_PER_DAY / 12;
         Row {
-            wearer: &WEARERS[DRAWN.codes(Codes::Wearer)[i] as usize],
+            physiology: &USERS[GENERATED.codes(Codes::User)[i] as usize],
             day: (segment / SEGMENTS_PER_DAY) as usize,
             hour: hour as usize,
             charging: CHARGING_HOURS.contains(&hour),
-            value: Box::new(move |of| f64::from(DRAWN.codes(of)[i]) / scale(of)),
-            spread: Box::new(move |of| (f64::from(DRAWN.codes(of)[i]) + gap(i)) / scale(of)),
+            value: Box::new(move |of| f64::from(GENERATED.codes(of)[i]) / scale(of)),
+            spread: Box::new(move |of| (f64::from(GENERATED.codes(of)[i]) + gap(i)) / scale(of)),
         }
     })
 }
 
-/// The hours in which activity is the wearer's alone.
+/// The hours in which activity is the physiology's alone.
 fn quiet(row: &Row) -> bool {
     !(9..=22).contains(&row.hour)
 }
 
 fn activity(row: &Row) -> f64 {
-    row.wearer.activity_scale.clamp(0.6, 3.0)
+    row.physiology.activity_scale.clamp(0.6, 3.0)
 }
 
 /// A value from −0.5 to 0.5 for a row, which is no one's: it fills the gaps that rounding leaves.
@@ -129,12 +129,12 @@ fn falls(what: &str, codes: impl Iterator<Item = usize>, first: usize, shares: &
 }
 
 fn codes(of: Codes) -> impl Iterator<Item = usize> {
-    DRAWN.codes(of).iter().map(|&code| code as usize)
+    GENERATED.codes(of).iter().map(|&code| code as usize)
 }
 
 #[test]
-fn wearers_and_segments_are_drawn_uniformly() {
-    falls("wearer", codes(Codes::Wearer), 0, &[1.0; 50]);
+fn users_and_segments_are_uniform() {
+    falls("physiology", codes(Codes::User), 0, &[1.0; 50]);
     falls("segment", codes(Codes::Segment), 0, &[1.0; SEGMENTS as usize]);
 }
 
@@ -155,18 +155,18 @@ fn what_depends_on_nothing_is_uniform_and_rounded() {
 
 /// What the heart rate has beyond all that it follows, in quiet hours.
 fn rest(row: &Row) -> f64 {
-    let around = row.wearer.resting
-        + row.wearer.day_offset[row.day]
+    let around = row.physiology.resting
+        + row.physiology.day_offset[row.day]
         + CIRCADIAN[row.hour]
         + 4.0 * (activity(row) - 1.0)
-        + (row.value)(Codes::Steps) * row.wearer.sensitivity;
+        + (row.value)(Codes::Steps) * row.physiology.sensitivity;
     (row.spread)(Codes::HeartRate) - around
 }
 
 #[test]
 fn heart_rate_is_normal_around_what_it_follows() {
-    let standard = rows().filter(quiet).map(|row| rest(&row) / row.wearer.segment_sigma);
-    // Below 40 it is clipped, 2.3 deviations down for the wearer who varies most.
+    let standard = rows().filter(quiet).map(|row| rest(&row) / row.physiology.segment_sigma);
+    // Below 40 it is clipped, 2.3 deviations down for the physiology who varies most.
     follows("heart_rate", standard.filter(|z| *z > -2.2), &UpperNormal::above(-2.2));
 }
 
@@ -176,7 +176,7 @@ fn heart_rate_follows_each_in_its_measure() {
     let mut hours = [(0.0, 0.0); 24];
     let [mut activity_slope, mut steps_slope] = [(0.0, 0.0); 2];
     for row in rows().filter(quiet) {
-        let rest = rest(&row) / row.wearer.segment_sigma;
+        let rest = rest(&row) / row.physiology.segment_sigma;
         hours[row.hour] = (hours[row.hour].0 + 1.0, hours[row.hour].1 + rest);
         for (slope, x) in [
             (&mut activity_slope, activity(&row) - 1.0),
@@ -224,20 +224,20 @@ impl ContinuousCDF<f64, f64> for UpperNormal {
 }
 
 #[test]
-fn means_and_deviations_are_each_wearers_own() {
-    let mut sums = vec![(0.0, 0.0, 0.0); WEARERS.len()];
+fn means_and_deviations_are_those_of_each_user() {
+    let mut sums = vec![(0.0, 0.0, 0.0); USERS.len()];
     for row in rows().filter(|row| quiet(row) && !row.charging) {
-        let of = &mut sums[WEARERS.iter().position(|w| std::ptr::eq(w, row.wearer)).unwrap()];
+        let of = &mut sums[USERS.iter().position(|w| std::ptr::eq(w, row.physiology)).unwrap()];
         let rest = (row.value)(Codes::HeartRate)
-            - row.wearer.day_offset[row.day]
+            - row.physiology.day_offset[row.day]
             - CIRCADIAN[row.hour]
-            - (row.value)(Codes::Steps) * row.wearer.sensitivity;
+            - (row.value)(Codes::Steps) * row.physiology.sensitivity;
         *of = (of.0 + 1.0, of.1 + rest, of.2 + rest * rest);
     }
-    for (wearer, (n, sum, squares)) in WEARERS.iter().zip(sums) {
+    for (physiology, (n, sum, squares)) in USERS.iter().zip(sums) {
         let mean = sum / n;
-        let expected = wearer.resting + 4.0 * (wearer.activity_scale.clamp(0.6, 3.0) - 1.0);
-        let sigma = wearer.segment_sigma;
+        let expected = physiology.resting + 4.0 * (physiology.activity_scale.clamp(0.6, 3.0) - 1.0);
+        let sigma = physiology.segment_sigma;
         // Clipping at 40 bpm raises the mean by up to a fifth of a beat.
         assert!((mean - expected).abs() < 4.0 * sigma / n.sqrt() + 0.3, "{mean} {expected}");
         let deviation = (squares / n - mean * mean).sqrt();
@@ -248,8 +248,8 @@ fn means_and_deviations_are_each_wearers_own() {
 #[test]
 fn variability_follows_age_and_heart_rate() {
     let sdnn = rows().map(|row| {
-        let rate = (row.value)(Codes::HeartRate) - row.wearer.resting;
-        let around = 100.0 - 0.5 * (row.wearer.age - 18.0) - 0.1 * rate;
+        let rate = (row.value)(Codes::HeartRate) - row.physiology.resting;
+        let around = 100.0 - 0.5 * (row.physiology.age - 18.0) - 0.1 * rate;
         ((row.spread)(Codes::Sdnn), around)
     });
     let inside = sdnn.filter(|(_, around)| *around > 50.0).map(|(sdnn, around)| sdnn - around);
@@ -281,9 +281,10 @@ fn what_follows_activity_is_uniform_beneath_it() {
 fn activity_is_higher_by_day_and_in_the_evening() {
     for (hours, low, high) in [(9..=17, 1.2, 2.0), (18..=22, 1.0, 1.5)] {
         // The mean of what is drawn beneath activity is 1.1.
-        let of = rows().filter(|row| hours.contains(&row.hour) && row.wearer.activity_scale < 1.4);
+        let of =
+            rows().filter(|row| hours.contains(&row.hour) && row.physiology.activity_scale < 1.4);
         let factors: Vec<f64> =
-            of.map(|row| (row.value)(Codes::Eda) / 1.1 / row.wearer.activity_scale).collect();
+            of.map(|row| (row.value)(Codes::Eda) / 1.1 / row.physiology.activity_scale).collect();
         let mean = factors.iter().sum::<f64>() / factors.len() as f64;
         let expected = (low + high) / 2.0;
         // Standard deviation of the product: 0.55 of its mean, at most.

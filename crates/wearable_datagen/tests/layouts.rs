@@ -4,11 +4,11 @@ use polars::prelude::{DataType, ParquetReader, SerReader};
 use proptest::prelude::*;
 use wearable_datagen::sensor::columns::{Codes, Columns};
 use wearable_datagen::sensor::{
-    Buckets, Layout, Maker, Part, SEGMENTS_PER_DAY, SensorTable, Wearer, encode,
+    Buckets, Layout, Maker, Part, Physiology, SEGMENTS_PER_DAY, SensorTable, encode,
 };
 
-fn wearers(count: u32) -> Vec<Wearer> {
-    let wearer = |n: u32| Wearer {
+fn some_users(count: u32) -> Vec<Physiology> {
+    let physiology = |n: u32| Physiology {
         age: f64::from(18 + n % 48),
         resting: 60.0,
         segment_sigma: 5.0,
@@ -16,18 +16,18 @@ fn wearers(count: u32) -> Vec<Wearer> {
         activity_scale: 1.0,
         sensitivity: 0.1,
     };
-    (0..count).map(wearer).collect()
+    (0..count).map(physiology).collect()
 }
 
 fn table(
-    wearers: &[Wearer],
+    users: &[Physiology],
     seed: u64,
     rows: u64,
     chunk_rows: u64,
     layout: Layout,
 ) -> SensorTable<'_> {
     SensorTable {
-        wearers,
+        users,
         first_day: 19_723,
         seed,
         first_stream: 2,
@@ -43,7 +43,7 @@ fn tuples(columns: &Columns) -> Vec<(u16, u16, u16, u16, u16)> {
     let of = |codes: Codes| columns.codes(codes);
     let row = |i: usize| {
         (
-            of(Codes::Wearer)[i],
+            of(Codes::User)[i],
             of(Codes::Segment)[i],
             of(Codes::Sdnn)[i],
             of(Codes::Eda)[i],
@@ -61,11 +61,11 @@ proptest! {
     fn a_row_depends_on_its_number_alone(
         seed in any::<u64>(), start in 0u64..20_000, rows in 0u64..9_000, more in 0u64..9_000,
     ) {
-        let wearers = wearers(60);
-        let short = table(&wearers, seed, start + rows, 100, Layout::AsDrawn);
-        let long = table(&wearers, seed, start + rows + more, 777, Layout::AsDrawn);
-        prop_assert_eq!(short.drawn(start, rows), long.drawn(start, rows));
-        let (whole, part) = (long.drawn(0, start + rows), long.drawn(start, rows));
+        let users = some_users(60);
+        let short = table(&users, seed, start + rows, 100, Layout::Unsorted);
+        let long = table(&users, seed, start + rows + more, 777, Layout::Unsorted);
+        prop_assert_eq!(short.generate(start, rows), long.generate(start, rows));
+        let (whole, part) = (long.generate(0, start + rows), long.generate(start, rows));
         prop_assert_eq!(&tuples(&whole)[start as usize..], &tuples(&part)[..]);
     }
 
@@ -74,9 +74,9 @@ proptest! {
     fn parts_make_up_the_table(
         rows in 1u64..30_000, chunk_rows in 500u64..9_000, users in 1u32..80,
     ) {
-        let wearers = wearers(users);
-        for layout in [Layout::AsDrawn, Layout::ByDevice, Layout::ByDate] {
-            let files = files(&table(&wearers, 7, rows, chunk_rows, layout));
+        let users = some_users(users);
+        for layout in [Layout::Unsorted, Layout::ByDevice, Layout::ByDate] {
+            let files = files(&table(&users, 7, rows, chunk_rows, layout));
             prop_assert_eq!(files.iter().map(|(part, _)| part.rows).sum::<u64>(), rows);
             for (part, bytes) in &files {
                 prop_assert!((1..=chunk_rows).contains(&part.rows));
@@ -89,10 +89,10 @@ proptest! {
 /// All files of a table, in order.
 fn files(table: &SensorTable) -> Vec<(Part, Vec<u8>)> {
     let directory = tempfile::tempdir().unwrap();
-    let sorted = (table.layout != Layout::AsDrawn).then(|| {
+    let sorted = (table.layout != Layout::Unsorted).then(|| {
         let buckets = Buckets::new(table, directory.path());
         for batch in 0..buckets.batches() {
-            let batch = [buckets.draw(batch)];
+            let batch = [buckets.generate(batch)];
             (0..buckets.count()).for_each(|bucket| buckets.append(bucket, &batch).unwrap());
         }
         (0..buckets.count()).for_each(|bucket| buckets.sort(bucket).unwrap());
@@ -108,9 +108,9 @@ fn files(table: &SensorTable) -> Vec<(Part, Vec<u8>)> {
 
 /// The values that a file has, by a reader that knows nothing of codes; in all layouts, so with short
 /// and long runs, and with dictionaries of one value and of many.
-fn values_are_the_codes(rows: u64, users: u32, row_group_rows: usize, layout: Layout) {
-    let wearers = wearers(users);
-    let table = SensorTable { row_group_rows, ..table(&wearers, 3, rows, 5_000, layout) };
+fn values_are_the_codes(rows: u64, user_count: u32, row_group_rows: usize, layout: Layout) {
+    let users = some_users(user_count);
+    let table = SensorTable { row_group_rows, ..table(&users, 3, rows, 5_000, layout) };
     let mut found = Vec::new();
     for (part, bytes) in files(&table) {
         let frame = ParquetReader::new(std::io::Cursor::new(bytes)).finish().unwrap();
@@ -138,23 +138,23 @@ fn values_are_the_codes(rows: u64, users: u32, row_group_rows: usize, layout: La
             found.push((number, segment(starts[i]), sdnn[i], eda[i], missing[i]));
         }
     }
-    let mut expected = tuples(&table.drawn(0, rows));
+    let mut expected = tuples(&table.generate(0, rows));
     match layout {
-        Layout::AsDrawn => {}
+        Layout::Unsorted => {}
         Layout::ByDevice => expected.sort_by_key(|row| (row.0, row.1)),
         Layout::ByDate => expected.sort_by_key(|row| row.1 / SEGMENTS_PER_DAY as u16),
     }
-    assert!(found == expected, "{rows} rows, {users} users, {row_group_rows}, {layout}");
+    assert!(found == expected, "{rows} rows, {user_count} users, {row_group_rows}, {layout}");
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_reader_finds_what_was_drawn(
+    fn a_reader_finds_the_generated_values(
         rows in 1u64..20_000, users in 1u32..400, row_group_rows in 1usize..6_000,
     ) {
-        for layout in [Layout::AsDrawn, Layout::ByDevice, Layout::ByDate] {
+        for layout in [Layout::Unsorted, Layout::ByDevice, Layout::ByDate] {
             values_are_the_codes(rows, users, row_group_rows.max(rows as usize / 500), layout);
         }
     }
@@ -173,19 +173,19 @@ fn a_table_of_several_batches_is_sorted() {
 /// Rows that are lost from a temporary file are an error, and no shorter table.
 #[test]
 fn a_temporary_file_that_lost_rows_is_an_error() {
-    let (wearers, directory) = (wearers(60), tempfile::tempdir().unwrap());
-    let table = table(&wearers, 3, 9_000, 5_000, Layout::ByDate);
+    let (users, directory) = (some_users(60), tempfile::tempdir().unwrap());
+    let table = table(&users, 3, 9_000, 5_000, Layout::ByDate);
     let buckets = Buckets::new(&table, directory.path());
-    let batch = [buckets.draw(0)];
+    let batch = [buckets.generate(0)];
     (0..buckets.count()).for_each(|bucket| buckets.append(bucket, &batch).unwrap());
     std::fs::remove_file(directory.path().join("bucket-00007")).unwrap();
     assert!(buckets.finish().is_err());
 }
 
 #[test]
-fn another_seed_draws_other_rows() {
-    let wearers = wearers(50);
-    let of = |seed| tuples(&table(&wearers, seed, 4000, 4000, Layout::AsDrawn).drawn(0, 4000));
+fn another_seed_generates_other_rows() {
+    let users = some_users(50);
+    let of = |seed| tuples(&table(&users, seed, 4000, 4000, Layout::Unsorted).generate(0, 4000));
     assert_ne!(of(1), of(2));
     let day = |row: &(u16, u16, u16, u16, u16)| u32::from(row.1) / SEGMENTS_PER_DAY;
     assert!(of(1).iter().any(|row| day(row) == 0) && of(1).iter().any(|row| day(row) == 34));

@@ -8,11 +8,11 @@ use statrs::distribution::{ContinuousCDF, Normal, Uniform};
 use statrs::stats_tests::NaNPolicy;
 use statrs::stats_tests::chisquare::chisquare;
 use statrs::stats_tests::ks_test::{KSOneSampleAlternativeMethod, ks_onesample};
-use wearable_datagen::users::Person;
-use wearable_datagen::{sleep_diary as diary, users as people};
+use wearable_datagen::users::User;
+use wearable_datagen::{sleep_diary as diary, users};
 
-fn drawn(count: u32) -> Vec<Person> {
-    people::draw(count, &mut ChaCha8Rng::seed_from_u64(42))
+fn generated(count: u32) -> Vec<User> {
+    users::generate(count, &mut ChaCha8Rng::seed_from_u64(42))
 }
 
 fn follows(what: &str, data: Vec<f64>, distribution: &impl ContinuousCDF<f64, f64>) {
@@ -45,8 +45,8 @@ fn floats(frame: &DataFrame, column: &str) -> Vec<f64> {
 }
 
 #[test]
-fn profiles_are_drawn_uniformly() {
-    let profiles = people::table(&drawn(20_000)).unwrap();
+fn profiles_are_uniform() {
+    let profiles = users::table(&generated(20_000)).unwrap();
     let ages = floats(&profiles, "age").into_iter().map(|age| age as usize - 18);
     falls("age", &counts(ages, 48), &[1.0; 48]);
     let exercise = floats(&profiles, "exercise_freq_weekly").into_iter().map(|days| days as usize);
@@ -74,8 +74,8 @@ fn profiles_are_drawn_uniformly() {
 
 #[test]
 fn bodies_follow_their_profiles() {
-    let people = drawn(20_000);
-    let profiles = people::table(&people).unwrap();
+    let users = generated(20_000);
+    let profiles = users::table(&users).unwrap();
     let [ages, weights, exercise] =
         ["age", "weight_kg", "exercise_freq_weekly"].map(|column| floats(&profiles, column));
     let normal = Normal::standard();
@@ -84,51 +84,51 @@ fn bodies_follow_their_profiles() {
         (normal.cdf(z) - normal.cdf(low)) / (normal.cdf(high) - normal.cdf(low))
     };
     let (mut resting, mut scale) = (Vec::new(), Vec::new());
-    for (i, person) in people.iter().enumerate() {
+    for (i, user) in users.iter().enumerate() {
         let mean = 62.0 + 0.22 * (ages[i] - 30.0) + 0.08 * (weights[i] - 70.0) - 1.4 * exercise[i];
         let z = |bpm: f64| (bpm - mean) / 5.5;
-        if person.wearer.resting > 45.0 && person.wearer.resting < 105.0 {
-            resting.push(within(z(person.wearer.resting), z(45.0), z(105.0)));
+        if user.physiology.resting > 45.0 && user.physiology.resting < 105.0 {
+            resting.push(within(z(user.physiology.resting), z(45.0), z(105.0)));
         }
         let z = |scale: f64| (scale / (0.9 + 0.04 * exercise[i])).ln() / 0.35;
-        if person.wearer.activity_scale > 0.6 && person.wearer.activity_scale < 2.2 {
-            scale.push(within(z(person.wearer.activity_scale), z(0.6), z(2.2)));
+        if user.physiology.activity_scale > 0.6 && user.physiology.activity_scale < 2.2 {
+            scale.push(within(z(user.physiology.activity_scale), z(0.6), z(2.2)));
         }
-        assert!((45.0..=105.0).contains(&person.wearer.resting));
-        assert!((0.6..=2.2).contains(&person.wearer.activity_scale));
-        assert_eq!(person.wearer.age, ages[i]);
+        assert!((45.0..=105.0).contains(&user.physiology.resting));
+        assert!((0.6..=2.2).contains(&user.physiology.activity_scale));
+        assert_eq!(user.physiology.age, ages[i]);
     }
     let whole = Uniform::new(0.0, 1.0).unwrap();
     follows("resting", resting, &whole);
     follows("activity_scale", scale, &whole);
-    let sensitivity = people.iter().map(|person| person.wearer.sensitivity).collect();
+    let sensitivity = users.iter().map(|user| user.physiology.sensitivity).collect();
     follows("sensitivity", sensitivity, &Uniform::new(0.06, 0.14).unwrap());
 }
 
 /// Low, medium and high, with both deviations from the ranges of the class.
 #[test]
 fn heart_rates_vary_in_three_classes() {
-    let people = drawn(20_000);
-    let class = |person: &Person| match person.wearer.segment_sigma {
+    let users = generated(20_000);
+    let class = |user: &User| match user.physiology.segment_sigma {
         ..5.0 => 0,
         5.0..10.0 => 1,
         _ => 2,
     };
-    falls("class", &counts(people.iter().map(class), 3), &[0.25, 0.55, 0.20]);
+    falls("class", &counts(users.iter().map(class), 3), &[0.25, 0.55, 0.20]);
     for (number, (segment, daily)) in
         [((2.0, 5.0), (0.5, 2.0)), ((5.0, 10.0), (2.0, 5.0)), ((10.0, 18.0), (5.0, 10.0))]
             .into_iter()
             .enumerate()
     {
-        let of: Vec<_> = people.iter().filter(|person| class(person) == number).collect();
-        let sigmas: Vec<f64> = of.iter().map(|person| person.wearer.segment_sigma).collect();
+        let of: Vec<_> = users.iter().filter(|user| class(user) == number).collect();
+        let sigmas: Vec<f64> = of.iter().map(|user| user.physiology.segment_sigma).collect();
         let mean = sigmas.iter().sum::<f64>() / sigmas.len() as f64;
         let error = (segment.1 - segment.0) / 12f64.sqrt() / (sigmas.len() as f64).sqrt();
         assert!((mean - (segment.0 + segment.1) / 2.0).abs() < 4.0 * error, "class {number}");
         // The mean square of the offsets: σ's mean square, of U(low, high).
         let (low, high) = daily;
         let expected: f64 = (low * low + low * high + high * high) / 3.0;
-        let offsets = of.iter().flat_map(|person| person.wearer.day_offset);
+        let offsets = of.iter().flat_map(|user| user.physiology.day_offset);
         let (n, squares) = offsets.fold((0.0, 0.0), |(n, sum), x| (n + 1.0, sum + x * x));
         assert!((squares / n / expected - 1.0).abs() < 0.05, "class {number}: {}", squares / n);
     }
@@ -136,11 +136,11 @@ fn heart_rates_vary_in_three_classes() {
 
 #[test]
 fn nights_follow_the_age() {
-    let people = drawn(2_000);
-    let nights = diary::table(&people, &mut ChaCha8Rng::seed_from_u64(7)).unwrap();
-    let rows_a_person = nights.height() / people.len();
+    let users = generated(2_000);
+    let nights = diary::table(&users, &mut ChaCha8Rng::seed_from_u64(7)).unwrap();
+    let rows_per_user = nights.height() / users.len();
     let over_18: Vec<f64> =
-        people.iter().flat_map(|p| vec![p.wearer.age - 18.0; rows_a_person]).collect();
+        users.iter().flat_map(|p| vec![p.physiology.age - 18.0; rows_per_user]).collect();
 
     // 70 % slept through; the others woke for 0 to 30 whole minutes.
     let waso = floats(&nights, "waso_minutes").into_iter().map(|minutes| minutes as usize);

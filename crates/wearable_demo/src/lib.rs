@@ -75,8 +75,8 @@ pub fn show_source<F>(function: F) -> Result<()> {
 pub mod prelude {
     pub use crate::paths::{Paths, short};
     pub use crate::scan::{
-        check_dataset, has_sensor_data, scan_sensor_hrv, scan_sensor_hrv_times, scan_sleep_diary,
-        scan_user_profile, sensor_files, verify_dataset,
+        check_dataset, has_sensor_data, scan_sensor_hrv, scan_sensor_hrv_repeated,
+        scan_sleep_diary, scan_user_profile, sensor_files, verify_dataset,
     };
     pub use crate::stages::{RECORDED_PLAN, stage_graph};
     pub use crate::{
@@ -85,14 +85,16 @@ pub mod prelude {
     };
     pub use polars::prelude::*;
     pub use polars_notebook::files::{
-        collect_all, ending_in, read_parquet, scan_layout, sink_parquet, sink_partitioned,
-        sink_row_groups, write_csv, write_parquet,
+        collect_all, read_parquet, scan_parquet_files, sink_parquet, sink_parquet_with,
+        sink_partitioned, with_parquet_sink, write_csv, write_parquet,
     };
-    pub use polars_notebook::{Chart, EvcxrDisplay, alike, claim, first_rows, same};
+    pub use polars_notebook::{
+        Chart, EvcxrDisplay, ensure, frames_close, frames_equal, head, join_row_count, set_sorted,
+    };
     pub use polars_profile::{
-        Ending, Execution, Measurement, Observation, Plan, explain, explain_all, logical_graph,
-        measure, measure_in_turn, observe, observe_within, peak_memory, physical_graph,
-        streaming_support,
+        Execution, LimitedRun, Measurement, Plan, QueryProfile, explain, explain_all,
+        logical_graph, measure, measure_interleaved, peak_memory, physical_graph, profile,
+        profile_with_memory_limit, streaming_support,
     };
     pub use spark_stages::{Figures, plan_scale, quickest, read_cluster_run, read_scale};
 }

@@ -4,14 +4,11 @@
 //! first and joined afterwards, so that the join meets one row per user and night instead of
 //! every segment.
 
-use std::sync::Arc;
-
 use polars::prelude::{
-    ClosedInterval, DataType, ExplodeOptions, Expr, JoinArgs, JoinType, LazyFrame,
-    SortMultipleOptions, all, by_name, col, concat_str, len, lit, pearson_corr,
+    ClosedInterval, DataType, ExplodeOptions, JoinArgs, JoinType, LazyFrame, SortMultipleOptions,
+    all, by_name, col, concat_str, len, lit, pearson_corr,
 };
 use polars::sql::SQLContext;
-use polars_plan::plans::{HintIR, Sorted};
 
 use crate::error::{Error, Result};
 
@@ -211,28 +208,4 @@ pub fn sort_within_users(joined: &LazyFrame) -> LazyFrame {
             all() - by_name(["user_id"], true, false),
             ExplodeOptions { empty_as_null: false, keep_nulls: false },
         )
-}
-
-/// `frame` with the promise that its rows are in ascending order of `column`. polars takes it on
-/// trust: where it is false, results are wrong.
-///
-/// # Errors
-///
-/// [`Error::Polars`] where polars does not take the promise.
-pub fn promise_sorted(frame: &LazyFrame, column: &str) -> Result<LazyFrame> {
-    let sorted = Sorted { column: column.into(), descending: Some(false), nulls_last: Some(false) };
-    let hint = HintIR::Sorted(Arc::from([sorted]));
-    frame.clone().hint(hint).map_err(Error::polars(format!("promise an order of {column}")))
-}
-
-/// How many rows an inner join of `left` and `right` on the columns `on` has, without joining them:
-/// one row with `rows` (i64), the sum of n · m over the keys that are on n rows there and m here.
-pub fn rows_of_join(left: &LazyFrame, right: &LazyFrame, on: &[&str]) -> LazyFrame {
-    let keys: Vec<Expr> = on.iter().map(|name| col(*name)).collect();
-    let count = |side: &LazyFrame, name: &str| {
-        side.clone().group_by(&keys).agg([len().cast(DataType::Int64).alias(name)])
-    };
-    count(left, "n")
-        .join(count(right, "m"), &keys, &keys, JoinArgs::new(JoinType::Inner))
-        .select([(col("n") * col("m")).sum().alias("rows")])
 }

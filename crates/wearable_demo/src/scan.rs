@@ -126,7 +126,7 @@ pub fn scan_sleep_diary(data: &Path) -> Result<LazyFrame> {
 
 /// sensor_hrv: one row per recorded five-minute segment, from every part in the directory.
 /// Columns: [`SENSOR_HRV`], in every layout. If the parts lie in a folder for each date,
-/// [`scan_layout`](polars_notebook::files::scan_layout) of the directory has the folders' `date`, too.
+/// [`scan_parquet_files`](polars_notebook::files::scan_parquet_files) of the directory has the folders' `date`, too.
 ///
 /// # Errors
 ///
@@ -140,15 +140,15 @@ pub fn scan_sensor_hrv(data: &Path) -> Result<LazyFrame> {
 /// # Errors
 ///
 /// As [`scan_sensor_hrv`].
-pub fn scan_sensor_hrv_times(data: &Path, times: usize) -> Result<LazyFrame> {
-    scan_times(data, &SENSOR_HRV, times)
+pub fn scan_sensor_hrv_repeated(data: &Path, times: usize) -> Result<LazyFrame> {
+    scan_repeated(data, &SENSOR_HRV, times)
 }
 
 fn scan(data: &Path, table: &'static Table) -> Result<LazyFrame> {
-    scan_times(data, table, 1)
+    scan_repeated(data, table, 1)
 }
 
-fn scan_times(data: &Path, table: &'static Table, times: usize) -> Result<LazyFrame> {
+fn scan_repeated(data: &Path, table: &'static Table, times: usize) -> Result<LazyFrame> {
     recover_dataset(data)?;
     let files = files(data, table)?;
     if files.is_empty() {

@@ -15,7 +15,7 @@ static WHOLE: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     let options = GenerateOptions {
         chunk_rows: 2_000,
         row_group_rows: 700,
-        layout: Layout::AsDrawn,
+        layout: Layout::Unsorted,
         ..GenerateOptions::new(Size::Rows(5_000), dir.path())
     };
     generate_dataset(&options).unwrap();

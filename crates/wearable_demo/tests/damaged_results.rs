@@ -23,7 +23,7 @@ fn files(folder: &Path) -> [Vec<u8>; 2] {
     let frame = frame.hstack(&[date.with_name("date".into())]).unwrap();
     [None, Some(60)].map(|rows| {
         let file = folder.join("whole.parquet");
-        sink_row_groups(&frame.clone().lazy(), &file, rows).unwrap();
+        sink_parquet_with(&frame.clone().lazy(), &file, rows).unwrap();
         fs::read(&file).unwrap()
     })
 }
@@ -93,7 +93,7 @@ fn truncated_and_foreign_files_are_damaged() {
             matches!(&error, Error::Profile(DamagedFile { file, .. }) if *file == path),
             "{error}"
         );
-        let error = scan_layout(&path).err().unwrap();
+        let error = scan_parquet_files(&path).err().unwrap();
         assert!(
             matches!(&error, Error::Profile(DamagedFile { file, .. }) if *file == path),
             "{error}"

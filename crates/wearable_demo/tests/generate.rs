@@ -38,10 +38,10 @@ fn parquet_files(dir: &Path) -> Vec<(String, Vec<u8>)> {
     paths.iter().map(|p| (name(p), fs::read(p).unwrap())).collect()
 }
 
-const LAYOUTS: [Layout; 3] = [Layout::AsDrawn, Layout::ByDevice, Layout::ByDate];
+const LAYOUTS: [Layout; 3] = [Layout::Unsorted, Layout::ByDevice, Layout::ByDate];
 
 fn any_layout() -> impl Strategy<Value = Layout> {
-    prop_oneof![Just(Layout::AsDrawn), Just(Layout::ByDevice), Just(Layout::ByDate)]
+    prop_oneof![Just(Layout::Unsorted), Just(Layout::ByDevice), Just(Layout::ByDate)]
 }
 
 proptest! {
@@ -117,7 +117,7 @@ proptest! {
         prop_assert!(by_device.1.sort(in_order, options).unwrap().equals(&by_device.1));
         // A folder's name is the date of all that is in it.
         let folder = by_date.0.path().join("sensor_hrv");
-        let with_date = polars_notebook::files::scan_layout(&folder).unwrap().collect().unwrap();
+        let with_date = polars_notebook::files::scan_parquet_files(&folder).unwrap().collect().unwrap();
         prop_assert!(with_date.drop("date").unwrap().equals(&by_date.1));
         let off = with_date.clone().lazy().filter(col("date").neq(col("ts_start").dt().date()));
         prop_assert_eq!(off.collect().unwrap().height(), 0);
@@ -149,7 +149,7 @@ fn a_large_table_is_sorted_the_same_on_any_number_of_threads() {
         ]);
         query.sort(["device_id"], SortMultipleOptions::default()).collect().unwrap()
     };
-    let drawn = summed(&made(Layout::AsDrawn, 2));
+    let drawn = summed(&made(Layout::Unsorted, 2));
     for layout in [Layout::ByDevice, Layout::ByDate] {
         let one = made(layout, 1);
         assert_eq!(summed(&one), drawn);
@@ -427,7 +427,7 @@ fn a_dataset_may_lie_in_an_oddly_named_directory() {
             let frame = scan::scan_sensor_hrv(&dir).unwrap().collect().unwrap();
             assert_eq!((frame.height(), frame.schema()), (100, &SENSOR_HRV.schema()), "{name}");
             let columns = 14 + usize::from(layout == Layout::ByDate);
-            let frame = polars_notebook::files::scan_layout(&dir.join("sensor_hrv"))
+            let frame = polars_notebook::files::scan_parquet_files(&dir.join("sensor_hrv"))
                 .unwrap()
                 .collect()
                 .unwrap();

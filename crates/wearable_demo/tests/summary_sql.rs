@@ -1,11 +1,11 @@
 //! The text that goes to a cluster means here what the query builders mean.
 
 use polars::prelude::*;
-use polars_notebook::alike;
+use polars_notebook::frames_close;
 use wearable_demo::{GenerateOptions, Size, generate_dataset, query, scan};
 
 fn assert_alike(by_sql: &DataFrame, built: &DataFrame) {
-    assert!(by_sql.height() > 0 && alike(by_sql, built), "{by_sql} {built}");
+    assert!(by_sql.height() > 0 && frames_close(by_sql, built), "{by_sql} {built}");
 }
 
 fn both(sensor: &LazyFrame, sleep: &LazyFrame, users: &LazyFrame) -> (DataFrame, DataFrame) {

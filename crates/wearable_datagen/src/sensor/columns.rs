@@ -4,8 +4,8 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Codes {
-    /// Number of the wearer.
-    Wearer,
+    /// Number of the user.
+    User,
     /// Segment, counted from the first day's midnight.
     Segment,
     /// Beats per minute.
@@ -55,7 +55,7 @@ pub enum Meaning {
 
 /// The file's columns in order: name, where the codes are, what they mean.
 pub const COLUMNS: [(&str, Codes, Meaning); 14] = [
-    ("device_id", Codes::Wearer, Meaning::Device),
+    ("device_id", Codes::User, Meaning::Device),
     ("ts_start", Codes::Segment, Meaning::Time { minutes_later: 0 }),
     (
         "ts_end",

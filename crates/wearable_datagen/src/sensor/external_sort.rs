@@ -1,6 +1,6 @@
 //! An external sort: rows in another order than they are drawn in, in bounded memory.
 //!
-//! 1. Every row is drawn once, in batches of [`BATCH_ROWS`] rows ([`Buckets::draw`]), and appended to
+//! 1. Every row is drawn once, in batches of [`BATCH_ROWS`] rows ([`Buckets::generate`]), and appended to
 //!    the temporary file of its bucket ([`Buckets::append`]). A bucket is a date, or a range of devices
 //!    and times with about as many rows as a batch.
 //! 2. Buckets of devices are sorted in memory and written back ([`Buckets::sort`]). Rows of a date stay
@@ -16,7 +16,7 @@ use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::sensor::columns::{Codes, Columns, Row, WIDTH};
-use crate::sensor::draw::{BLOCK_ROWS, Drawing};
+use crate::sensor::rows::{BLOCK_ROWS, RowGenerator};
 use crate::sensor::{DAYS, Layout, Part, SEGMENTS, SEGMENTS_PER_DAY, SensorTable};
 
 /// Rows of a batch, and of a bucket of devices: whole blocks, and 13 MB.
@@ -58,8 +58,8 @@ impl<'a> Buckets<'a> {
     }
 
     /// Draws a batch.
-    pub fn draw(&self, batch: u64) -> Batch {
-        let (mut drawing, mut rows) = (Drawing::new(self.table), Columns::default());
+    pub fn generate(&self, batch: u64) -> Batch {
+        let (mut generator, mut rows) = (RowGenerator::new(self.table), Columns::default());
         // Somewhat more than on average, so that a bucket seldom has to grow.
         let average = BATCH_ROWS.min(self.table.rows) / self.count;
         let with_room = || Vec::with_capacity((average + average / 16 + 16) as usize);
@@ -69,7 +69,7 @@ impl<'a> Buckets<'a> {
         let end = self.table.rows.div_ceil(BLOCK_ROWS as u64).min(first + blocks_to_a_batch);
         for block in first..end {
             rows.clear();
-            drawing.append(block, 0..self.table.rows_of(block), &mut rows);
+            generator.append(block, 0..self.table.rows_of(block), &mut rows);
             for row in rows.rows() {
                 buckets[self.bucket_of(&row)].push(row);
             }
@@ -151,13 +151,13 @@ impl<'a> Buckets<'a> {
 
 /// The order by device and time, as a number.
 fn key(row: &Row) -> u64 {
-    u64::from(row[Codes::Wearer as usize]) * u64::from(SEGMENTS)
+    u64::from(row[Codes::User as usize]) * u64::from(SEGMENTS)
         + u64::from(row[Codes::Segment as usize])
 }
 
 /// Different [`key`]s of a table.
 fn keys(table: &SensorTable) -> u64 {
-    table.wearers.len() as u64 * u64::from(SEGMENTS)
+    table.users.len() as u64 * u64::from(SEGMENTS)
 }
 
 /// All rows of a table in the order of its layout.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 
 use crate::sensor::columns::Columns;
-use crate::sensor::draw::{BLOCK_ROWS, Drawing};
+use crate::sensor::rows::{BLOCK_ROWS, RowGenerator};
 use crate::sensor::{SensorTable, SortedRows};
 
 /// The order of the rows, and so what a reader can skip.
@@ -12,7 +12,7 @@ use crate::sensor::{SensorTable, SortedRows};
 pub enum Layout {
     /// In the order in which they were drawn: every row group has all days and devices in it.
     #[default]
-    AsDrawn,
+    Unsorted,
     /// By device, then time: a row group has few devices.
     ByDevice,
     /// A folder for each date, as Hive has it: `date=2024-01-01/part-00000.parquet`; in it as drawn.
@@ -22,7 +22,7 @@ pub enum Layout {
 impl fmt::Display for Layout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Layout::AsDrawn => "as-drawn",
+            Layout::Unsorted => "unsorted",
             Layout::ByDevice => "by-device",
             Layout::ByDate => "by-date",
         })
@@ -59,9 +59,9 @@ impl SensorTable<'_> {
     }
 
     /// Rows by their numbers.
-    pub fn drawn(&self, first_row: u64, rows: u64) -> Columns {
+    pub fn generate(&self, first_row: u64, rows: u64) -> Columns {
         let mut maker = Maker::new(self);
-        maker.draw(first_row, rows);
+        maker.generate(first_row, rows);
         maker.rows
     }
 
@@ -73,14 +73,14 @@ impl SensorTable<'_> {
 
 /// Makes the rows of files, one file after the other, in memory that it uses again.
 pub struct Maker<'a> {
-    drawing: Drawing<'a>,
+    generator: RowGenerator<'a>,
     rows: Columns,
 }
 
 impl<'a> Maker<'a> {
     /// For files of `table`.
     pub fn new(table: &'a SensorTable<'a>) -> Maker<'a> {
-        Maker { drawing: Drawing::new(table), rows: Columns::default() }
+        Maker { generator: RowGenerator::new(table), rows: Columns::default() }
     }
 
     /// The rows of a file: from `sorted`, or drawn if the layout is as drawn and nothing is sorted.
@@ -91,20 +91,20 @@ impl<'a> Maker<'a> {
     pub fn rows(&mut self, part: &Part, sorted: Option<&SortedRows>) -> io::Result<&Columns> {
         match sorted {
             Some(sorted) => sorted.read(part.first_row, part.rows, &mut self.rows)?,
-            None => self.draw(part.first_row, part.rows),
+            None => self.generate(part.first_row, part.rows),
         }
         Ok(&self.rows)
     }
 
     /// Rows by their numbers.
-    fn draw(&mut self, first_row: u64, rows: u64) {
+    fn generate(&mut self, first_row: u64, rows: u64) {
         self.rows.clear();
         self.rows.reserve(rows as usize);
         let (mut row, end) = (first_row, first_row + rows);
         while row < end {
             let start = (row % BLOCK_ROWS as u64) as usize;
             let count = (BLOCK_ROWS - start).min((end - row) as usize);
-            self.drawing.append(row / BLOCK_ROWS as u64, start..start + count, &mut self.rows);
+            self.generator.append(row / BLOCK_ROWS as u64, start..start + count, &mut self.rows);
             row += count as u64;
         }
     }

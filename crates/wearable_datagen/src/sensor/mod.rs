@@ -1,21 +1,21 @@
-//! The sensor table: five-minute segments drawn uniformly, with replacement, from all wearers and
+//! The sensor table: five-minute segments drawn uniformly, with replacement, from all users and
 //! all segments of the dataset's days, and their Parquet files.
 //!
 //! A crate of its own because it is compiled for speed, where the rest of the library is compiled so
 //! that a notebook's cells compile quickly.
 //!
 //! Every value of the table is rounded, to two decimals and less, so each column has some thousand
-//! different values at most. [`draw`] therefore draws whole numbers, *codes*: a heart rate variability of
+//! different values at most. [`rows`] therefore draws whole numbers, *codes*: a heart rate variability of
 //! 61.27 ms is 6127. [`columns`] holds them, 26 bytes a row; [`encode`] writes the codes as they are,
 //! with a dictionary of what they stand for, which is the form that Parquet would look for itself.
 //! [`layout`] says which rows are in which file, and [`external_sort`] puts rows into another order than
 //! they are drawn in.
 
 pub mod columns;
-pub mod draw;
 pub mod encode;
 pub mod external_sort;
 pub mod layout;
+pub mod rows;
 
 use std::ops::Range;
 
@@ -32,12 +32,12 @@ pub const SEGMENTS_PER_DAY: u32 = 24 * 60 / SEGMENT_MINUTES;
 pub const SEGMENTS: u32 = DAYS * SEGMENTS_PER_DAY;
 /// Hours in which the devices charge.
 pub const CHARGING_HOURS: Range<u32> = 0..6;
-/// Most wearers: their numbers are codes.
-pub const MOST_WEARERS: usize = 1 << 16;
+/// Most users: their numbers are codes.
+pub const MOST_USERS: usize = 1 << 16;
 
-/// What a wearer's recordings follow.
+/// What a physiology's recordings follow.
 #[derive(Clone, Debug)]
-pub struct Wearer {
+pub struct Physiology {
     /// Years.
     pub age: f64,
     /// Heart rate at rest, bpm.
@@ -55,8 +55,8 @@ pub struct Wearer {
 /// The table: what its rows are, and how they are laid out.
 #[derive(Clone, Debug)]
 pub struct SensorTable<'a> {
-    /// Who wears the devices, by number: at least one and at most [`MOST_WEARERS`].
-    pub wearers: &'a [Wearer],
+    /// Who wears the devices, by number: at least one and at most [`MOST_USERS`].
+    pub users: &'a [Physiology],
     /// Days from 1970-01-01 to the first day.
     pub first_day: i32,
     /// Seed of the random streams.

@@ -120,10 +120,10 @@ def shown(ended: Ended) -> str:
             id="question-mark",
         ),
         pytest.param(
-            '\n  claim(1 == 2, "one is two")?;\nprintln!("not here");',
+            '\n  ensure(1 == 2, "one is two")?;\nprintln!("not here");',
             "wearable_demo::Error",
             "wearable_demo::Error: This does not hold: one is two\n"
-            ' --> In[N]:2:3\n  |\n2 |   claim(1 == 2, "one is two")?;\n  |   ^',
+            ' --> In[N]:2:3\n  |\n2 |   ensure(1 == 2, "one is two")?;\n  |   ^',
             id="claim",
         ),
         pytest.param(

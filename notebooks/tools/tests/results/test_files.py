@@ -55,7 +55,7 @@ json.dump(found, sys.stdout)
 """
 
 
-@pytest.fixture(scope="module", params=["as-drawn", "by-device", "by-date"])
+@pytest.fixture(scope="module", params=["unsorted", "by-device", "by-date"])
 def files(request, tmp_path_factory):
     """The sensor files of a dataset in one of the layouts, in order."""
     folder = tmp_path_factory.mktemp(request.param)

@@ -166,7 +166,7 @@ def test_edge_cases(case, tiny, tmp_path):
         assert rows == 1
 
 
-@pytest.mark.parametrize("layout", ["as-drawn", "by-device", "by-date"])
+@pytest.mark.parametrize("layout", ["unsorted", "by-device", "by-date"])
 def test_each_layout(layout, tmp_path):
     options = ("--rows", "20000", "--chunk-rows", "7000", "--layout", layout)
     build.run_binary("generate_demo_data", *options, "--output-dir", str(tmp_path / "data"))

@@ -54,7 +54,7 @@ def checks_nothing(path: Path, source: str) -> list[str]:
     for name in named:
         notebook, _, cell = name.rpartition("/")
         there = cells(NOTEBOOKS.get(notebook, path) if notebook else path).get(cell)
-        if there is None or there.cell_type != "code" or "claim(" not in there.source:
+        if there is None or there.cell_type != "code" or "ensure(" not in there.source:
             wrong.append(name)
     return wrong
 

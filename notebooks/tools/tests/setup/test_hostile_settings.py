@@ -24,11 +24,11 @@ PASSES = (
     'use wearable_demo::prelude::*;\nprintln!("loaded");',
     'let frame = df!["x" => [1i64, 2, 3]]?;\nframe',
     'let total = frame.column("x")?.i64()?.sum();\nprintln!("{total:?} ü");',
-    'claim(total == Some(6), "the sum is six")?;',
+    'ensure(total == Some(6), "the sum is six")?;',
 )
 FAILS = (
     'use wearable_demo::prelude::*;\nprintln!("loaded");',
-    'claim(1 == 2, "one is two")?;',
+    'ensure(1 == 2, "one is two")?;',
     'println!("it runs on");',
 )
 

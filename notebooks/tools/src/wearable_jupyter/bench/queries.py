@@ -42,9 +42,9 @@ println!("{{}}", {{
 }});
 """
 SAME = """\
-claim(
-    same(&summary.clone().collect()?, &by_device.clone().collect()?)
-        && same(&summary.clone().collect()?, &by_arithmetic.clone().collect()?),
+ensure(
+    frames_equal(&summary.clone().collect()?, &by_device.clone().collect()?)
+        && frames_equal(&summary.clone().collect()?, &by_arithmetic.clone().collect()?),
     "the rewritten queries give the same summary",
 )?;
 """

@@ -9,8 +9,8 @@ fn sorted(folder: &tempfile::TempDir) -> LazyFrame {
     let key: Vec<i64> = x.iter().map(|x| x % 10).collect();
     let file = folder.path().join("sorted.parquet");
     let frame = df!["x" => x, "key" => key].unwrap();
-    sink_row_groups(&frame.lazy(), &file, Some(10_000)).unwrap();
-    scan_layout(&file).unwrap()
+    sink_parquet_with(&frame.lazy(), &file, Some(10_000)).unwrap();
+    scan_parquet_files(&file).unwrap()
 }
 
 #[test]
@@ -20,17 +20,17 @@ fn rows_are_counted_at_each_node() {
         .filter((col("x") % lit(4)).eq(lit(0)))
         .group_by([col("key")])
         .agg([len().alias("n")]);
-    let seen = observe(&query, Engine::Streaming).unwrap();
-    let scan = seen.node("multi-scan").unwrap();
-    assert_eq!((scan.rows_in, scan.rows_out), (None, Some(25_000)), "{}", seen.table());
+    let run = profile(&query, Engine::Streaming).unwrap();
+    let scan = run.node("multi-scan").unwrap();
+    assert_eq!((scan.rows_in, scan.rows_out), (None, Some(25_000)), "{}", run.table());
     assert_eq!(scan.execution, Some(Execution::Streaming));
-    let group_by = seen.node("group-by").unwrap();
+    let group_by = run.node("group-by").unwrap();
     assert_eq!((group_by.rows_in, group_by.rows_out), (Some(25_000), Some(5)));
     assert_eq!(group_by.execution, Some(Execution::MemoryIntensive));
-    assert_eq!(seen.frame.height(), 5);
-    assert!(seen.seconds > 0.0 && seen.nodes.iter().all(|node| node.seconds >= 0.0));
+    assert_eq!(run.frame.height(), 5);
+    assert!(run.seconds > 0.0 && run.nodes.iter().all(|node| node.seconds >= 0.0));
     // The picture's arrows carry the same numbers.
-    let graph = seen.graph();
+    let graph = run.graph();
     assert_eq!(graph.named("group-by").next().unwrap().rows_out, Some(5));
     assert!(polars_profile::plan_svg::svg(graph).contains(">25,000 rows</text>"));
 }
@@ -40,12 +40,12 @@ fn row_groups_are_skipped_by_their_statistics() {
     let folder = tempfile::tempdir().unwrap();
     let query = sorted(&folder);
     let range = query.clone().filter(col("x").gt_eq(lit(15_000)).and(col("x").lt(lit(25_000))));
-    let seen = observe(&range, Engine::Streaming).unwrap();
-    assert_eq!(seen.row_groups(), Some((2, 10)), "{}", seen.table());
-    assert_eq!(seen.frame.height(), 10_000);
+    let run = profile(&range, Engine::Streaming).unwrap();
+    assert_eq!(run.row_groups(), Some((2, 10)), "{}", run.table());
+    assert_eq!(run.frame.height(), 10_000);
     let everywhere = query.filter(col("key").eq(lit(3)));
-    let seen = observe(&everywhere, Engine::Streaming).unwrap();
-    assert_eq!(seen.row_groups(), Some((10, 10)), "{}", seen.table());
+    let run = profile(&everywhere, Engine::Streaming).unwrap();
+    assert_eq!(run.row_groups(), Some((10, 10)), "{}", run.table());
 }
 
 #[test]
@@ -57,9 +57,9 @@ fn the_small_side_of_a_join_is_built_whichever_way_it_is_written() {
     for (left, right, side) in [(&large, &small, "right"), (&small, &large, "left")] {
         let inner = JoinArgs::new(JoinType::Inner);
         let query = left.clone().join(right.clone(), &on, &on, inner);
-        let seen = observe(&query, Engine::Streaming).unwrap();
-        let join = seen.node("equi-join").unwrap();
-        assert_eq!(join.build_side.as_deref(), Some(side), "{}", seen.table());
+        let run = profile(&query, Engine::Streaming).unwrap();
+        let join = run.node("equi-join").unwrap();
+        assert_eq!(join.build_side.as_deref(), Some(side), "{}", run.table());
         assert_eq!(join.rows_out, Some(20_000));
     }
 }
@@ -68,30 +68,30 @@ fn the_small_side_of_a_join_is_built_whichever_way_it_is_written() {
 fn the_in_memory_engine_tells_its_steps() {
     let folder = tempfile::tempdir().unwrap();
     let query = sorted(&folder).group_by([col("key")]).agg([col("x").sum()]);
-    let seen = observe(&query, Engine::InMemory).unwrap();
-    assert_eq!(seen.frame.height(), 10);
-    assert!(!seen.nodes.is_empty() && seen.nodes.iter().all(|node| node.rows_out.is_none()));
-    let streaming = observe(&query, Engine::Streaming).unwrap();
+    let run = profile(&query, Engine::InMemory).unwrap();
+    assert_eq!(run.frame.height(), 10);
+    assert!(!run.nodes.is_empty() && run.nodes.iter().all(|node| node.rows_out.is_none()));
+    let streaming = profile(&query, Engine::Streaming).unwrap();
     let sort = |frame: &DataFrame| frame.sort(["key"], Default::default()).unwrap();
-    assert!(same(&sort(&seen.frame), &sort(&streaming.frame)));
+    assert!(frames_equal(&sort(&run.frame), &sort(&streaming.frame)));
 }
 
 #[test]
 fn what_was_switched_off_is_off_there_too() {
     let folder = tempfile::tempdir().unwrap();
     let query = sorted(&folder).filter(col("x").lt(lit(5)));
-    let seen = observe(&query.with_predicate_pushdown(false), Engine::Streaming).unwrap();
-    assert_eq!(seen.node("multi-scan").unwrap().rows_out, Some(100_000), "{}", seen.table());
+    let run = profile(&query.with_predicate_pushdown(false), Engine::Streaming).unwrap();
+    assert_eq!(run.node("multi-scan").unwrap().rows_out, Some(100_000), "{}", run.table());
 }
 
 #[test]
 fn a_failing_query_says_why_and_a_closure_cannot_be_sent() {
     let folder = tempfile::tempdir().unwrap();
     let missing = sorted(&folder).select([col("y")]);
-    let error = observe(&missing, Engine::Streaming).unwrap_err().to_string();
+    let error = profile(&missing, Engine::Streaming).unwrap_err().to_string();
     assert!(error.contains("y") && error.contains("not"), "{error}");
     let closure = sorted(&folder).map(Ok, AllowedOptimizations::default(), None, Some("opaque"));
-    let error = observe(&closure, Engine::Streaming).unwrap_err();
+    let error = profile(&closure, Engine::Streaming).unwrap_err();
     assert!(matches!(error, Error::NotSerializable { .. }), "{error}");
 }
 
@@ -102,14 +102,18 @@ fn a_query_that_needs_more_than_its_limit_dies_alone() {
     let rows = sorted(&folder);
     let many = concat(vec![rows; 100], UnionArgs::default()).unwrap();
     let sorted = many.clone().sort(["key"], Default::default());
-    match observe_within(&sorted, Engine::Streaming, 60).unwrap() {
-        Ending::OutOfMemory { limit_mb, said } => assert!(limit_mb == 60 && !said.is_empty()),
-        Ending::Finished(seen) => panic!("160 MB were sorted in 60: {seen}"),
+    match profile_with_memory_limit(&sorted, Engine::Streaming, 60).unwrap() {
+        LimitedRun::OutOfMemory { limit_mb, stderr } => {
+            assert!(limit_mb == 60 && !stderr.is_empty())
+        }
+        LimitedRun::Finished(run) => panic!("160 MB were sorted in 60: {run}"),
     }
     let summed = many.group_by([col("key")]).agg([col("x").sum()]);
-    match observe_within(&summed, Engine::Streaming, 60).unwrap() {
-        Ending::Finished(seen) => assert_eq!(seen.frame.height(), 10),
-        Ending::OutOfMemory { said, .. } => panic!("ten rows in batches did not fit: {said}"),
+    match profile_with_memory_limit(&summed, Engine::Streaming, 60).unwrap() {
+        LimitedRun::Finished(run) => assert_eq!(run.frame.height(), 10),
+        LimitedRun::OutOfMemory { stderr, .. } => {
+            panic!("ten rows in batches did not fit: {stderr}")
+        }
     }
 }
 
@@ -119,8 +123,8 @@ fn bytes_are_those_of_the_columns_and_row_groups_that_are_read() {
     let query = sorted(&folder);
     let file_bytes = std::fs::metadata(folder.path().join("sorted.parquet")).unwrap().len();
     let bytes = |query: LazyFrame| {
-        let seen = observe(&query, Engine::Streaming).unwrap();
-        seen.bytes().unwrap_or_else(|| panic!("no bytes in {}", seen.table()))
+        let run = profile(&query, Engine::Streaming).unwrap();
+        run.bytes().unwrap_or_else(|| panic!("no bytes in {}", run.table()))
     };
     let both = bytes(query.clone().select([col("x").max(), col("key").max()]));
     assert!((file_bytes * 9 / 10..=file_bytes * 3 / 2).contains(&both), "{both} of {file_bytes}");

@@ -1,7 +1,7 @@
-//! Drawing rows, by the rules of the dataset (`data/README.md` has the ranges).
+//! RowGenerator rows, by the rules of the dataset (`data/README.md` has the ranges).
 //!
 //! Rows are drawn in blocks of [`BLOCK_ROWS`], each from a random stream of its own, and always as a
-//! whole. So a row depends on the seed, the wearers and its number, and on nothing else: not on the
+//! whole. So a row depends on the seed, the users and its number, and on nothing else: not on the
 //! size of the files, the number of threads, or the number of rows behind it.
 
 use std::ops::Range;
@@ -28,7 +28,7 @@ const SEGMENTS_PER_HOUR: usize = (SEGMENTS_PER_DAY / 24) as usize;
 #[derive(Clone, Copy)]
 #[repr(usize)]
 enum For {
-    Wearer,
+    User,
     Segment,
     Activity,
     Steps,
@@ -47,24 +47,24 @@ enum For {
 const UNIFORMS: usize = For::Charging as usize + 1;
 
 /// Draws rows, with room of its own for the random numbers of a block.
-pub struct Drawing<'a> {
+pub struct RowGenerator<'a> {
     table: &'a SensorTable<'a>,
     /// A column of random words for each [`For`].
     words: Vec<[u32; BLOCK_ROWS]>,
     normals: Vec<f64>,
-    wearers: Vec<u16>,
+    users: Vec<u16>,
     segments: Vec<u16>,
     hours: [Hour; 24],
 }
 
-impl<'a> Drawing<'a> {
+impl<'a> RowGenerator<'a> {
     /// For rows of `table`.
-    pub fn new(table: &'a SensorTable<'a>) -> Drawing<'a> {
-        Drawing {
+    pub fn new(table: &'a SensorTable<'a>) -> RowGenerator<'a> {
+        RowGenerator {
             table,
             words: vec![[0; BLOCK_ROWS]; UNIFORMS],
             normals: vec![0.0; BLOCK_ROWS],
-            wearers: vec![0; BLOCK_ROWS],
+            users: vec![0; BLOCK_ROWS],
             segments: vec![0; BLOCK_ROWS],
             hours: of_hour(),
         }
@@ -83,14 +83,14 @@ impl<'a> Drawing<'a> {
         self.independent(rows, &mut columns);
     }
 
-    /// Draws wearers and segments; returns the stream for what follows.
+    /// Draws users and segments; returns the stream for what follows.
     fn keys(&mut self, block: u64) -> ChaCha8Rng {
         let mut rng = ChaCha8Rng::seed_from_u64(self.table.seed);
         rng.set_stream(self.table.first_stream + block);
         rng.fill(self.words[..=For::Segment as usize].as_flattened_mut());
-        let wearers = self.table.wearers.len() as u64;
+        let users = self.table.users.len() as u64;
         for (word, codes, below) in [
-            (For::Wearer, &mut self.wearers, wearers),
+            (For::User, &mut self.users, users),
             (For::Segment, &mut self.segments, SEGMENTS.into()),
         ] {
             for (code, &word) in codes.iter_mut().zip(&self.words[word as usize]) {
@@ -100,32 +100,33 @@ impl<'a> Drawing<'a> {
         rng
     }
 
-    /// Wearer and segment, and what follows from them, and each other.
+    /// Physiology and segment, and what follows from them, and each other.
     fn follow(&self, rows: Range<usize>, columns: &mut [&mut [u16]; WIDTH]) {
-        use Codes::{Acc, Eda, HeartRate, Missingness, Rmssd, Sdnn, Segment, Steps, Wearer};
+        use Codes::{Acc, Eda, HeartRate, Missingness, Rmssd, Sdnn, Segment, Steps, User};
         let words = &self.words[..UNIFORMS];
         for (row, i) in rows.enumerate() {
             let uniform = |of: For| uniform(words[of as usize][i]);
-            let wearer = &self.table.wearers[self.wearers[i] as usize];
+            let physiology = &self.table.users[self.users[i] as usize];
             let segment = self.segments[i] as usize;
             let day = segment / SEGMENTS_PER_DAY as usize;
             let hour = &self.hours[segment % SEGMENTS_PER_DAY as usize / SEGMENTS_PER_HOUR];
 
             let activity = (hour.activity.0 + hour.activity.1 * uniform(For::Activity))
-                * wearer.activity_scale;
+                * physiology.activity_scale;
             let activity = activity.clamp(0.6, 3.0);
             let steps = (50.0 * uniform(For::Steps) * activity) as u16;
             let steps = (f64::from(steps) * hour.steps) as u16;
 
-            let heart_rate = wearer.resting
-                + wearer.day_offset[day]
+            let heart_rate = physiology.resting
+                + physiology.day_offset[day]
                 + hour.circadian
                 + 4.0 * (activity - 1.0)
-                + f64::from(steps) * wearer.sensitivity
-                + wearer.segment_sigma * self.normals[i];
+                + f64::from(steps) * physiology.sensitivity
+                + physiology.segment_sigma * self.normals[i];
             let heart_rate = code(heart_rate.clamp(40.0, 220.0), 1.0);
-            let sdnn = 100.0 - 0.5 * (wearer.age - 18.0) + between(-30.0, 30.0, uniform(For::Sdnn))
-                - 0.1 * (f64::from(heart_rate) - wearer.resting);
+            let sdnn = 100.0 - 0.5 * (physiology.age - 18.0)
+                + between(-30.0, 30.0, uniform(For::Sdnn))
+                - 0.1 * (f64::from(heart_rate) - physiology.resting);
             let sdnn = sdnn.clamp(20.0, 200.0);
             let rmssd = (0.7 * sdnn + between(-10.0, 10.0, uniform(For::Rmssd))).clamp(10.0, 150.0);
             let acc = between(0.05, 0.5, uniform(For::Acc)) * activity * hour.acc;
@@ -134,7 +135,7 @@ impl<'a> Drawing<'a> {
                 + hour.missingness.1 * uniform(For::Charging);
 
             for (of, code) in [
-                (Wearer, self.wearers[i]),
+                (User, self.users[i]),
                 (Segment, self.segments[i]),
                 (Steps, steps),
                 (HeartRate, heart_rate),

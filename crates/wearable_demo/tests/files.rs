@@ -32,7 +32,7 @@ fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 fn scanned(directory: &Path) -> DataFrame {
-    let frame = scan_layout(directory).unwrap().collect().unwrap();
+    let frame = scan_parquet_files(directory).unwrap().collect().unwrap();
     frame.select(["key", "value"]).unwrap().sort(["value"], Default::default()).unwrap()
 }
 
@@ -43,10 +43,10 @@ fn partitioned_dataset_is_replaced_by_the_next_one() {
         let data = dir.path().join("made").join(name);
         for n in [7, 4, 0, 9, 0, 0, 5] {
             sink_partitioned(&rows(n), &data, "key").unwrap();
-            assert!(same(&scanned(&data), &rows(n).collect().unwrap()), "{name}: {n} rows");
+            assert!(frames_equal(&scanned(&data), &rows(n).collect().unwrap()), "{name}: {n} rows");
         }
         // A query may read the dataset that it replaces.
-        let larger = scan_layout(&data).unwrap().filter(col("value").gt(lit(2)));
+        let larger = scan_parquet_files(&data).unwrap().filter(col("value").gt(lit(2)));
         sink_partitioned(&larger, &data, "key").unwrap();
         assert_eq!(scanned(&data).height(), 2);
     }
@@ -65,7 +65,7 @@ fn query_without_rows_keeps_names_and_types() {
     for query in [query.clone(), query.filter(lit(false))] {
         sink_partitioned(&query, &data, "date").unwrap();
         let expected = query.collect().unwrap().select(["value", "text", "date"]).unwrap();
-        assert!(same(&scan_layout(&data).unwrap().collect().unwrap(), &expected));
+        assert!(frames_equal(&scan_parquet_files(&data).unwrap().collect().unwrap(), &expected));
     }
 }
 
@@ -142,8 +142,8 @@ fn partition_values_are_read_as_they_were_written_or_refused() {
         let key = key.with_name("key".into()).into_column();
         let frame = DataFrame::new(key.len(), vec![Column::new("value".into(), values), key])?;
         sink_partitioned(&frame.clone().lazy(), &data, "key")?;
-        let read = scan_layout(&data)?.collect()?.sort(["value"], Default::default())?;
-        assert!(same(&read, &frame), "{read} {frame}");
+        let read = scan_parquet_files(&data)?.collect()?.sort(["value"], Default::default())?;
+        assert!(frames_equal(&read, &frame), "{read} {frame}");
         Ok(read)
     };
     let texts = |texts: &[Option<&str>]| Series::new("".into(), texts);
@@ -198,7 +198,7 @@ fn failing_query_leaves_the_old_result() {
     // It fails while it runs: the files are not there any more.
     let source = dir.path().join("source.parquet");
     write_parquet(&rows(5).collect().unwrap(), &source).unwrap();
-    let query = scan_layout(&source).unwrap();
+    let query = scan_parquet_files(&source).unwrap();
     fs::write(&source, "damaged").unwrap();
     assert!(sink_partitioned(&query, &data, "key").is_err());
     assert!(sink_parquet(&query, &file).is_err());

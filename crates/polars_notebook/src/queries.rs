@@ -1,0 +1,34 @@
+//! Steps for queries on any frames.
+
+use std::sync::Arc;
+
+use polars::prelude::*;
+use polars_plan::plans::{HintIR, Sorted};
+
+use crate::error::{Error, Result};
+
+/// Marks `frame` as sorted by `column` in ascending order. polars does not check it: where it is false,
+/// results are wrong.
+///
+/// # Errors
+///
+/// [`Error::Polars`] where polars refuses the mark.
+pub fn set_sorted(frame: &LazyFrame, column: &str) -> Result<LazyFrame> {
+    let sorted = Sorted { column: column.into(), descending: Some(false), nulls_last: Some(false) };
+    let hint = HintIR::Sorted(Arc::from([sorted]));
+    frame.clone().hint(hint).map_err(Error::polars(format!("mark {column} as sorted")))
+}
+
+/// Counts the rows of an inner join of `left` and `right` on the columns `on`, without joining them.
+///
+/// Out: one row with `rows` (i64), the sum of n · m over the keys with n rows in `left` and m rows in
+/// `right`.
+pub fn join_row_count(left: &LazyFrame, right: &LazyFrame, on: &[&str]) -> LazyFrame {
+    let keys: Vec<Expr> = on.iter().map(|name| col(*name)).collect();
+    let count = |side: &LazyFrame, name: &str| {
+        side.clone().group_by(&keys).agg([len().cast(DataType::Int64).alias(name)])
+    };
+    count(left, "n")
+        .join(count(right, "m"), &keys, &keys, JoinArgs::new(JoinType::Inner))
+        .select([(col("n") * col("m")).sum().alias("rows")])
+}

@@ -1,0 +1,156 @@
+//! The structure of the workspace: directions of dependencies, names, sources and errors of crates.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use wearable_demo::tables::TABLES;
+
+/// Each crate with the crates of this workspace that it may depend on. `evcxr_shim` is alone.
+const MAY_DEPEND_ON: [(&str, &[&str]); 9] = [
+    ("dataset_writer", &[]),
+    ("evcxr_shim", &[]),
+    ("polars_profile", &["dataset_writer"]),
+    ("polars_notebook", &["polars_profile", "dataset_writer"]),
+    ("spark_stages", &["polars_notebook", "polars_profile", "dataset_writer"]),
+    ("wearable_datagen", &["dataset_writer"]),
+    (
+        "wearable_demo",
+        &[
+            "wearable_datagen",
+            "spark_stages",
+            "polars_notebook",
+            "polars_profile",
+            "dataset_writer",
+        ],
+    ),
+    ("generate_demo_data", &["wearable_demo"]),
+    ("spark_connect_query", &[]),
+];
+
+/// Crates that can be used for other data.
+const GENERIC: [&str; 5] =
+    ["dataset_writer", "evcxr_shim", "polars_notebook", "polars_profile", "spark_stages"];
+
+/// Names of columns that could also be in other data; the others are of the demo alone.
+const COMMON_COLUMNS: [&str; 4] = ["age", "gender", "date", "steps"];
+
+fn crates() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Every file of a crate, with its text.
+fn files(name: &str) -> Vec<(PathBuf, String)> {
+    fn below(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => below(&path, found),
+                false => found.push((path.clone(), fs::read_to_string(&path).unwrap_or_default())),
+            }
+        }
+    }
+    let mut found = Vec::new();
+    below(&crates().join(name), &mut found);
+    found
+}
+
+/// The crates in the section of a manifest's normal dependencies.
+fn dependencies(name: &str) -> Vec<String> {
+    let manifest = fs::read_to_string(crates().join(name).join("Cargo.toml")).unwrap();
+    let section = manifest.split("\n[dependencies]\n").nth(1).unwrap_or_default();
+    let lines = section.lines().take_while(|line| !line.starts_with('['));
+    lines.filter_map(|line| Some(line.split_once(['.', ' ', '='])?.0.to_owned())).collect()
+}
+
+#[test]
+fn every_crate_is_listed() {
+    let folders = fs::read_dir(crates()).unwrap().map(|entry| entry.unwrap().path());
+    for folder in folders.filter(|folder| folder.join("Cargo.toml").is_file()) {
+        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+        assert!(MAY_DEPEND_ON.iter().any(|(listed, _)| *listed == name), "{name}");
+    }
+}
+
+#[test]
+fn dependencies_point_in_one_direction() {
+    for (name, allowed) in MAY_DEPEND_ON {
+        for dependency in dependencies(name) {
+            let is_own = MAY_DEPEND_ON.iter().any(|(own, _)| *own == dependency);
+            assert!(
+                !is_own || allowed.contains(&dependency.as_str()),
+                "{name} depends on {dependency}"
+            );
+        }
+    }
+}
+
+#[test]
+fn generic_crates_contain_no_name_of_the_demo() {
+    let mut names = vec!["wearable"];
+    for table in TABLES {
+        names.push(table.name);
+        let columns = table.columns.iter().map(|column| column.name);
+        names.extend(columns.filter(|column| !COMMON_COLUMNS.contains(column)));
+    }
+    for name in GENERIC {
+        for (path, text) in files(name) {
+            for (number, line) in text.lines().enumerate() {
+                let found = names.iter().find(|name| contains_word(line, name));
+                assert!(found.is_none(), "{}:{}: {}", path.display(), number + 1, found.unwrap());
+            }
+        }
+    }
+}
+
+/// Whether `line` contains `name`, not only as a part of a longer name, but for the project's.
+fn contains_word(line: &str, name: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    line.to_lowercase().match_indices(name).any(|(at, found)| {
+        let (before, after) =
+            (&line.to_lowercase()[..at], &line.to_lowercase()[at + found.len()..]);
+        name == "wearable" || !(before.ends_with(is_part) || after.starts_with(is_part))
+    })
+}
+
+#[test]
+fn no_crate_includes_a_file_of_another() {
+    for (name, _) in MAY_DEPEND_ON {
+        for (path, text) in files(name) {
+            // This test has the pattern itself; the data dictionary is no crate's.
+            if path.ends_with("tests/architecture.rs") {
+                continue;
+            }
+            for macro_name in ["include_str!(\"", "include!(\"", "include_bytes!(\""] {
+                for (at, _) in text.match_indices(macro_name) {
+                    let included = text[at + macro_name.len()..].split('"').next().unwrap();
+                    let outside =
+                        included.matches("../").count() > 1 && !included.contains("data/");
+                    assert!(!outside, "{} includes {included}", path.display());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn each_library_has_its_own_error() {
+    let libraries = MAY_DEPEND_ON.iter().map(|(name, _)| *name);
+    for name in libraries.filter(|name| crates().join(name).join("src/lib.rs").is_file()) {
+        let error = fs::read_to_string(crates().join(name).join("src/error.rs"))
+            .unwrap_or_else(|_| panic!("{name} has no src/error.rs"));
+        assert!(error.contains("pub enum Error"), "{name}");
+    }
+}
+
+#[test]
+fn wearable_demo_is_thin() {
+    let source = crates().join("wearable_demo/src");
+    let lines = files("wearable_demo")
+        .iter()
+        .filter(|(path, _)| {
+            path.starts_with(&source) && path.extension().is_some_and(|e| e == "rs")
+        })
+        .map(|(_, text)| text.lines().count())
+        .sum::<usize>();
+    assert!(lines <= 1_100, "{lines} lines");
+}
