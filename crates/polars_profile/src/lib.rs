@@ -34,7 +34,7 @@
 //!
 //! # Profile a query
 //!
-//! [`profile`] runs a query in a worker process and returns its peak memory and the rows, time and
+//! [`profile()`] runs a query in a worker process and returns its peak memory and the rows, time and
 //! bytes of each plan node. The worker is a program of yours, called `profile_worker`, with this
 //! `main`:
 //!
@@ -46,7 +46,7 @@
 //!
 //! ```no_run
 //! use polars::prelude::*;
-//! use polars_profile::observe;
+//! use polars_profile::profile;
 //!
 //! # fn main() -> polars_profile::Result<()> {
 //! let query = LazyFrame::scan_parquet("a.parquet".into(), Default::default())?;

@@ -27,7 +27,7 @@ LOAD = f':dep wearable_demo = {{ path = "{paths.LIBRARY}" }}\nuse wearable_demo:
 # What stands in the failing cell, and what is said of it.
 FAILING = {
     "question-mark": ('let n: i32 = "x".parse()?;', "invalid digit found in string"),
-    "claim": (f'{LOAD}\nclaim(1 == 2, "one is two")?;', "This does not hold: one is two"),
+    "claim": (f'{LOAD}\nensure(1 == 2, "one is two")?;', "This does not hold: one is two"),
     "panic": ('panic!("no way");', "no way"),
     "compile-error": ("let n: i32 = true;", "mismatched types"),
     "exit": ("std::process::exit(0);", "exit status: 0"),

@@ -104,7 +104,7 @@ def test_the_walkthrough_in_jupyterlab(tmp_path, chromium, assert_tooltip):
 
         # Run All stops at a claim that is false; the message is under that cell, and no other runs.
         source = lab.source("guard")
-        lab.set_source("guard", f'{source}\nclaim(1 == 2, "one is two")?;')
+        lab.set_source("guard", f'{source}\nensure(1 == 2, "one is two")?;')
         lab.menu("Run", "Run All Cells")
         lab.wait_for_error("guard")
         lab.wait_until_idle()
