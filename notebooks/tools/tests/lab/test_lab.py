@@ -1,4 +1,4 @@
-"""The walkthrough in JupyterLab, in a browser, as a learner uses it."""
+"""The walkthrough works in JupyterLab in a browser."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def assert_charts(lab: Lab) -> None:
     assert scatter.locator(".scatterlayer .point").count() == 2000
 
 
-def test_the_walkthrough_in_jupyterlab(tmp_path, chromium, assert_tooltip):
+def test_walkthrough_works_in_jupyterlab(tmp_path, chromium, assert_tooltip):
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     with (
         served(tmp_path, **{prewarmed.VARIABLE: "1"}) as address,
@@ -45,23 +45,23 @@ def test_the_walkthrough_in_jupyterlab(tmp_path, chromium, assert_tooltip):
         page.wait_for_function(f"() => {PANEL}.content.widgets.some(w => w.model.id === 'write')")
         lab.wait_until_idle()
         page.screenshot(path=SCREENSHOTS / "top.png")
-        # There is no other to choose by mistake.
+        # JupyterLab offers no other kernel.
         specs = page.evaluate("fetch('/api/kernelspecs').then(answer => answer.json())")
         assert (specs["default"], list(specs["kernelspecs"])) == ("rust", ["rust"])
-        # It is the one that was warmed up meanwhile.
+        # The notebook uses the prewarmed kernel.
         (kernel,) = directories.list_kernels()
-        assert "drop(spare);" in (kernel / "config" / "init.evcxr").read_text()
+        assert "drop(warm_up);" in (kernel / "config" / "init.evcxr").read_text()
         assert not directories.is_prewarmed(kernel)
 
         lab.menu("Run", "Run All Cells")
         lab.wait_until_run()
         cells = lab.cells()
-        # Each bar has taken the place of the one before it.
+        # The progress bar overwrites itself, so only its last state is left.
         (bar,) = re.findall(r"sensor_hrv [█░]+ .*", stream(cells["data-setup"], "stdout"))
         assert bar.endswith("100 %, 1,000,000 of 1,000,000 rows")
         assert len([cell for cell in cells.values() if cell["type"] == "code"]) > 30
         assert_all_ran(cells)
-        # A spare kernel's first cell is its first.
+        # The cells that prewarm a kernel don't count.
         assert cells["load-library"]["count"] == 1
 
         table = lab.show("collect-streaming").locator(".jp-OutputArea table")
@@ -77,7 +77,7 @@ def test_the_walkthrough_in_jupyterlab(tmp_path, chromium, assert_tooltip):
         page.wait_for_timeout(500)
         page.screenshot(path=SCREENSHOTS / "bars.png")
 
-        # A cell that fails says why, and takes nothing with it.
+        # A failing cell shows the compiler's message, and all variables keep their values.
         lab.replace("correlation", "let count: i32 = sample.height();")
         failed = lab.cells()["correlation"]
         (error,) = (o for o in failed["outputs"] if o["output_type"] == "error")
@@ -89,7 +89,7 @@ def test_the_walkthrough_in_jupyterlab(tmp_path, chromium, assert_tooltip):
         lab.replace("correlation", 'println!("{} nights", sample.height());')
         assert stream(lab.cells()["correlation"], "stdout") == "2000 nights\n"
 
-        # Completions and hovers know the types of variables.
+        # Completions and tooltips use the types of variables.
         lab.start("correlation", "joined.coll", keys="Tab")
         page.locator(".jp-Completer-item", has_text="collect_with_engine").wait_for(timeout=60_000)
         page.keyboard.press("Escape")
@@ -102,7 +102,7 @@ def test_the_walkthrough_in_jupyterlab(tmp_path, chromium, assert_tooltip):
             assert len(re.findall(r'<figure [^>]*class="chart', exported)) == 2
             assert exported.count("plotly.js v") == 1
 
-        # Run All stops at a claim that is false; the message is under that cell, and no other runs.
+        # Run All stops at a cell whose check fails. Only this cell shows the error.
         source = lab.source("guard")
         lab.set_source("guard", f'{source}\nensure(1 == 2, "one is two")?;')
         lab.menu("Run", "Run All Cells")
@@ -113,14 +113,14 @@ def test_the_walkthrough_in_jupyterlab(tmp_path, chromium, assert_tooltip):
         code = [cell for cell in cells.values() if cell["type"] == "code"]
         at = code.index(cells["guard"])
         assert all(cell["count"] for cell in code[: at + 1])
-        # (JupyterLab clears every cell when it is asked to run them.)
+        # JupyterLab clears the outputs of all cells before Run All.
         assert not any(cell["count"] or cell["outputs"] for cell in code[at + 1 :])
         lab.show("guard")
         page.wait_for_timeout(500)
-        page.screenshot(path=SCREENSHOTS / "claim.png")
+        page.screenshot(path=SCREENSHOTS / "failed_check.png")
         lab.set_source("guard", source)
 
-        # Interrupt stops a query in its middle and keeps every variable, as often as one likes.
+        # Interrupt stops a running query and keeps all variables, also repeatedly.
         rows = '"x" => (0..200_000i64).collect::<Vec<_>>(), "k" => vec![1i64; 200_000]'
         lab.replace("correlation", f"let frame = df![{rows}]?;")
         join = 'frame.clone().lazy().join(frame.clone().lazy(), [col("k")], [col("k")], '
@@ -136,7 +136,7 @@ def test_the_walkthrough_in_jupyterlab(tmp_path, chromium, assert_tooltip):
             lab.replace("correlation", 'println!("{} {}", frame.height(), nights.height());')
             assert stream(lab.cells()["correlation"], "stdout") == "200000 5250\n"
 
-        # What goes on says how to end it: by a second one, and with all variables.
+        # A cell that can't be interrupted prints that a second interrupt loses all variables.
         lab.start("correlation", "loop { std::hint::spin_loop(); }")
         page.wait_for_function(f"() => ({KERNEL})()?.status === 'busy'")
         page.wait_for_timeout(2000)
@@ -174,8 +174,8 @@ def test_the_walkthrough_in_jupyterlab(tmp_path, chromium, assert_tooltip):
         assert json.dumps(tab.errors) == "[]"
 
 
-def test_pictures_of_plans_in_jupyterlab(tmp_path, chromium):
-    """The second notebook: its pictures fit the page, and are read in a light and a dark theme."""
+def test_plan_graphs_fit_the_page_in_both_themes(tmp_path, chromium):
+    """The plan graphs of 02b are not wider than the page, and use the theme's text colour."""
     with (
         served(tmp_path, **{prewarmed.VARIABLE: "0"}) as address,
         browser.opened(viewport={"width": 1280, "height": 900}) as tab,
@@ -195,8 +195,8 @@ def test_pictures_of_plans_in_jupyterlab(tmp_path, chromium):
             for cell in ("picture", "promise"):
                 output = lab.show(cell).locator(".jp-OutputArea-output:has(svg)")
                 output.scroll_into_view_if_needed()
-                box, room = output.locator("svg").bounding_box(), output.bounding_box()
-                assert 0 < box["width"] <= room["width"] <= 1280
+                graph, area = output.locator("svg").bounding_box(), output.bounding_box()
+                assert 0 < graph["width"] <= area["width"] <= 1280
                 page.wait_for_timeout(300)
                 page.screenshot(path=SCREENSHOTS / f"{cell}-{theme.split()[1].lower()}.png")
             text = output.locator("svg text").first

@@ -1,4 +1,4 @@
-"""The walkthrough's results once more, by two other engines, each in its own words."""
+"""The walkthrough's results computed with DuckDB and py-polars, as independent references."""
 
 from pathlib import Path
 
@@ -45,18 +45,18 @@ SORTED = "select * from joined order by user_id nulls first, date nulls first"
 
 
 def by_duckdb(data: Path, query: str) -> list[tuple]:
-    """Rows of `query` over the joined table."""
+    """Run `query`, which may select from `joined`, on the dataset in `data`. Return its rows."""
     with duckdb.connect() as connection:
         for table in ("user_profile", "sleep_diary"):
             connection.read_parquet(str(data / f"{table}.parquet")).create_view(table)
-        # Of every layout; a folder's date is no column of the table.
+        # The pattern matches every layout. The date in a folder's name is not a column.
         files = str(data / "sensor_hrv" / "**" / "*.parquet")
         connection.read_parquet(files, hive_partitioning=False).create_view("sensor_hrv")
         return connection.sql(NIGHTLY + query).fetchall()
 
 
 def joined(data: Path) -> pl.LazyFrame:
-    """The joined table by py-polars."""
+    """Return the joined table, computed with py-polars."""
     hour = pl.col("ts_start").dt.hour()
     nightly = (
         pl.scan_parquet(data / "sensor_hrv" / "**" / "*.parquet", hive_partitioning=False)
@@ -82,7 +82,7 @@ def joined(data: Path) -> pl.LazyFrame:
 
 
 def summary(data: Path) -> list[tuple]:
-    """The summary by py-polars."""
+    """Return the rows of the summary, computed with py-polars."""
     return (
         joined(data)
         .group_by("occupation", "gender")
@@ -99,5 +99,5 @@ def summary(data: Path) -> list[tuple]:
 
 
 def sorted_joined(data: Path) -> list[tuple]:
-    """The joined table by user and date, by py-polars."""
+    """Return the rows of the joined table, sorted by user and date, computed with py-polars."""
     return joined(data).sort("user_id", "date").collect().rows()

@@ -1,4 +1,4 @@
-"""The generated files as other engines read them: schema, values and statistics."""
+"""Other engines read the generated files with the same schema, values and statistics."""
 
 import datetime as dt
 import json
@@ -30,34 +30,34 @@ TYPES = {
     "steps": (pl.Int64, "BIGINT", "int64"),
     "missingness_score": (pl.Float64, "DOUBLE", "double"),
 }
-# For pyarrow, in its own environment: what is in a file, and whether the statistics are right.
+# Runs in pyarrow's own virtual environment. Checks the statistics, and prints each file's content.
 PYARROW = """
 import json, sys
 import pyarrow.parquet as pq
-found = []
+files = []
 for path in sys.argv[1:]:
     file = pq.ParquetFile(path)
     groups = []
     for number in range(file.num_row_groups):
-        about, rows = file.metadata.row_group(number), file.read_row_group(number)
-        for place, name in enumerate(rows.column_names):
-            column, statistics = about.column(place), about.column(place).statistics
+        metadata, rows = file.metadata.row_group(number), file.read_row_group(number)
+        for index, name in enumerate(rows.column_names):
+            column, statistics = metadata.column(index), metadata.column(index).statistics
             values = rows[name].to_pylist()
             assert (statistics.min, statistics.max) == (min(values), max(values)), (path, name)
             assert statistics.null_count == 0 and rows[name].null_count == 0
             assert column.compression == "SNAPPY" and column.has_dictionary_page
-        groups.append(about.num_rows)
+        groups.append(metadata.num_rows)
     table = file.read()
     types = {field.name: str(field.type) for field in table.schema}
     values = {n: [str(v) for v in table[n].to_pylist()] for n in table.column_names}
-    found.append({"types": types, "groups": groups, "values": values})
-json.dump(found, sys.stdout)
+    files.append({"types": types, "groups": groups, "values": values})
+json.dump(files, sys.stdout)
 """
 
 
 @pytest.fixture(scope="module", params=["unsorted", "by-device", "by-date"])
 def files(request, tmp_path_factory):
-    """The sensor files of a dataset in one of the layouts, in order."""
+    """Sorted paths of a dataset's sensor files, for each layout."""
     folder = tmp_path_factory.mktemp(request.param)
     run_binary(
         "generate_demo_data",
@@ -68,20 +68,20 @@ def files(request, tmp_path_factory):
     return sorted((folder / "sensor_hrv").rglob("*.parquet"))
 
 
-def test_three_engines_read_the_same(files):
+def test_three_engines_read_the_same_values(files):
     by_polars = [pl.read_parquet(path, hive_partitioning=False) for path in files]
     assert sum(frame.height for frame in by_polars) == ROWS
     python = ensure_venv("readers", HERE / "readers.txt") / "python"
-    told = subprocess.run([python, "-c", PYARROW, *files], capture_output=True, text=True)
-    assert told.returncode == 0, told.stderr
-    for path, frame, by_pyarrow in zip(files, by_polars, json.loads(told.stdout), strict=True):
+    result = subprocess.run([python, "-c", PYARROW, *files], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    for path, frame, by_pyarrow in zip(files, by_polars, json.loads(result.stdout), strict=True):
         assert dict(frame.schema) == {name: kinds[0] for name, kinds in TYPES.items()}
         relation = duckdb.sql(f"SELECT * FROM read_parquet('{path}', hive_partitioning = false)")
         assert dict(zip(relation.columns, map(str, relation.types), strict=True)) == {
             name: kinds[1] for name, kinds in TYPES.items()
         }
         assert frame.rows() == relation.fetchall()
-        # As polars writes text, which pyarrow knows by three names.
+        # polars writes strings as string_view, which pyarrow reports as another type.
         arrow_types = {n: kind.replace("_view", "") for n, kind in by_pyarrow["types"].items()}
         assert arrow_types == {name: kinds[2] for name, kinds in TYPES.items()}
         assert sum(by_pyarrow["groups"]) == frame.height
@@ -90,8 +90,8 @@ def test_three_engines_read_the_same(files):
             assert values == [str(value) for value in frame[name].to_list()], (path, name)
 
 
-def test_values_are_rounded_as_they_say(files):
-    """A float is the one nearest to its decimals, not a neighbour."""
+def test_floats_have_the_documented_decimals(files):
+    """Each float is the nearest one to its decimal value."""
     frame = pl.concat(pl.read_parquet(path, hive_partitioning=False) for path in files)
     places = {"spo2": 1, "skin_temp": 1, "hrv_sdnn": 2, "hrv_rmssd": 2}
     for name, (kind, *_) in TYPES.items():

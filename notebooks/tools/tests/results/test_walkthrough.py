@@ -1,4 +1,4 @@
-"""02a_lazy_join as a reader sees it: what it shows and writes is what other engines compute."""
+"""Outputs and files of 02a_lazy_join equal the results of other engines."""
 
 import math
 import re
@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import oracle
 import polars as pl
 import pytest
-from test_oracle import assert_same
+from test_oracle import assert_rows_equal
 
 from wearable_jupyter.runner import output_tags
 
@@ -20,7 +20,7 @@ def cells(walkthrough):
     return {cell.id: cell for cell in walkthrough[0].executed.cells}
 
 
-def shown(cell) -> str:
+def stdout(cell) -> str:
     return output_tags.stream(cell, "stdout")
 
 
@@ -58,7 +58,7 @@ def rounded(value: object) -> str:
     return f"{value:.6f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
 
 
-def test_every_cell_ran_and_none_wrote_to_stderr(walkthrough):
+def test_all_cells_run_without_stderr(walkthrough):
     result, _ = walkthrough
     code = [cell for cell in result.executed.cells if cell.cell_type == "code"]
     assert len(code) == result.cells > 30
@@ -66,18 +66,18 @@ def test_every_cell_ran_and_none_wrote_to_stderr(walkthrough):
     assert not any(output_tags.stream(cell, "stderr") for cell in code)
 
 
-def test_the_files_hold_the_summary(walkthrough, small_data):
+def test_files_contain_the_summary(walkthrough, small_data):
     _, outputs = walkthrough
     expected = oracle.by_duckdb(small_data, oracle.SUMMARY)
     assert len(expected) == 18
     assert sorted(p.name for p in outputs.iterdir()) == sorted(FILES)
     for name in FILES:
         read = pl.read_csv if name.endswith("csv") else pl.read_parquet
-        assert_same(read(outputs / name).rows(), expected, name)
+        assert_rows_equal(read(outputs / name).rows(), expected, name)
 
 
 @pytest.mark.parametrize("file", [FILES[0], FILES[2]])
-def test_the_parquet_files_are_snappy(walkthrough, file):
+def test_parquet_files_use_snappy(walkthrough, file):
     import duckdb
 
     path = walkthrough[1] / file
@@ -85,29 +85,29 @@ def test_the_parquet_files_are_snappy(walkthrough, file):
     assert duckdb.sql(query).fetchall() == [("SNAPPY",)]
 
 
-def test_the_tables_show_the_summary(cells, small_data):
+def test_tables_show_the_summary(cells, small_data):
     expected = [[rounded(v) for v in row] for row in oracle.summary(small_data)]
     assert table(cells["collect-streaming"]) == expected[:10]
     assert table(cells["sink-check"]) == expected[:5]
 
 
-def test_the_counts_are_those_of_the_files(cells, small_data):
-    guard = [int(n) for n in re.findall(r"(\d+) rows", shown(cells["guard"]))]
+def test_printed_row_counts_match_the_files(cells, small_data):
+    guard = [int(n) for n in re.findall(r"(\d+) rows", stdout(cells["guard"]))]
     assert guard == [150, 150 * 35, 1_000_000]
     (kept,) = oracle.by_duckdb(
         small_data, "select count(*) from sensor_hrv where missingness_score <= 0.35"
     )[0]
-    assert f"both give the same {kept} rows" in shown(cells["same-plan"])
-    assert "Rows written: 18" in shown(cells["sink-check"])
+    assert f"both give the same {kept} rows" in stdout(cells["same-plan"])
+    assert "Rows written: 18" in stdout(cells["sink-check"])
     ((pairs,),) = oracle.by_duckdb(
         small_data, "select count(*) from sleep_diary a join sleep_diary b using (date)"
     )
-    assert f"on either side give {pairs} rows" in shown(cells["many-to-many"])
+    assert f"on either side give {pairs} rows" in stdout(cells["many-to-many"])
     for cell in ("global-sort", "sort-within"):
-        assert "5250 rows, a result of" in shown(cells[cell])
+        assert "5250 rows, a result of" in stdout(cells[cell])
 
 
-def test_the_hours_of_the_night_are_counted_right(cells, small_data):
+def test_night_hours_are_counted_correctly(cells, small_data):
     expected = oracle.by_duckdb(
         small_data,
         """select hour(ts_start) as h, count(*) from sensor_hrv
@@ -115,27 +115,27 @@ def test_the_hours_of_the_night_are_counted_right(cells, small_data):
     )
     assert table(cells["night-hours"]) == [[str(v) for v in row] for row in expected]
     charging = sum(n for hour, n in expected if hour < 6) / sum(n for _, n in expected)
-    assert f"hold {100 * charging:.1f} % of" in shown(cells["night-hours"])
+    assert f"hold {100 * charging:.1f} % of" in stdout(cells["night-hours"])
 
 
-def test_the_correlation_is_right(cells, small_data):
+def test_correlation_matches_duckdb(cells, small_data):
     ((expected,),) = oracle.by_duckdb(
         small_data, "select corr(sleep_efficiency, night_mean_sdnn) from joined"
     )
-    assert f"is {expected:.3f}, close to zero" in shown(cells["correlation"])
+    assert f"is {expected:.3f}, close to zero" in stdout(cells["correlation"])
 
 
-def test_the_bars_are_the_measured_seconds(cells):
+def test_bar_chart_shows_the_measured_seconds(cells):
     (chart,) = output_tags.outputs(cells["bar-chart"], output_tags.CHART)
     (bars,) = chart["data"]
     assert bars["type"] == "bar" and bars["x"] == ["streaming", "default"]
     assert chart["layout"]["title"]["text"] == "Streaming vs Default"
     assert chart["layout"]["yaxis"]["title"]["text"] == "≈ Execution time (s)"
     for seconds, cell in zip(bars["y"], ("collect-streaming", "collect-default"), strict=True):
-        assert f"≈ {seconds:.3f} s" in shown(cells[cell])
+        assert f"≈ {seconds:.3f} s" in stdout(cells[cell])
 
 
-def test_the_scatter_shows_2000_nights_of_the_joined_table(cells, small_data):
+def test_scatter_shows_2000_nights_of_the_joined_table(cells, small_data):
     (chart,) = output_tags.outputs(cells["scatter"], output_tags.CHART)
     layout = chart["layout"]
     assert layout["title"]["text"] == "Sleep Quality vs HRV (sample of 2000 nights)"
@@ -160,7 +160,7 @@ def test_the_scatter_shows_2000_nights_of_the_joined_table(cells, small_data):
     assert all(part in template for part in ("%{text}", "%{x}", "%{y", "sleep_efficiency"))
 
 
-def test_sources_are_those_that_were_compiled(cells):
+def test_shown_sources_equal_the_compiled_file(cells):
     from wearable_jupyter.setup import paths
 
     query = (paths.ROOT / "crates/wearable_demo/src/query.rs").read_text()

@@ -1,4 +1,4 @@
-"""Benchmarks, and a driver for JupyterLab in a browser, which the tests use too.
+"""Benchmarks, and a driver for JupyterLab in a browser that the tests use too.
 
-May import all other subpackages. Only the command line imports this one.
+May import all other subpackages. Only the command line and the tests import this one.
 """

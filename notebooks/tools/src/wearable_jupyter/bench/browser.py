@@ -1,4 +1,4 @@
-"""The system's Chromium, for tests and benchmarks; it reaches nothing but this machine."""
+"""Control the system's Chromium for tests and benchmarks. Pages can't reach other machines."""
 
 import shutil
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from playwright.sync_api import sync_playwright
 from ..setup.errors import UserError
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-HINT = "There is no Chromium. Debian and Ubuntu: sudo apt install chromium"
+HINT = "Chromium is not installed. On Debian and Ubuntu, run: sudo apt install chromium"
 SWITCHES = (
     "--disable-gpu",
     "--disable-background-networking",
@@ -19,7 +19,11 @@ SWITCHES = (
 
 
 def chromium() -> str:
-    """Chromium's path. Raises `UserError` if there is none."""
+    """Return Chromium's path.
+
+    Raises:
+        UserError: Chromium is not installed.
+    """
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
         raise UserError(HINT)
@@ -27,7 +31,14 @@ def chromium() -> str:
 
 
 class Page:
-    """A page, with what it asked for, and what went wrong in it."""
+    """A browser page, and a record of its requests and errors.
+
+    Attributes:
+        page: the playwright page.
+        requests: URLs of all requests.
+        outside: URLs of blocked requests to other machines.
+        errors: messages of JavaScript errors and of the console.
+    """
 
     def __init__(self, context) -> None:
         self.page = context.new_page()
@@ -53,7 +64,7 @@ class Page:
 
 @contextmanager
 def opened(**options):
-    """A new page, in a browser of its own."""
+    """Open a new page in a new browser. `options` are those of playwright's browser context."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=chromium(), args=[*SWITCHES, "--no-sandbox"]

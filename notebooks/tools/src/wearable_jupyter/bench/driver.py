@@ -1,4 +1,4 @@
-"""JupyterLab on the walkthrough, driven by a browser, for tests and benchmarks."""
+"""Start JupyterLab and control it in a browser, for tests and benchmarks."""
 
 import os
 import re
@@ -18,7 +18,7 @@ NAME = "02a_lazy_join.ipynb"
 SCREENSHOTS = paths.OUTPUTS / "screenshots"
 RUN_SECONDS = 150
 PANEL = "jupyterapp.shell.currentWidget"
-# What the front end holds of every cell, also of those that are scrolled out of its page.
+# JavaScript that returns the front end's model of each cell, including cells outside the view.
 CELLS = f"""() => {PANEL}.content.widgets.map(w => ({{
     id: w.model.id,
     type: w.model.type,
@@ -30,26 +30,26 @@ KERNEL = f"() => {PANEL}.sessionContext.session?.kernel"
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
 
 
 @contextmanager
 def served(directory: Path, *options: str, **environment: str):
-    """`./justw lab` on a free port, without data; the address that it prints.
+    """Run `./justw lab` on a free port without a dataset, and yield the address that it prints.
 
-    Its log, data and outputs go to `directory`. `options` are its own, and `environment`
-    is set for it.
+    Log, data and outputs are stored in `directory`. `options` are passed to JupyterLab, and
+    `environment` is added to its environment variables.
     """
-    # JupyterLab saves of its own accord.
+    # JupyterLab autosaves notebooks; they are restored at the end.
     committed = {path: path.read_bytes() for path in paths.NOTEBOOKS.glob("*.ipynb")}
     log = (directory / "lab.log").open("w+")
     server = subprocess.Popen(
         [
             *(paths.ROOT / "justw", "lab", "--no-browser"),
             *(f"--ServerApp.port={free_port()}", "--LabApp.expose_app_in_browser=True"),
-            # Not the user's, in which JupyterLab remembers what was open.
+            # The user's workspaces would reopen other tabs.
             f"--LabApp.workspaces_dir={directory / 'workspaces'}",
             *options,
         ],
@@ -64,12 +64,12 @@ def served(directory: Path, *options: str, **environment: str):
         start_new_session=True,
     )
     try:
-        deadline, found = time.monotonic() + 120, None
-        while found is None:
+        deadline, address = time.monotonic() + 120, None
+        while address is None:
             assert server.poll() is None and time.monotonic() < deadline, log_text(log)
             time.sleep(0.2)
-            found = re.search(r"http://127\.0\.0\.1:\d+/lab/tree/\S+", log_text(log))
-        yield found[0]
+            address = re.search(r"http://127\.0\.0\.1:\d+/lab/tree/\S+", log_text(log))
+        yield address[0]
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(30)
@@ -85,13 +85,13 @@ def log_text(log) -> str:
 
 
 def stream(cell: dict, name: str) -> str:
-    """What a cell has printed."""
+    """Return a cell's output on the stream `stdout` or `stderr`."""
     parts = (o["text"] for o in cell["outputs"] if o.get("name") == name)
     return "".join("".join(part) for part in parts)
 
 
 class Lab:
-    """A notebook in JupyterLab, driven as by hand."""
+    """An open notebook in JupyterLab, controlled like a user would."""
 
     def __init__(self, page) -> None:
         self.page = page
@@ -102,18 +102,18 @@ class Lab:
     def menu(self, menu: str, *entries: str) -> None:
         self.page.get_by_role("menuitem", name=menu, exact=True).click()
         for entry in entries:
-            # By the label alone: an entry's accessible name also has its keyboard shortcut.
+            # Match the label only, because an accessible name includes the keyboard shortcut.
             label = re.compile(f"^{re.escape(entry)}$")
             self.page.locator(".lm-Menu-itemLabel", has_text=label).click()
 
     def wait_until_kernel(self) -> None:
-        """Wait for the page to have its notebook and to have asked for a kernel."""
-        there = f"{PANEL}.context.isReady && {PANEL}.content.widgets.length && ({KERNEL})()"
-        there = f"() => {{ try {{ return !!({there}); }} catch {{ return false; }} }}"
-        self.page.wait_for_function(there, timeout=60_000, polling=100)
+        """Wait until the notebook is loaded and a kernel has been requested."""
+        ready = f"{PANEL}.context.isReady && {PANEL}.content.widgets.length && ({KERNEL})()"
+        ready = f"() => {{ try {{ return !!({ready}); }} catch {{ return false; }} }}"
+        self.page.wait_for_function(ready, timeout=60_000, polling=100)
 
     def set_cells(self, sources: list[str]) -> None:
-        """Put code cells in place of all of the notebook's."""
+        """Replace all cells of the notebook with code cells."""
         self.page.evaluate(
             f"""sources => {{
                 const notebook = {PANEL}.content.model.sharedModel;
@@ -123,8 +123,8 @@ class Lab:
             sources,
         )
 
-    def forget_counts(self) -> None:
-        """Make all cells look as if they had not been run."""
+    def reset_execution_counts(self) -> None:
+        """Remove the execution counts, so that `wait_until_run` waits for the next run."""
         self.page.evaluate(
             f"""() => {PANEL}.content.widgets
                 .filter(w => w.model.type === "code")
@@ -132,7 +132,7 @@ class Lab:
         )
 
     def wait_until_idle(self) -> None:
-        """Wait for a kernel that has started or restarted."""
+        """Wait until the kernel is idle after a start or restart."""
         state = f"() => [({KERNEL})()?.status, ({KERNEL})()?.connectionStatus]"
         idle = f"() => ({state})()[0] === 'idle'"
         try:
@@ -140,11 +140,11 @@ class Lab:
         except TimeoutError:
             self.page.screenshot(path=SCREENSHOTS / "waiting.png")
             raise AssertionError(
-                f"the kernel is not idle but {self.page.evaluate(state)}"
+                f"the kernel did not become idle, its state is {self.page.evaluate(state)}"
             ) from None
 
     def wait_until_run(self) -> None:
-        """Wait for the last cell."""
+        """Wait until all code cells have run."""
         deadline = time.monotonic() + RUN_SECONDS
         while True:
             cells = self.cells()
@@ -153,11 +153,13 @@ class Lab:
                 return
             if time.monotonic() > deadline:
                 self.page.screenshot(path=SCREENSHOTS / "waiting.png")
-                raise AssertionError(f"not run: {[c['id'] for c in code if not c['count']]}")
+                raise AssertionError(
+                    f"cells did not run: {[c['id'] for c in code if not c['count']]}"
+                )
             time.sleep(0.05)
 
     def show(self, identity: str):
-        """Scroll to a cell; its element."""
+        """Scroll to a cell and return its element."""
         self.page.evaluate(
             f"""id => {{
                 const content = {PANEL}.content;
@@ -170,14 +172,14 @@ class Lab:
         return self.page.locator(".jp-Cell.jp-mod-active")
 
     def replace(self, identity: str, source: str) -> None:
-        """Type another source into a cell and run it to its end."""
+        """Replace a cell's source by typing, run the cell and wait until it ends."""
         self.start(identity, source)
         self.wait_for_count(identity)
 
     def start(self, identity: str, source: str, keys: str = "Shift+Enter") -> None:
-        """Type another source into a cell and press a key there."""
+        """Replace a cell's source by typing, and press `keys` without waiting."""
         cell = self.show(identity)
-        # A new kernel counts from one again, so a changed number would not tell.
+        # A new kernel counts from one, so the old count could equal the new one.
         self.page.evaluate(f"id => {{ {MODEL}.executionCount = null; }}", identity)
         cell.locator(".cm-content").click()
         self.page.keyboard.press("ControlOrMeta+a")
@@ -185,33 +187,33 @@ class Lab:
         self.page.keyboard.press(keys)
 
     def source(self, identity: str) -> str:
-        """The source of a cell."""
+        """Return a cell's source."""
         return self.page.evaluate(f"id => {MODEL}.sharedModel.getSource()", identity)
 
     def set_source(self, identity: str, source: str) -> None:
-        """Put another source into a cell, and run nothing."""
+        """Replace a cell's source without running the cell."""
         setting = f"([id, source]) => {MODEL}.sharedModel.setSource(source)"
         self.page.evaluate(setting, [identity, source])
 
     def wait_for_error(self, identity: str) -> None:
-        """Wait until a cell shows that it failed."""
+        """Wait until a cell shows an error."""
         failed = f"id => {MODEL}.outputs.toJSON().some(o => o.output_type === 'error')"
         self.page.wait_for_function(failed, arg=identity, timeout=60_000)
 
     def wait_for_count(self, identity: str) -> None:
-        """Wait for the end of a cell."""
+        """Wait until a cell has an execution count, which means that it ended."""
         ended = f"id => {MODEL}.executionCount !== null"
         self.page.wait_for_function(ended, arg=identity, timeout=60_000)
 
     def restart(self, entry: str) -> None:
-        """Restart the kernel by an entry of its menu."""
+        """Restart the kernel with an entry of the Kernel menu, and confirm."""
         self.menu("Kernel", entry)
         with self.page.expect_response(re.compile(r"/api/kernels/.*/restart")) as restarted:
             self.page.get_by_role("button", name="Confirm Kernel Restart").click()
         assert restarted.value.ok
 
     def export(self, entry: str) -> str:
-        """What File > Save and Export Notebook As saves; the browser would download it."""
+        """Return the HTML that File > Save and Export Notebook As downloads."""
         with self.page.context.expect_event(
             "response",
             lambda response: "/nbconvert/" in response.url and "download" in response.url,

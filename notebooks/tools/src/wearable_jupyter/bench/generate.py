@@ -1,6 +1,6 @@
-"""How quick the generator is, beside numpy and py-polars, and what its time is made of.
+"""`./justw bench generate`: time the data generator against numpy with py-polars, and by step.
 
-Not a test: times depend on the machine and on what else it does. Compare what one call prints.
+Not a test: times depend on the machine and its load. Compare only numbers of one run.
 """
 
 import json
@@ -18,13 +18,13 @@ from ..setup.venvs import ensure_venv
 
 HERE = Path(__file__).parent
 ROWS = 10_000_000
-# For whether time and memory grow with the rows; the largest takes 2 GB of disk.
+# Shows how time and memory grow with the rows. The largest dataset needs 2 GB on disk.
 SIZES = (1_000_000, 10_000_000, 100_000_000)
 
 
 @dataclass
 class Run:
-    """What one run of a generator took."""
+    """Wall time, peak memory and output size of one run of a generator."""
 
     rows: int
     seconds: float
@@ -40,92 +40,99 @@ class Run:
 
 
 def generate(rounds: int = 5) -> None:
-    """Measure `rounds` times, in turns, and print medians.
+    """Run the generators alternately, `rounds` times, and print the medians.
 
-    Whole processes, each into an empty folder on the disk of the project. Seconds are wall time;
-    Python's without its own start.
+    Each run is a process of its own that writes into an empty folder on the project's disk.
+    Seconds are wall time, for Python without the interpreter's start.
     """
     prepare()
     os.environ |= toolchain.with_standard_library()
     python = ensure_venv("newest", HERE / "newest.txt") / "python"
     peer = [python, HERE / "python_generate.py"]
-    runs: dict[str, list[Run]] = {"Rust": [], "Python": [], "floor": []}
+    runs: dict[str, list[Run]] = {"Rust": [], "Python": [], "write": []}
     for turn in range(rounds):
         print(f"round {turn + 1} of {rounds}", flush=True)
-        runs["Rust"].append(ours(ROWS))
+        runs["Rust"].append(rust_run(ROWS))
         runs["Python"].append(measured([*peer, str(ROWS)], ROWS))
-        runs["floor"].append(measured([*peer, "--floor", str(ROWS)], ROWS))
+        runs["write"].append(measured([*peer, "--write-only", str(ROWS)], ROWS))
     print(f"\n{ROWS:,} rows{'':<20}{'time':>8}{'throughput':>28}{'written':>16}{'peak':>10}")
     for name, what in (
         ("Rust", "generate_demo_data"),
         ("Python", "numpy and py-polars"),
-        ("floor", "py-polars, writing alone"),
+        ("write", "py-polars, write only"),
     ):
-        print(f"{what:<28}{middle(runs[name])}")
+        print(f"{what:<28}{median_run(runs[name])}")
     ratios = [b.seconds / a.seconds for a, b in zip(runs["Rust"], runs["Python"], strict=True)]
-    print(f"Rust is {statistics.median(ratios):.1f} times as quick (median of pairs)")
+    print(f"Rust is {statistics.median(ratios):.1f} times as fast (median of the ratios per round)")
 
-    print(f"\n{'what a row costs':<28}{'core ns':>10}{'bytes':>10}{'at 10 GB/s':>12}")
+    print(f"\n{'cost per row':<28}{'core ns':>10}{'bytes':>10}{'at 10 GB/s':>12}")
     for step in steps():
         limit = step["bytes"] / 10
         print(f"{step['step']:<28}{step['ns']:>10.1f}{step['bytes']:>10.1f}{limit:>9.1f} ns")
 
-    print(f"\n{'rows and threads':<28}{'time':>10}{'ns a row':>12}{'peak':>10}")
+    print(f"\n{'rows and threads':<28}{'time':>10}{'ns/row':>12}{'peak':>10}")
     cores = os.cpu_count() or 1
     for rows, threads in [*((rows, cores) for rows in SIZES), (ROWS, 1)]:
-        run = ours(rows, threads)
+        run = rust_run(rows, threads)
         per_row = run.seconds / rows * 1e9
         what = f"{rows:,}, {threads}"
         print(f"{what:<28}{run.seconds:>8.2f} s{per_row:>12.1f}{run.peak_mb:>7.0f} MB")
 
 
-def middle(runs: list[Run]) -> Run:
-    """The run with the median of the times."""
+def median_run(runs: list[Run]) -> Run:
+    """Return the run with the median wall time."""
     return sorted(runs, key=lambda run: run.seconds)[len(runs) // 2]
 
 
 def program(name: str) -> Path:
-    """One of the workspace's programs."""
+    """Return the path of a program of this workspace."""
     return paths.TARGET / toolchain.host() / "debug" / name
 
 
-def ours(rows: int, threads: int | None = None) -> Run:
-    """A run of the generator."""
+def rust_run(rows: int, threads: int | None = None) -> Run:
+    """Run the Rust generator once."""
     options = ["--quiet", "--rows", str(rows)]
     if threads is not None:
         options += ["--threads", str(threads)]
     return measured([program("generate_demo_data"), *options, "--output-dir"], rows)
 
 
-# A process takes its parent's peak of memory over when it starts, and this one's is large.
+# A child process starts with its parent's peak memory, and this process's peak is large. So a small
+# process starts and measures the generator.
 MEASURE = """
 import os, resource, subprocess, sys, time
 start = time.perf_counter()
-done = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE, text=True)
+process = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE, text=True)
 seconds = time.perf_counter() - start
-# Kilobytes, on Linux.
+# ru_maxrss is in kilobytes on Linux.
 peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6
-print(done.returncode, seconds, peak_mb, *done.stdout.split())
+print(process.returncode, seconds, peak_mb, *process.stdout.split())
 """
 
 
 def measured(command: list, rows: int) -> Run:
-    """Run `command` into a folder, its last argument."""
+    """Run `command` with a new folder as its last argument, and measure it.
+
+    Raises:
+        UserError: the command failed.
+    """
     paths.TARGET.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=paths.TARGET) as folder:
         target = Path(folder) / "data"
         launched = [sys.executable, "-S", "-c", MEASURE, *command, target]
         result = subprocess.run(launched, stdout=subprocess.PIPE, text=True, check=True)
-        status, seconds, peak_mb, *its_own = map(float, result.stdout.split())
+        status, seconds, peak_mb, *reported = map(float, result.stdout.split())
         if status != 0:
-            raise errors.UserError(f"{command[0]} failed, see above")
+            raise errors.UserError(
+                f"{command[0]} failed with status {status:.0f}. Its error is printed above"
+            )
         written = sum(file.stat().st_size for file in target.rglob("*.parquet")) / 1e6
-        # Python says its own seconds, without its start.
-        return Run(rows, its_own[0] if its_own else seconds, peak_mb, written)
+        # The Python generator prints its seconds without the interpreter's start.
+        return Run(rows, reported[0] if reported else seconds, peak_mb, written)
 
 
 def steps() -> list[dict]:
-    """What the steps of a row cost on one core, by the example of the crate that does them."""
+    """Run the example `time_steps`: time and bytes per row of each generation step, on one core."""
     example = program("examples/time_steps")
     result = subprocess.run([example], capture_output=True, text=True, check=True)
     return [json.loads(line) for line in result.stdout.splitlines()]

@@ -1,6 +1,6 @@
-"""How quick a kernel is, beside Python's.
+"""`./justw bench kernel` and `bench lab`: time the Rust kernel and ipykernel.
 
-Not a test: times depend on the machine and on what else it does. Compare what one call prints.
+Not a test: times depend on the machine and its load. Compare only numbers of one run.
 """
 
 import os
@@ -31,14 +31,16 @@ PYTHON_FIRST = [
 ]
 PYTHON_KERNELSPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
 PYTHON = Path(__file__).with_name("python_walkthrough.py")
-# The phases of a cell that are not its own.
+# Phases of a cell other than the run of its code.
 OVERHEAD = ("analysis", "compilation", "delivery")
 
 
 class Stopwatch(strict_run.StrictClient):
-    """Keeps what the kernel says of each cell: its phases, in seconds, as `Running` has them.
+    """Runs a notebook and stores the phases of each cell that the kernel reports, in seconds.
 
-    A cell's overhead is its wall time without its `run`.
+    Attributes:
+        overhead: wall time of each cell without its `run` phase.
+        phases: for each phase, its time in each cell.
     """
 
     def __init__(self, notebook, **options):
@@ -55,14 +57,14 @@ class Stopwatch(strict_run.StrictClient):
 
 
 def new_notebook(kernelspec: dict[str, str], sources: list[str]) -> nbformat.NotebookNode:
-    """A notebook of these cells."""
+    """Return a notebook with these code cells."""
     notebook = nbformat.v4.new_notebook(metadata={"kernelspec": kernelspec})
     notebook.cells = [nbformat.v4.new_code_cell(source.strip()) for source in sources]
     return notebook
 
 
 def timed(client) -> float:
-    """Seconds from the launch of the client's kernel to the end of its last cell."""
+    """Run the client's notebook. Return seconds from kernel launch to the end of the last cell."""
     hook, ends = client.on_cell_executed, []
 
     def ended(**message):
@@ -78,7 +80,7 @@ def timed(client) -> float:
 
 
 def kernel(rounds: int = 3) -> None:
-    """Measure `rounds` times, alternating, and print medians as a table and as bars."""
+    """Time both kernels alternately, `rounds` times, and print medians as a table and as bars."""
     prepare()
     resources = {"metadata": {"path": str(paths.NOTEBOOKS)}}
     first, whole, median, worst = [], [], [], []
@@ -95,7 +97,8 @@ def kernel(rounds: int = 3) -> None:
             notebook = nbformat.read(paths.NOTEBOOKS / "02a_lazy_join.ipynb", as_version=4)
             client = Stopwatch(notebook, resources=resources)
             whole.append(timed(client))
-            # The first two cells load the library and infer the first type: see the first figure.
+            # Exclude the first two cells, which load the library and infer the first type. The
+            # first row of the table includes them.
             overhead = client.overhead[2:]
             median.append(statistics.median(overhead))
             worst.append(max(overhead))
@@ -117,22 +120,22 @@ def kernel(rounds: int = 3) -> None:
     )
 
 
-# The manager of `./justw lab` knows the Rust kernel only.
+# The kernel manager of `./justw lab` offers only the Rust kernel.
 ALLOW_PYTHON = (
     "--ServerApp.kernel_spec_manager_class=jupyter_client.kernelspec.KernelSpecManager",
     f"--KernelSpecManager.allowed_kernelspecs={PYTHON_KERNELSPEC['name']}",
 )
-# For a spare kernel to be there and warm again, while somebody reads.
+# Pause between both runs, in which the next prewarmed kernel becomes ready.
 READING_SECONDS = 30
 
 
 def lab(rounds: int = 3) -> None:
-    """Measure `rounds` times, alternating, what somebody waits for in JupyterLab, in Chromium.
+    """Time alternately, `rounds` times, how long a user of JupyterLab waits for a result.
 
-    The first polars cells are run as soon as there is a kernel for them, and again after Restart.
-    Browser and server share the processor with the kernel, as on a laptop.
+    The first polars cells run as soon as a kernel is available, and again after Restart. Browser
+    and server share the processor with the kernel, as on a laptop.
     """
-    browser.chromium()  # or say at once that there is none
+    browser.chromium()  # fail early if Chromium is not installed
     prepare()
     paths.TARGET.mkdir(exist_ok=True)
     seconds: dict[str, list[list[float]]] = {"Rust": [], "Python": []}
@@ -142,21 +145,26 @@ def lab(rounds: int = 3) -> None:
         for turn in range(rounds):
             print(f"round {turn + 1} of {rounds}", flush=True)
             walkthrough = paths.NOTEBOOKS / driver.NAME
-            seconds["Rust"].append(waited(walkthrough, RUST_FIRST))
-            # A Rust kernel that warms up would be in its way.
-            alone = {prewarmed.VARIABLE: "0"}
-            seconds["Python"].append(waited(empty, PYTHON_FIRST, *ALLOW_PYTHON, **alone))
+            seconds["Rust"].append(waiting_times(walkthrough, RUST_FIRST))
+            # A prewarming Rust kernel would use the processor.
+            no_prewarming = {prewarmed.VARIABLE: "0"}
+            seconds["Python"].append(
+                waiting_times(empty, PYTHON_FIRST, *ALLOW_PYTHON, **no_prewarming)
+            )
     rust, python = (map(statistics.median, zip(*each, strict=True)) for each in seconds.values())
     what = ("JupyterLab, to polars result", "kernel, to polars result", "Restart, to polars result")
     show([Row(*each) for each in zip(what, rust, python, strict=True)])
 
 
-def waited(notebook: Path, sources: list[str], *options: str, **environment: str) -> list[float]:
-    """Seconds to the result of these cells, from `./justw lab`, the kernel's launch, Restart.
+def waiting_times(
+    notebook: Path, sources: list[str], *options: str, **environment: str
+) -> list[float]:
+    """Run cells in JupyterLab. Return seconds to their result since three events.
 
-    `options` are JupyterLab's, `environment` is set for it.
+    The events are the start of `./justw lab`, the kernel's launch, and Restart. `options` are
+    passed to JupyterLab, and `environment` is added to its environment variables.
     """
-    begun, launched = time.monotonic(), []
+    started, launched = time.monotonic(), []
     with (
         tempfile.TemporaryDirectory() as scratch,
         driver.served(Path(scratch), *options, **environment) as address,
@@ -172,22 +180,26 @@ def waited(notebook: Path, sources: list[str], *options: str, **environment: str
         )
         walkthrough = f"notebooks/{driver.NAME}"
         tab.page.goto(address.replace(walkthrough, str(notebook.relative_to(paths.ROOT))))
-        driven = driver.Lab(tab.page)
-        driven.wait_until_kernel()
-        driven.set_cells(sources)
-        driven.menu("Run", "Run All Cells")
-        driven.wait_until_run()
+        notebook_page = driver.Lab(tab.page)
+        notebook_page.wait_until_kernel()
+        notebook_page.set_cells(sources)
+        notebook_page.menu("Run", "Run All Cells")
+        notebook_page.wait_until_run()
         first = time.monotonic()
         time.sleep(READING_SECONDS)
-        driven.forget_counts()
+        notebook_page.reset_execution_counts()
         restarted = time.monotonic()
-        driven.restart("Restart Kernel and Run All Cells…")
-        driven.wait_until_run()
-        return [first - begun, first - launched[0], time.monotonic() - restarted]
+        notebook_page.restart("Restart Kernel and Run All Cells…")
+        notebook_page.wait_until_run()
+        return [first - started, first - launched[0], time.monotonic() - restarted]
 
 
 def printed(client, code: str) -> str:
-    """What a cell prints; raises `UserError` if it fails."""
+    """Run a cell and return its stdout.
+
+    Raises:
+        UserError: the cell failed or wrote to stderr.
+    """
     texts, failed = [], []
 
     def collect(message):
@@ -199,5 +211,5 @@ def printed(client, code: str) -> str:
 
     client.execute_interactive(code, output_hook=collect, timeout=strict_run.CELL_SECONDS)
     if failed:
-        raise errors.UserError("a cell failed:\n" + "".join(failed))
+        raise errors.UserError("A cell of the benchmark failed:\n" + "".join(failed))
     return "".join(texts)

@@ -1,12 +1,12 @@
-"""The Python side of `./justw bench generate`: the same tables by numpy and polars.
+"""The Python side of `./justw bench generate`: generate the same tables with numpy and polars.
 
-    python python_generate.py [--floor] ROWS DIRECTORY
+    python python_generate.py [--write-only] ROWS DIRECTORY
 
-Columns are drawn whole, for a part of 200,000 rows at a time, with the rules and the rounding of
-the Rust generator; it draws other random numbers. Prints its seconds.
+Generates whole columns, in parts of 200,000 rows, with the rules and the rounding of the Rust
+generator but with other random numbers. Prints the seconds that it took.
 
-With `--floor`, draws one part and prints the seconds that polars takes to write it as often as ROWS
-need: what no generator that hands polars a frame can be quicker than.
+With `--write-only`, generates one part and prints the seconds that polars needs to write it until
+ROWS rows are written. This is the lower bound for a generator that writes polars frames.
 """
 
 import datetime as dt
@@ -25,7 +25,7 @@ MINUTE_US, HOUR_NS = 60_000_000, 3_600_000_000_000
 
 
 def users(count: int, rng: np.random.Generator) -> tuple[pl.DataFrame, dict]:
-    """user_profile, and what the sensor table follows of each user."""
+    """Return user_profile, and per-user parameters for the sensor table."""
 
     def labels(*names: str):
         return np.array(names)[rng.integers(0, len(names), count)]
@@ -64,8 +64,8 @@ def users(count: int, rng: np.random.Generator) -> tuple[pl.DataFrame, dict]:
     return profile, body
 
 
-def diary(profile: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
-    """sleep_diary: a row for each user and day."""
+def sleep_diary(profile: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
+    """Return sleep_diary, with one row per user and day."""
     rows = profile.height * DAYS
     over_18 = np.repeat(profile["age"].to_numpy(), DAYS) - 18
     bed = np.floor(np.clip(23 - 0.02 * over_18 + rng.uniform(-1.5, 1.5, rows), 20, 23))
@@ -89,7 +89,7 @@ def diary(profile: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
 
 
 def sensor(devices: pl.Series, body: dict, rows: int, rng: np.random.Generator) -> pl.DataFrame:
-    """A part of sensor_hrv."""
+    """Return a part of sensor_hrv with `rows` rows."""
     user = rng.integers(0, len(devices), rows)
     segment = rng.integers(0, DAYS * 288, rows)
     day, hour = segment // 288, segment // 12 % 24
@@ -134,7 +134,7 @@ def sensor(devices: pl.Series, body: dict, rows: int, rng: np.random.Generator) 
     ).with_columns(pl.col("ts_start", "ts_end").cast(pl.Datetime("us")))
 
 
-def main(rows: int, directory: Path, floor: bool) -> None:
+def main(rows: int, directory: Path, write_only: bool) -> None:
     rng = np.random.default_rng(42)
     options = {"compression": "snappy", "row_group_size": ROW_GROUP_ROWS}
     parts = directory / "sensor_hrv"
@@ -142,13 +142,13 @@ def main(rows: int, directory: Path, floor: bool) -> None:
     start = time.perf_counter()
     profile, body = users(1000 if rows >= 5_000_000 else 150, rng)
     profile.write_parquet(directory / "user_profile.parquet", **options)
-    diary(profile, rng).write_parquet(directory / "sleep_diary.parquet", **options)
+    sleep_diary(profile, rng).write_parquet(directory / "sleep_diary.parquet", **options)
     devices = profile["user_id"].str.replace("USER", "DEV")
-    table = sensor(devices, body, CHUNK_ROWS, rng) if floor else None
-    if floor:
+    table = sensor(devices, body, CHUNK_ROWS, rng) if write_only else None
+    if write_only:
         start = time.perf_counter()
     for part in range(-(-rows // CHUNK_ROWS)):
-        if not floor:
+        if not write_only:
             left = min(CHUNK_ROWS, rows - part * CHUNK_ROWS)
             table = sensor(devices, body, left, rng)
         table.write_parquet(parts / f"part-{part:05}.parquet", **options)
@@ -157,4 +157,4 @@ def main(rows: int, directory: Path, floor: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[-2]), Path(sys.argv[-1]), "--floor" in sys.argv)
+    main(int(sys.argv[-2]), Path(sys.argv[-1]), "--write-only" in sys.argv)

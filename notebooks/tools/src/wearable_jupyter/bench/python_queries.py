@@ -1,6 +1,6 @@
 """The Python side of `./justw bench queries`, for any release of polars.
 
-Reads lines `QUERY ENGINE` and answers each with the seconds that the query took.
+Reads lines `QUERY ENGINE` from stdin, and prints the seconds that each query took.
 """
 
 import io
@@ -9,7 +9,7 @@ import time
 from contextlib import redirect_stdout
 from pathlib import Path
 
-# What defines the queries, in the walkthrough's Python side.
+# The cells of the Python walkthrough that define the queries.
 CELLS = Path(__file__).with_name("python_walkthrough.py").read_text().split("# %%\n")[1:6]
 
 scope: dict = {}

@@ -1,7 +1,7 @@
-"""The Python side of `./justw bench kernel`: the original walkthrough's steps for ipykernel.
+"""The Python side of `./justw bench kernel`: the steps of the original walkthrough, for ipykernel.
 
-Each `# %%` starts a cell, as many editors have it. It reads the small dataset in $WEARABLE_DATA_DIR
-and writes nothing.
+Each `# %%` starts a cell, a convention of many editors. The cells read the small dataset in
+$WEARABLE_DATA_DIR and write nothing.
 """
 
 # %%

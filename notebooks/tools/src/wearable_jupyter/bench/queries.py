@@ -1,6 +1,6 @@
-"""How quick the walkthrough's queries are in a kernel, beside the same in Python.
+"""`./justw bench queries`: time the walkthrough's queries in a Rust kernel and in Python.
 
-Not a test: times depend on the machine and on what else it does. Compare what one call prints.
+Not a test: times depend on the machine and its load. Compare only numbers of one run.
 """
 
 import os
@@ -21,18 +21,20 @@ from .table import Row, show
 HERE = Path(__file__).parent
 RUST_QUERIES = """\
 let data = std::path::PathBuf::from(std::env::var("WEARABLE_DATA_DIR")?);
-let diary: LazyFrame = scan_sleep_diary(&data)?;
+let sleep_diary: LazyFrame = scan_sleep_diary(&data)?;
 let users: LazyFrame = scan_user_profile(&data)?;
 let sensor: LazyFrame = query::quality_filter_sql(&scan_sensor_hrv(&data)?)?;
 let nightly: LazyFrame = query::nightly(&query::night_segments(&query::with_keys(&sensor)));
-let joined: LazyFrame = query::joined(&diary, &nightly, &users);
+let joined: LazyFrame = query::joined(&sleep_diary, &nightly, &users);
 let summary: LazyFrame = query::summary(&joined);
 let sorted: LazyFrame = query::global_sort(&joined);
-fn rewritten(diary: &LazyFrame, nightly: LazyFrame, users: &LazyFrame) -> LazyFrame {
-    query::summary(&query::joined(diary, &nightly, users))
+fn rewritten(sleep_diary: &LazyFrame, nightly: LazyFrame, users: &LazyFrame) -> LazyFrame {
+    query::summary(&query::joined(sleep_diary, &nightly, users))
 }
-let by_device: LazyFrame = rewritten(&diary, query::nightly_by_device(&sensor), &users);
-let by_arithmetic: LazyFrame = rewritten(&diary, query::nightly_by_arithmetic(&sensor), &users);
+let by_device: LazyFrame =
+    rewritten(&sleep_diary, query::nightly_by_device(&sensor), &users);
+let by_arithmetic: LazyFrame =
+    rewritten(&sleep_diary, query::nightly_by_arithmetic(&sensor), &users);
 """
 RUST_TIMED = """\
 println!("{{}}", {{
@@ -41,7 +43,7 @@ println!("{{}}", {{
     start.elapsed().as_secs_f64()
 }});
 """
-SAME = """\
+ENSURE_EQUAL = """\
 ensure(
     frames_equal(&summary.clone().collect()?, &by_device.clone().collect()?)
         && frames_equal(&summary.clone().collect()?, &by_arithmetic.clone().collect()?),
@@ -49,8 +51,8 @@ ensure(
 )?;
 """
 ENGINES = {"streaming": "Streaming", "in-memory": "InMemory"}
-# Our query, Python's, the engine.
-PAIRS = [
+# Rust query, Python query, engine.
+COMPARISONS = [
     *(("summary", "summary", engine) for engine in ENGINES),
     *(("sorted", "sorted", engine) for engine in ENGINES),
     ("by_device", "summary", "streaming"),
@@ -59,11 +61,11 @@ PAIRS = [
 
 
 def queries(rounds: int = 9) -> None:
-    """Time queries on 10,000,000 rows inside a kernel, in turns with two releases of py-polars.
+    """Time queries on 10,000,000 rows in a Rust kernel, alternating with two releases of py-polars.
 
-    First that which has the same engine as the crates, then the newest when this was written, in an
-    environment of its own. Python runs the queries as the walkthrough has them, also beside ours
-    that are rewritten. The ratio is the median of each pair's.
+    The first release has the same engine as the crates. The second is the newest at the time of
+    writing, in its own virtual environment. Python always runs the walkthrough's queries, even
+    if the Rust query is rewritten. The printed ratio is the median of the rounds' ratios.
     """
     prepare()
     newest = ensure_venv("newest", HERE / "newest.txt") / "python"
@@ -77,20 +79,20 @@ def queries(rounds: int = 9) -> None:
         try:
             printed(client, RUST_FIRST[0])
             printed(client, RUST_QUERIES)
-            print(printed(client, SAME).strip())
-            for ours, theirs, engine in PAIRS:
-                cell = RUST_TIMED.format(query=ours, engine=ENGINES[engine])
+            print(printed(client, ENSURE_EQUAL).strip())
+            for rust_query, python_query, engine in COMPARISONS:
+                cell = RUST_TIMED.format(query=rust_query, engine=ENGINES[engine])
                 seconds = []
                 for _ in range(rounds + 1):
-                    python = [ask(peer, f"{theirs} {engine}") for peer in peers]
+                    python = [time_query(peer, f"{python_query} {engine}") for peer in peers]
                     seconds.append((float(printed(client, cell)), *python))
-                seconds = seconds[1:]  # the first of each warms up
+                seconds = seconds[1:]  # the first round warms up
                 for number, measured in enumerate(rows):
                     pairs = [(turn[0], turn[1 + number]) for turn in seconds]
                     rust, python = map(statistics.median, zip(*pairs, strict=True))
                     ratio = statistics.median(a / b for a, b in pairs)
-                    measured.append(Row(f"{ours}, {engine}", rust, python, ratio))
-                print(f"{ours}, {engine}: measured {rounds} times", flush=True)
+                    measured.append(Row(f"{rust_query}, {engine}", rust, python, ratio))
+                print(f"{rust_query}, {engine}: measured {rounds} times", flush=True)
         finally:
             for peer in peers:
                 peer.stdin.close()
@@ -98,26 +100,26 @@ def queries(rounds: int = 9) -> None:
             client.stop_channels()
             manager.shutdown_kernel(now=True)
     for python, measured in zip((Path(sys.executable), newest), rows, strict=True):
-        print(f"\nBeside py-polars {version(python)}:", end="")
+        print(f"\nRust and py-polars {version(python)}:", end="")
         show(measured)
 
 
 def python_queries(python: Path) -> subprocess.Popen:
-    """A process that runs the queries with the polars of `python`."""
+    """Start a process that runs queries with the polars of the interpreter `python`."""
     script = HERE / "python_queries.py"
     pipe = subprocess.PIPE
     return subprocess.Popen([python, script], stdin=pipe, stdout=pipe, text=True)
 
 
-def ask(peer: subprocess.Popen, line: str) -> float:
-    """The seconds that it answers with."""
+def time_query(peer: subprocess.Popen, line: str) -> float:
+    """Run a query in a process of `python_queries`; `line` is `QUERY ENGINE`. Return seconds."""
     peer.stdin.write(f"{line}\n")
     peer.stdin.flush()
     return float(peer.stdout.readline())
 
 
 def version(python: Path) -> str:
-    """The release of its polars."""
+    """Return the polars release of the interpreter `python`."""
     code = "import polars; print(polars.__version__)"
     result = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
     return result.stdout.strip()

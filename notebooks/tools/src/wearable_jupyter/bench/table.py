@@ -1,13 +1,16 @@
-"""What was measured, as a table and as bars to one scale."""
+"""Print measurements as a table and as bars on one scale."""
 
 from dataclasses import dataclass
 
-BAR = 40
+BAR = 40  # characters of the longest bar
 
 
 @dataclass
 class Row:
-    """One measured figure of one kernel."""
+    """Seconds of one measurement in Rust and, if measured, in Python.
+
+    `paired` is the median of the ratios per round, if rounds were paired.
+    """
 
     what: str
     rust: float
@@ -15,14 +18,14 @@ class Row:
     paired: float | None = None
 
     def ratio(self) -> str:
-        """How many times Python's time ours is, from pairs if there are some."""
+        """Return Rust time divided by Python time as text; empty without a Python time."""
         if self.python is None:
             return ""
         return f"{self.rust / self.python:.1f}" if self.paired is None else f"{self.paired:.2f}"
 
 
 def show(rows: list[Row]) -> None:
-    """Print a table, then bars to one scale."""
+    """Print a table, then bars on one scale."""
     print(f"\n{'seconds':<32}{'Rust':>8}{'Python':>8}{'ratio':>8}")
     for row in rows:
         python = "" if row.python is None else f"{row.python:.2f}"
