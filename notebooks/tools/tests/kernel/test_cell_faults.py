@@ -95,6 +95,25 @@ def test_a_reply_has_the_cells_own_report(bare, code, evidence):
         pass
 
 
+@pytest.mark.parametrize(
+    "command",
+    [":cache 500", ":allow_static_linking 0", ":preserve_vars_on_panic 0", ":opt 1", ":offline 0"],
+)
+def test_a_command_that_changes_how_cells_are_compiled_hides_no_failure(kernel, command):
+    for code in ('panic!("p");', 'std::fs::read("/nowhere")?;'):
+        ended = kernel.run(f"{command}\n{code}")
+        assert ended.status == "error", ended
+        assert kernel.run(code).status == "error"
+
+
+def test_one_warning_is_no_error_beside_the_error(bare):
+    assert bare.run("macro_rules! unused { () => { 1 }; }").status == "ok"
+    ended = bare.run('let n: u8 = "text";')
+    assert ended.reply["evalue"] == "mismatched types"
+    text = shown(ended)
+    assert "unused" not in text and "never read" not in text
+
+
 def test_a_request_with_binary_buffers_is_one_like_any_other(bare):
     session, channel = bare.client.session, bare.client.shell_channel
     content = {"code": 'println!("with a buffer");', "silent": False, "store_history": True}
