@@ -164,8 +164,12 @@ def first(folder: Path, plain: dict[str, str]) -> dict[str, str]:
     return {"PATH": f"{folder}{os.pathsep}{plain['PATH']}"}
 
 
-def odd_directory(tmp: Path) -> Path:
-    folder = tmp / "a [b] 'c' \"d\" ü%$e"
+# `environment.IMPOSSIBLE` is not among them: a clone or a cache at such a path is refused.
+ODD = "a [b] 'c' \"d\" ü$e #f&g=h, i!j`k`(l)~m*n?o|p<q>r\\s"
+
+
+def odd_directory(tmp: Path, name: str = ODD) -> Path:
+    folder = tmp / name
     folder.mkdir()
     return folder
 
@@ -256,11 +260,11 @@ SETTINGS: dict[str, Setting] = {
     "JUPYTER_DATA_DIR with a kernel named rust": lambda tmp, plain: {
         "JUPYTER_DATA_DIR": str(stock_kernel(tmp / "jupyter"))
     },
-    "JUPYTER_RUNTIME_DIR": lambda tmp, plain: {"JUPYTER_RUNTIME_DIR": str(odd_directory(tmp))},
+    "JUPYTER_RUNTIME_DIR": lambda tmp, plain: {"JUPYTER_RUNTIME_DIR": str(odd_directory(tmp, f"{ODD}%{{t}};:u"))},
     "PYTHONPATH with foreign modules": lambda tmp, plain: {
         "PYTHONPATH": str(module_that_fails(tmp / "modules"))
     },
-    "TMPDIR with odd letters": lambda tmp, plain: {"TMPDIR": str(odd_directory(tmp))},
+    "TMPDIR with odd letters": lambda tmp, plain: {"TMPDIR": str(odd_directory(tmp, f"{ODD}%{{t}};:u"))},
     "a home with hostile files": lambda tmp, plain: home(tmp / "home", plain),
 }
 # Tried together, before each of them alone.
