@@ -112,6 +112,20 @@ def test_a_failing_cargo_fails_as_before(tmp_path, capfd):
     assert "Cargo.toml" in capfd.readouterr().err
 
 
+def test_a_lock_file_below_a_directory_with_braces_can_be_read(tmp_path, monkeypatch, capfd):
+    """cargo would look for a variable in the path, and the kernel would infer no types."""
+    temporary = tmp_path / "{workspace} }"
+    temporary.mkdir()
+    (temporary / "Cargo.lock").write_text("version = 4\n")
+    monkeypatch.setenv("EVCXR_TMPDIR", str(tmp_path))
+    monkeypatch.setenv(analysis.LOCK_FILE, str(temporary / "Cargo.lock"))
+    read = f'echo "${analysis.LOCK_FILE}"; cat "${analysis.LOCK_FILE}"'
+    assert analysis.main("library", "sh", "-c", read) == 0
+    path, text = capfd.readouterr().out.splitlines()
+    assert path.endswith("/Cargo.lock") and "{" not in path and "}" not in path
+    assert text == "version = 4"
+
+
 def test_an_answer_that_is_not_understood_is_passed_on(capfdbinary):
     assert prune_metadata.main("x", "echo", "not json") == 0
     assert capfdbinary.readouterr().out == b"not json\n"

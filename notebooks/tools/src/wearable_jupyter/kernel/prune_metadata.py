@@ -27,6 +27,8 @@ READ = (
 READ_FAMILY = "polars-"
 # Of those, what runs queries; no other crate makes anything of it public.
 INNER = ("polars-expr", "polars-mem-engine", "polars-ooc", "polars-stream")
+# Where rust-analyzer has put its copy of the lock file.
+LOCK_FILE = "CARGO_RESOLVER_LOCKFILE_PATH"
 # Of the standard library's workspace, which also has its tests and dependencies.
 READ_STD = ("alloc", "core", "std")
 
@@ -116,8 +118,25 @@ def prune(metadata: dict, library: str) -> dict:
     return metadata
 
 
+def lock_file(path: str) -> str:
+    """A path of rust-analyzer's copy of the lock file that cargo can read.
+
+    The copy is in $TMPDIR, and cargo takes a brace for the beginning of a variable, such as
+    `{workspace-root}`. Such a copy is copied to the kernel's directory.
+    """
+    if "{" not in path and "}" not in path:
+        return path
+    copy = Path(os.environ["EVCXR_TMPDIR"], f"lock-{os.getpid()}", "Cargo.lock")
+    copy.parent.mkdir()
+    if os.path.exists(path):
+        copy.write_bytes(Path(path).read_bytes())
+    return str(copy)
+
+
 def main(library: str, *command: str) -> int:
-    """Run cargo and print what it says, pruned; what cannot be pruned is passed on as it is."""
+    """Run cargo and print its metadata, pruned. Metadata that cannot be pruned stay as they are."""
+    if LOCK_FILE in os.environ:
+        os.environ[LOCK_FILE] = lock_file(os.environ[LOCK_FILE])
     result = subprocess.run(command, stdout=subprocess.PIPE)
     answer = result.stdout
     if result.returncode == 0:
