@@ -292,7 +292,8 @@ def install() -> None:
     cache = {"UV_CACHE_DIR": package_cache("uv"), "UV_LINK_MODE": "hardlink"}
     target = ("--python", PYTHON, "--quiet")
     run(*uv, "sync", *target, "--require-hashes", REQUIREMENTS, *wheel_options(), **cache)
-    run(*uv, "install", *target, "--no-deps", "--no-build-isolation", "--editable", TOOLS, **cache)
+    # As a relative path, which `run` makes TOOLS: uv would read " #" in it as a comment.
+    run(*uv, "install", *target, "--no-deps", "--no-build-isolation", "--editable", ".", **cache)
     marker.write_text(wanted)
 
 
