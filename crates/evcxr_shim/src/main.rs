@@ -39,9 +39,7 @@ use known::Call;
 use source::{Changed, Kernel};
 
 /// Variables that have cargo call another program instead of rustc.
-const WRAPPERS: [&str; 8] = [
-    "RUSTC_WRAPPER",
-    "RUSTC_WORKSPACE_WRAPPER",
+const WRAPPERS: [&str; 6] = [
     "CARGO_BUILD_RUSTC_WRAPPER",
     "CARGO_BUILD_RUSTC_WORKSPACE_WRAPPER",
     "CARGO_BUILD_RUSTC",
@@ -154,6 +152,8 @@ fn cargo(directory: &Path, settings: &Settings, arguments: &[OsString]) -> io::R
         for name in WRAPPERS {
             command.env_remove(name);
         }
+        // Empty: no wrapper, whatever a configuration file sets.
+        command.env("RUSTC_WRAPPER", "").env("RUSTC_WORKSPACE_WRAPPER", "");
         command
     };
     let has = |word: &str| words.iter().any(|each| each == word);

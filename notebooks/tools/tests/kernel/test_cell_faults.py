@@ -4,7 +4,7 @@ import time
 
 import psutil
 import pytest
-from test_failures import Kernel, shown, started, stopped
+from test_failures import LOAD, Kernel, shown, started, stopped
 
 from wearable_jupyter.kernel import directories
 
@@ -104,6 +104,18 @@ def test_a_command_that_changes_how_cells_are_compiled_hides_no_failure(kernel, 
         ended = kernel.run(f"{command}\n{code}")
         assert ended.status == "error", ended
         assert kernel.run(code).status == "error"
+
+
+def test_a_wrapper_in_a_configuration_file_of_cargo_is_not_used(kernel):
+    """As in the home of each user of sccache."""
+    (directory,) = directories.of(kernel.manager.provisioner.pid)
+    (directory / ".cargo").mkdir()
+    settings = ("rustc", "rustc-wrapper", "rustc-workspace-wrapper")
+    lines = "".join(f'{name} = "/no/{name}"\n' for name in settings)
+    (directory / ".cargo/config.toml").write_text(f"[build]\n{lines}")
+    loaded = kernel.run(LOAD)
+    assert loaded.status == "ok", loaded
+    assert "mismatched types" in shown(kernel.run('let n: u8 = "text";'))
 
 
 def test_one_warning_is_no_error_beside_the_error(bare):

@@ -43,12 +43,15 @@ def make_home(home: Path, library: str, cargo: Path, real_home: Path) -> None:
     if not registry.is_symlink():
         registry.symlink_to(real_home / "registry", target_is_directory=True)
     real = shlex.quote(str(cargo))
+    rustc = cargo.with_name("rustc")
     filtering = " ".join(
         map(shlex.quote, (sys.executable, "-I", "-S", "-X", "utf8", __file__, library))
     )
     script = (
         "#!/bin/sh\n"
         f"export CARGO_HOME={shlex.quote(str(real_home))}\n"
+        # Not the one of a configuration file.
+        f"export RUSTC={shlex.quote(str(rustc))}\n"
         'case " $* " in\n'
         f'*" --no-deps "*) exec {real} "$@" ;;\n'
         f'*" metadata "*) exec {filtering} {real} "$@" ;;\n'
