@@ -40,10 +40,21 @@ The same options give the same Parquet files, byte for byte, on any number of th
 Exit status: 0 done; 1 failed; 2 an option is wrong; 130 interrupted (129 by SIGHUP, 143 by SIGTERM).
 Except for 0, the dataset that was there before is still there.";
 
-/// With fewer rows, the notebooks' statements about many rows cannot hold.
-const FEWEST_ROWS: u64 = 10_000;
-const FEWEST_ROWS_TEXT: &str =
-    "at least 10,000, because the notebooks' statements about many rows do not hold for fewer";
+/// The fewest rows with which the notebooks run, and how a refusal describes them.
+///
+/// With fewer, statements about many rows do not hold. The notebooks also read the files of a small
+/// dataset again until they have ten million rows. By date, it has a file for each of 35 dates, and
+/// reading 1,000 rows so often would take many minutes.
+fn fewest_rows(layout: Layout) -> (u64, &'static str) {
+    match layout {
+        Layout::AsDrawn | Layout::ByDevice => {
+            (1_000, "at least 1,000, because the notebooks' statements do not hold for fewer")
+        }
+        Layout::ByDate => {
+            (10_000, "at least 10,000 by date, because the notebooks read each file very often")
+        }
+    }
+}
 
 /// Write the synthetic wearable dataset: user_profile, sleep_diary and sensor_hrv.
 #[derive(Parser)]
@@ -53,7 +64,7 @@ struct Arguments {
     #[arg(long, value_enum, conflicts_with = "rows")]
     size: Option<Preset>,
 
-    /// Sensor rows as a number, from 10,000: with fewer, statements in the notebooks cannot hold
+    /// Sensor rows as a number, from 1,000, by date from 10,000: notebooks do not run with fewer
     #[arg(long, value_name = "N")]
     rows: Option<u64>,
 
@@ -203,9 +214,9 @@ fn work(arguments: &Arguments) -> Result<String> {
         threads: arguments.threads,
         ..GenerateOptions::new(size, PathBuf::new())
     };
-    if size.rows() < FEWEST_ROWS {
+    let (fewest, allowed) = fewest_rows(layout);
+    if size.rows() < fewest {
         let value = size.rows().to_string();
-        let allowed = FEWEST_ROWS_TEXT;
         return Err(datagen::Error::InvalidOption { option: "rows", value, allowed }.into());
     }
     options.validate()?;

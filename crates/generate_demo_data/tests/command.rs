@@ -259,8 +259,8 @@ proptest! {
 fn what_is_out_of_bounds_is_named() {
     let dir = tempfile::tempdir().unwrap();
     for (options, says) in [
-        (["--rows", "0"], "--rows is 0, but must be at least 10,000, because"),
-        (["--rows", "9999"], "--rows is 9999, but must be at least 10,000, because"),
+        (["--rows", "0"], "--rows is 0, but must be at least 1,000, because"),
+        (["--rows", "999"], "--rows is 999, but must be at least 1,000, because"),
         (["--rows", "1000000000001"], "but must be from 1 to 1,000,000,000,000"),
         (["--chunk-rows", "0"], "--chunk-rows is 0, but must be from 1 to 10,000,000"),
         (["--chunk-rows", "9"], "--chunk-rows is 9, but must be large enough for at most 100,000"),
@@ -274,5 +274,7 @@ fn what_is_out_of_bounds_is_named() {
     }
     let said = text(&into(dir.path(), &["--threads", "0"]).stderr);
     assert!(said.contains("--threads"), "{said}");
+    let said = text(&into(dir.path(), &["--rows", "9999", "--layout", "by-date"]).stderr);
+    assert!(said.contains("--rows is 9999, but must be at least 10,000 by date"), "{said}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
