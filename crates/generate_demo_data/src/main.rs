@@ -47,7 +47,7 @@ Except for 0, the dataset that was there before is still there.";
 /// reading 1,000 rows so often would take many minutes.
 fn fewest_rows(layout: Layout) -> (u64, &'static str) {
     match layout {
-        Layout::AsDrawn | Layout::ByDevice => {
+        Layout::Unsorted | Layout::ByDevice => {
             (1_000, "at least 1,000, because the notebooks' statements do not hold for fewer")
         }
         Layout::ByDate => {
