@@ -1,4 +1,4 @@
-//! Where a server is, and whether one that can answer is there.
+//! Parses a cluster's address and checks that a Spark Connect server can be behind it.
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -6,22 +6,22 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
-/// How long a server may take to accept a connection, and to say a first word.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// With what each side of HTTP/2 begins (RFC 9113, section 3.4): the client's preface, and an empty
-/// SETTINGS frame.
+/// How long a server may take to accept a connection, and to send its first bytes.
+const TIMEOUT: Duration = Duration::from_secs(3);
+/// The first bytes of an HTTP/2 client (RFC 9113, section 3.4): its preface and an empty SETTINGS
+/// frame.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// The type of a SETTINGS frame, the fourth byte of its header.
 const SETTINGS: u8 = 4;
 
-/// `HOST:PORT` of `sc://HOST:PORT/;OPTION=VALUE…`, and whether it is to be reached by TLS.
+/// Returns `HOST:PORT` of `sc://HOST:PORT/;OPTION=VALUE…`, and whether the connection uses TLS.
 ///
 /// # Errors
 ///
-/// [`Error::Address`].
+/// [`Error::Address`] if the scheme, the host or the port is missing or invalid.
 pub(crate) fn parse(remote: &str) -> Result<(String, bool)> {
     let wrong = |reason: &str| Error::Address { address: remote.into(), reason: reason.into() };
-    let rest = remote.strip_prefix("sc://").ok_or_else(|| wrong("it does not begin with sc://"))?;
+    let rest = remote.strip_prefix("sc://").ok_or_else(|| wrong("it does not start with sc://"))?;
     let (place, options) = rest.split_once('/').unwrap_or((rest, ""));
     let (host, port) = place.rsplit_once(':').ok_or_else(|| wrong("it has no port"))?;
     if host.is_empty() {
@@ -33,19 +33,19 @@ pub(crate) fn parse(remote: &str) -> Result<(String, bool)> {
     Ok((place.to_owned(), options.contains("use_ssl=true")))
 }
 
-/// Whether somebody listens at `HOST:PORT`.
+/// Connects to `HOST:PORT` by TCP.
 ///
 /// # Errors
 ///
-/// [`Error::NoServer`].
-pub(crate) fn reach(address: &str) -> Result<TcpStream> {
+/// [`Error::NoServer`] if no process listens there.
+pub(crate) fn connect(address: &str) -> Result<TcpStream> {
     let failed = |error: std::io::Error| Error::NoServer {
         address: address.into(),
         reason: error.to_string(),
     };
     let mut last = std::io::Error::other("the name has no address");
     for place in address.to_socket_addrs().map_err(failed)? {
-        match TcpStream::connect_timeout(&place, PATIENCE) {
+        match TcpStream::connect_timeout(&place, TIMEOUT) {
             Ok(stream) => return Ok(stream),
             Err(error) => last = error,
         }
@@ -53,22 +53,22 @@ pub(crate) fn reach(address: &str) -> Result<TcpStream> {
     Err(failed(last))
 }
 
-/// Whether who listens at `HOST:PORT` speaks HTTP/2, on which Spark Connect is built.
+/// Checks that the server at `HOST:PORT` speaks HTTP/2, the transport of Spark Connect.
 ///
 /// # Errors
 ///
-/// [`Error::NoServer`], [`Error::WrongProtocol`].
-pub(crate) fn speaks_http2(address: &str) -> Result<()> {
-    let mut stream = reach(address)?;
+/// [`Error::NoServer`] if no process listens there; [`Error::WrongProtocol`] if the reply is not HTTP/2.
+pub(crate) fn check_http2(address: &str) -> Result<()> {
+    let mut stream = connect(address)?;
     let mut header = [0; 9];
-    let answer = stream
+    let reply = stream
         .set_read_timeout(Some(PATIENCE))
         .and_then(|()| stream.write_all(PREFACE))
         .and_then(|()| stream.read_exact(&mut header));
-    let reason = match answer {
+    let reason = match reply {
         Ok(()) if header[3] == SETTINGS => return Ok(()),
-        Ok(()) => format!("it answers {}", header.escape_ascii()),
-        Err(error) => format!("it answers nothing to a client of HTTP/2: {error}"),
+        Ok(()) => format!("its reply starts with {}", header.escape_ascii()),
+        Err(error) => format!("no reply to an HTTP/2 client: {error}"),
     };
     Err(Error::WrongProtocol { address: address.into(), reason })
 }
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_has_a_scheme_a_host_and_a_port() {
+    fn address_needs_scheme_host_and_port() {
         assert_eq!(parse("sc://127.0.0.1:15002").unwrap(), ("127.0.0.1:15002".into(), false));
         let (place, tls) = parse("sc://cluster:443/;use_ssl=true;token=x").unwrap();
         assert_eq!((place.as_str(), tls), ("cluster:443", true));
@@ -88,17 +88,17 @@ mod tests {
     }
 
     #[test]
-    fn nobody_and_somebody_else_are_told_apart() {
+    fn missing_server_and_other_protocol_are_different_errors() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let server = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
         });
-        let error = speaks_http2(&address).unwrap_err();
+        let error = check_http2(&address).unwrap_err();
         assert!(matches!(error, Error::WrongProtocol { .. }), "{error}");
         server.join().unwrap();
-        let error = speaks_http2(&address).unwrap_err();
+        let error = check_http2(&address).unwrap_err();
         assert!(matches!(error, Error::NoServer { .. }), "{error}");
     }
 }

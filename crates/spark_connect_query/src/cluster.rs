@@ -1,4 +1,4 @@
-//! A cluster that speaks Spark Connect, and a query on it that is watched.
+//! A session on a Spark Connect server, and queries that stop if the server or all workers are lost.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, mpsc};
@@ -16,16 +16,16 @@ use spark_connect_proto::{
 };
 
 use crate::error::{Error, Result};
-use crate::{Status, TABLES, address, answer};
+use crate::{Status, TABLES, address, execute};
 
-/// How long a server may take for a word on itself.
-const FIRST_WORD: Duration = Duration::from_secs(30);
-/// How often a running query is looked after.
-const LOOK: Duration = Duration::from_millis(500);
-/// The server is gone when it was not there so many looks in a row.
-const ABSENT: usize = 4;
-/// How long the cluster may be told that a query is cancelled.
-const GOODBYE: Duration = Duration::from_secs(5);
+/// How long a server may take to reply to the first request.
+const FIRST_REPLY: Duration = Duration::from_secs(30);
+/// How often the server and the workers are checked during a query.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// The server counts as lost after this number of failed checks in a row.
+const MAX_FAILED_CHECKS: usize = 4;
+/// How long the cluster may take to confirm a cancellation.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A session on a server that speaks Spark Connect.
 pub struct Cluster {
@@ -34,23 +34,23 @@ pub struct Cluster {
     data: Mutex<String>,
 }
 
-/// How far one stage is.
+/// The progress of one stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
     /// The stage's number in the application.
     pub stage: i64,
-    /// Its tasks.
+    /// The number of the stage's tasks.
     pub tasks: i64,
-    /// Those that are done.
+    /// The number of completed tasks.
     pub done: i64,
-    /// Bytes it has read from files.
+    /// Bytes that the stage has read from files.
     pub bytes_read: i64,
 }
 
 impl Progress {
-    /// Of every stage that the server tells of.
-    fn of(told: &ExecutionProgress) -> Vec<Self> {
-        let stages = told.stages.iter();
+    /// The progress of every stage in the server's report.
+    fn of(report: &ExecutionProgress) -> Vec<Self> {
+        let stages = report.stages.iter();
         stages
             .map(|stage| Self {
                 stage: stage.stage_id,
@@ -62,131 +62,144 @@ impl Progress {
     }
 }
 
-/// What ends a query before it is done.
+/// The conditions that stop a query early.
 #[derive(Debug, Clone, Default)]
 pub struct Watch {
     /// Set to true to cancel the query.
     pub cancelled: Arc<AtomicBool>,
-    /// Where to ask whether there are workers; without it, nobody asks.
+    /// Where to read the number of workers; `None` disables this check.
     pub status: Option<Status>,
-    /// How long there may be none.
+    /// How long the cluster may have no worker; `None` disables this check.
     pub without_workers: Option<Duration>,
 }
 
 impl Cluster {
-    /// A session on the server at `sc://HOST:PORT`, once it was seen that there is one.
+    /// Opens a session on the server at `sc://HOST:PORT`, after checking that the server replies.
     ///
     /// # Errors
     ///
-    /// [`Error::Address`], [`Error::NoServer`], [`Error::WrongProtocol`], [`Error::Refused`].
+    /// - [`Error::Address`]: `remote` is invalid
+    /// - [`Error::NoServer`]: no process listens there
+    /// - [`Error::WrongProtocol`]: the server is no Spark Connect server, or does not reply in 30 s
+    /// - [`Error::Refused`]: the server requires another token
     pub fn connect(remote: &str) -> Result<Self> {
         let (address, tls) = address::parse(remote)?;
         if tls {
-            address::reach(&address)?;
+            address::connect(&address)?;
         } else {
-            address::speaks_http2(&address)?;
+            address::check_http2(&address)?;
         }
         let client = ChannelBuilder::parse(remote)
             .and_then(|channel| block_on(SparkConnectClient::connect(&channel)))
-            .map_err(|error| Error::at_first(&address, &error))?;
+            .map_err(|error| Error::from_connect(&address, &error))?;
         let client = Arc::new(client);
-        // Of which columns that has, no worker need be asked.
-        let plan = Some(Plan { op_type: Some(answer::sql("SELECT 1")) });
-        let columns = Analyze::Schema(analyze_plan_request::Schema { plan });
-        let asked = Arc::clone(&client);
-        match within(FIRST_WORD, move || analyze(&asked, columns)) {
+        // The server returns a schema without any worker.
+        let plan = Some(Plan { op_type: Some(execute::sql("SELECT 1")) });
+        let schema = Analyze::Schema(analyze_plan_request::Schema { plan });
+        let shared = Arc::clone(&client);
+        match within(FIRST_REPLY, move || analyze(&shared, schema)) {
             Some(Ok(_)) => Ok(Self { client, address, data: Mutex::default() }),
-            Some(Err(error)) => Err(Error::at_first(&address, &error)),
+            Some(Err(error)) => Err(Error::from_connect(&address, &error)),
             None => {
-                let reason = format!("no answer within {} s", FIRST_WORD.as_secs());
+                let reason = format!("no reply within {} s", FIRST_REPLY.as_secs());
                 Err(Error::WrongProtocol { address, reason })
             }
         }
     }
 
-    /// The release of Spark that the server is; some that are not Spark do not tell.
+    /// Returns the server's Spark version; `None` if the server, for example another engine, reports none.
     #[must_use]
     pub fn version(&self) -> Option<String> {
         match analyze(&self.client, Analyze::SparkVersion(Default::default())).ok()?.result? {
-            analyze_plan_response::Result::SparkVersion(told) => Some(told.version),
+            analyze_plan_response::Result::SparkVersion(reply) => Some(reply.version),
             _ => None,
         }
     }
 
-    /// Give the tables of a dataset their names, for this session.
+    /// Registers the tables of a dataset as views of this session.
     ///
-    /// `data` is a folder or a URL as the workers see it. Nothing is read yet; Spark looks whether there
-    /// is something, and Sail takes no file for a table without rows.
+    /// `data` is the dataset's folder or URL on the workers. No rows are read yet. Spark checks that the
+    /// files exist; Sail treats missing files as a table without rows.
     ///
     /// # Errors
     ///
-    /// [`Error::NoFiles`], [`Error::Refused`], [`Error::Query`].
+    /// - [`Error::NoFiles`]: the workers find no files
+    /// - [`Error::Refused`]: the object store requires other keys
+    /// - [`Error::Query`]: any other error of the engine
     pub fn read_tables(&self, data: &str) -> Result<()> {
         data.clone_into(&mut self.data());
         for table in TABLES {
             let path = format!("{}/{}", data.trim_end_matches('/'), table.place);
-            answer::to(&self.client, answer::view(&table, &path), |_| {})
+            execute::execute(&self.client, execute::view(&table, &path), |_| {})
                 .map_err(self.failed("read the tables"))?;
         }
         Ok(())
     }
 
-    /// The engine's plan of the query `sql`, as the engine prints it.
+    /// Returns the plan of the query `sql`, as the engine prints it.
     ///
     /// # Errors
     ///
-    /// [`Error::NoFiles`], [`Error::Refused`], [`Error::Query`].
+    /// - [`Error::NoFiles`]: the workers find no files
+    /// - [`Error::Refused`]: the object store requires other keys
+    /// - [`Error::Query`]: any other error of the engine
     pub fn plan(&self, sql: &str) -> Result<String> {
-        // The worker need do nothing for it, as it would for an EXPLAIN.
-        let plan = Some(Plan { op_type: Some(answer::sql(sql)) });
+        // An EXPLAIN statement would run on a worker; this request needs none.
+        let plan = Some(Plan { op_type: Some(execute::sql(sql)) });
         let explain =
             analyze_plan_request::Explain { plan, explain_mode: ExplainMode::Simple.into() };
-        let told = analyze(&self.client, Analyze::Explain(explain))
+        let reply = analyze(&self.client, Analyze::Explain(explain))
             .map_err(self.failed("plan the query"))?;
-        Ok(match told.result {
+        Ok(match reply.result {
             Some(analyze_plan_response::Result::Explain(plan)) => plan.explain_string,
             _ => String::new(),
         })
     }
 
-    /// Run the query `sql`; `progress` is called with the state of its stages.
+    /// Runs the query `sql` and returns its rows. `on_progress` receives the progress of its stages.
     ///
     /// # Errors
     ///
-    /// [`Error::Cancelled`], [`Error::WorkerLost`], [`Error::NoWorkers`], [`Error::ServerLost`],
-    /// [`Error::NoFiles`], [`Error::Refused`], [`Error::Query`].
+    /// - [`Error::Cancelled`]: `watch.cancelled` was set
+    /// - [`Error::WorkerLost`]: a worker was lost, and the engine did not repeat its work
+    /// - [`Error::NoWorkers`]: the cluster had no worker for longer than `watch.without_workers`
+    /// - [`Error::ServerLost`]: the server stopped
+    /// - [`Error::NoFiles`]: the workers find no files, or the result has no rows
+    /// - [`Error::Refused`]: the object store requires other keys
+    /// - [`Error::Query`]: any other error of the engine
     pub fn run(
         &self,
         sql: &str,
         watch: &Watch,
-        progress: impl Fn(&[Progress]) + Send + 'static,
+        on_progress: impl Fn(&[Progress]) + Send + 'static,
     ) -> Result<Vec<RecordBatch>> {
         let (send, receive) = mpsc::channel();
         let client = Arc::clone(&self.client);
-        let asked = answer::sql(sql);
+        let query = execute::sql(sql);
         thread::spawn(move || {
-            let ran = answer::to(&client, asked, |told| progress(&Progress::of(told)));
-            // Nobody listens any more once the query was given up.
-            let _ = send.send(ran);
+            let result =
+                execute::execute(&client, query, |report| on_progress(&Progress::of(report)));
+            // The receiver no longer exists if the query was stopped early.
+            let _ = send.send(result);
         });
-        let batches = self.look_after(&receive, watch)?;
+        let batches = self.wait(&receive, watch)?;
         if batches.iter().any(|batch| batch.num_rows() > 0) {
             return Ok(batches);
         }
-        // Of Sail, which takes no file for a table without rows.
+        // Sail treats missing files as a table without rows.
         let reason = "the result has no rows".to_owned();
         Err(Error::NoFiles { path: self.data().clone(), reason })
     }
 
-    /// Wait for the result, and look in between whether there is still somebody to give one.
-    fn look_after(
+    /// Waits for the result. Meanwhile, checks for a cancellation, the server and the workers.
+    fn wait(
         &self,
         receive: &mpsc::Receiver<Result<Vec<RecordBatch>, SparkError>>,
         watch: &Watch,
     ) -> Result<Vec<RecordBatch>> {
-        let (mut absent, mut idle) = (0, None::<Instant>);
+        let (mut failed_checks, mut without_workers_since) = (0, None::<Instant>);
         loop {
-            match receive.recv_timeout(LOOK) {
+            match receive.recv_timeout(CHECK_INTERVAL) {
                 Ok(Ok(batches)) => return Ok(batches),
                 Ok(Err(error)) => return Err(self.failed("run the query")(error)),
                 Err(mpsc::RecvTimeoutError::Disconnected) => return Err(self.server_lost()),
@@ -196,57 +209,62 @@ impl Cluster {
                 self.cancel();
                 return Err(Error::Cancelled);
             }
-            absent = if address::reach(&self.address).is_ok() { 0 } else { absent + 1 };
-            if absent == ABSENT {
+            failed_checks =
+                if address::connect(&self.address).is_ok() { 0 } else { failed_checks + 1 };
+            if failed_checks == MAX_FAILED_CHECKS {
                 return Err(self.server_lost());
             }
             let (Some(status), Some(limit)) = (&watch.status, watch.without_workers) else {
                 continue;
             };
             if status.workers().unwrap_or(1) > 0 {
-                idle = None;
-            } else if idle.get_or_insert_with(Instant::now).elapsed() > limit {
+                without_workers_since = None;
+            } else if without_workers_since.get_or_insert_with(Instant::now).elapsed() > limit {
                 self.cancel();
                 return Err(Error::NoWorkers { seconds: limit.as_secs() });
             }
         }
     }
 
-    /// Have the cluster end what this session runs, if it answers.
+    /// Cancels this session's queries on the cluster, if the cluster replies.
     fn cancel(&self) {
         let client = Arc::clone(&self.client);
-        within(GOODBYE, move || block_on(client.interrupt_all()));
+        within(CANCEL_TIMEOUT, move || block_on(client.interrupt_all()));
     }
 
-    /// Where the workers were told to look.
+    /// The dataset's path on the workers.
     fn data(&self) -> MutexGuard<'_, String> {
-        self.data.lock().unwrap_or_else(|held| held.into_inner())
+        self.data.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     fn server_lost(&self) -> Error {
         Error::ServerLost { address: self.address.clone() }
     }
 
-    /// What an error of the client's means; first of all, whether the server is still there.
+    /// Classifies an error of the client library: the server was lost, or the engine reported it.
     fn failed(&self, task: &'static str) -> impl Fn(SparkError) -> Error + '_ {
-        move |error| match address::reach(&self.address) {
-            Ok(_) => Error::of(task, &self.data(), &error),
+        move |error| match address::connect(&self.address) {
+            Ok(_) => Error::from_engine(task, &self.data(), &error),
             Err(_) => self.server_lost(),
         }
     }
 }
 
-/// What a server says of something without doing it.
-fn analyze(client: &SparkConnectClient, asked: Analyze) -> Result<AnalyzePlanResponse, SparkError> {
+/// Sends a request that the server answers without running a query.
+fn analyze(
+    client: &SparkConnectClient,
+    request: Analyze,
+) -> Result<AnalyzePlanResponse, SparkError> {
     block_on(client.analyze_plan(AnalyzePlanRequest {
         session_id: client.session_id().to_owned(),
         user_context: Some(UserContext::default()),
-        analyze: Some(asked),
+        analyze: Some(request),
         ..Default::default()
     }))
 }
 
-/// What `work` returns, if it does in time; the client tries again for minutes.
+/// Returns the result of `work`, or `None` after `limit`. The client library retries for minutes, so its
+/// calls need a limit.
 fn within<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> T + Send + 'static,

@@ -1,11 +1,11 @@
-//! What can go wrong between here and a cluster, and what mends it.
+//! The errors of a query on a cluster. Each message names the failure, its place and the remedy.
 
 use std::io;
 use std::path::PathBuf;
 
 use spark_connect_core::SparkError;
 
-/// What this crate's functions return.
+/// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a query on a cluster has no result.
@@ -14,97 +14,99 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// An address that is not of the form `sc://HOST:PORT`.
     #[error(
-        "{address} is not the address of a cluster: {reason}. It is sc://HOST:PORT, as in \
+        "{address} is not a cluster's address: {reason}. Use sc://HOST:PORT, for example \
          sc://127.0.0.1:15002"
     )]
     Address {
-        /// As it was given.
+        /// The address from the command line.
         address: String,
-        /// What is wrong with it.
+        /// The part that is missing or invalid.
         reason: String,
     },
-    /// Nobody listens. Looked for before connecting, for a client would try again for minutes.
+    /// No process listens at the address. Checked before connecting, because the client library
+    /// retries for minutes.
     #[error(
-        "No server listens at {address} ({reason}). On this machine: ./justw cluster starts one"
+        "No server listens at {address} ({reason}). To start one on this machine, run: \
+         ./justw cluster"
     )]
     NoServer {
         /// `HOST:PORT`.
         address: String,
-        /// What the operating system says.
+        /// The operating system's reason.
         reason: String,
     },
-    /// Somebody listens, who does not speak Spark Connect.
+    /// The server at the address does not speak Spark Connect.
     #[error(
-        "What listens at {address} does not speak Spark Connect ({reason}). Is it the port of the \
-         Connect server (15002, for Sail often 50051), and not of a web page or of the master?"
+        "The server at {address} does not speak Spark Connect ({reason}). Use the port of the \
+         Connect server (15002; for Sail often 50051), not that of a web page or of the master"
     )]
     WrongProtocol {
         /// `HOST:PORT`.
         address: String,
-        /// What it answered.
+        /// The reply, or the reason that there was none.
         reason: String,
     },
-    /// A server wants a token, or a store wants keys, that are not given or are others.
-    #[error("{place} does not let in who asks: {reason}. {mend}")]
+    /// The server's token or the object store's keys are missing or wrong.
+    #[error("{place} denied access: {reason}. {remedy}")]
     Refused {
-        /// The server's `HOST:PORT`, or the dataset as the workers were told.
+        /// The server's `HOST:PORT`, or the dataset's path on the workers.
         place: String,
-        /// What it says.
+        /// The server's or the store's message.
         reason: String,
-        /// Where the token or the keys are to be set.
-        mend: &'static str,
+        /// Where to set the token or the keys.
+        remedy: &'static str,
     },
     /// The workers find no files.
     #[error(
-        "The workers find no Parquet files at {path}: {reason}. They look on their own disks, or in \
-         an object store, so the path must be theirs. On this machine: ./justw data small"
+        "The workers find no Parquet files at {path}: {reason}. The path must exist on the workers' \
+         disks or in an object store. If the cluster runs on this machine, run: ./justw data small"
     )]
     NoFiles {
-        /// As the workers were told.
+        /// The dataset's path on the workers.
         path: String,
-        /// What the engine says.
+        /// The engine's message.
         reason: String,
     },
-    /// A worker went away, and the engine could not do its work again.
+    /// A worker was lost, and the engine did not repeat its work.
     #[error(
-        "A worker was lost, and the query with it: {reason}. Run it again; Spark does the lost work \
-         again by itself as long as a worker is left"
+        "The query failed because a worker was lost: {reason}. Run the query again. (Spark repeats \
+         lost work by itself as long as it has a worker)"
     )]
     WorkerLost {
-        /// What the engine says.
+        /// The engine's message.
         reason: String,
     },
-    /// No worker is left, so nothing will be done.
+    /// The cluster has no worker, so the query cannot end.
     #[error(
-        "No worker is left since {seconds} s, so the query will not end; it was cancelled. Start \
-         workers (./justw cluster), and run it again"
+        "The cluster has had no worker for {seconds} s, so the query was cancelled. Start workers \
+         (./justw cluster), and run the query again"
     )]
     NoWorkers {
-        /// For how long there has been none.
+        /// How long the cluster has had no worker, in seconds.
         seconds: u64,
     },
-    /// The server went away under way.
-    #[error("The server at {address} went away during the query. Start it again: ./justw cluster")]
+    /// The server stopped during the query.
+    #[error("The server at {address} stopped during the query. Start it again: ./justw cluster")]
     ServerLost {
         /// `HOST:PORT`.
         address: String,
     },
-    /// Ctrl-C; the server was told, too.
-    #[error("cancelled, here and on the cluster")]
+    /// The user pressed Ctrl-C. The query was cancelled on the server, too.
+    #[error("The query was cancelled, here and on the cluster")]
     Cancelled,
-    /// The engine refuses the query or fails at it.
+    /// The engine rejected the query, or failed to run it.
     #[error(
-        "The cluster could not {task}: {reason}. Its log says more; on this machine it is in \
+        "The cluster could not {task}: {reason}. Its log has more details; on this machine it is in \
          target/cluster"
     )]
     Query {
-        /// What it was asked to do.
+        /// The failed step, as a verb phrase.
         task: &'static str,
-        /// What it says.
+        /// The engine's message.
         reason: String,
     },
     /// The file with the query cannot be read.
-    #[error("The query {} could not be read: {source}. Check the path after --sql", path.display())]
+    #[error("Cannot read the query {}: {source}. Check the path after --sql", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -112,62 +114,63 @@ pub enum Error {
         source: io::Error,
     },
     /// The result could not be written.
-    #[error("{} could not be written: {reason}", path.display())]
+    #[error("Cannot write {}: {reason}. Check --output, and the space on its disk", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// What the operating system, or the Parquet writer, says.
+        /// The reason of the operating system or of the Parquet writer.
         reason: String,
     },
-    /// The web page of the cluster, which tells of stages and workers, does not answer.
-    #[error("The cluster's web page at {url} does not tell of its work: {reason}. See --status")]
+    /// Spark's REST interface, which reports stages and workers, cannot be read.
+    #[error(
+        "Cannot read the cluster's state from {url}: {reason}. Check the address after --status"
+    )]
     Status {
-        /// What was asked.
+        /// The requested address.
         url: String,
-        /// What went wrong.
+        /// The reason of the HTTP client.
         reason: String,
     },
 }
 
 impl Error {
-    /// The exit code of a program that ends with this error: 130 for Ctrl-C, as shells have it.
+    /// The exit code of a program that ends with this error: 130 after Ctrl-C, as in shells, else 1.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         if matches!(self, Self::Cancelled) { 130 } else { 1 }
     }
 
-    /// For `map_err` where a file is written.
+    /// Converts an I/O error of writing `path`; pass it to `map_err`.
     pub(crate) fn write(path: &std::path::Path) -> impl Fn(io::Error) -> Self {
         move |error| Self::Write { path: path.to_owned(), reason: error.to_string() }
     }
 
-    /// What a server's error means that answers in its protocol, or in none, before anything was asked
-    /// of it.
-    pub(crate) fn at_first(address: &str, error: &SparkError) -> Self {
+    /// Classifies an error of the first request: the token was rejected, or the protocol is wrong.
+    pub(crate) fn from_connect(address: &str, error: &SparkError) -> Self {
         let reason = first_lines(&error.message());
         if ["token", "UNAUTHENTICATED", "Unauthenticated"].iter().any(|word| reason.contains(word))
         {
             return Self::Refused {
                 place: address.to_owned(),
                 reason,
-                mend: "Set SPARK_CONNECT_AUTHENTICATE_TOKEN to the token that it was started with; \
-                       ./justw cluster query knows that of its own",
+                remedy: "Set SPARK_CONNECT_AUTHENTICATE_TOKEN to the server's token; \
+                         ./justw cluster query sets it for clusters of this clone",
             };
         }
         Self::WrongProtocol { address: address.to_owned(), reason }
     }
 
-    /// What an engine's error means; engines say it in words of their own.
+    /// Classifies an engine's error by its text, because Spark and Sail share no error codes.
     ///
-    /// `data` is where the workers were told to look.
-    pub(crate) fn of(task: &'static str, data: &str, error: &SparkError) -> Self {
-        let reason = first_lines(&once(&error.message(), &error.error_class));
-        let says = |words: &[&str]| words.iter().any(|word| reason.contains(word));
-        if says(&["OPERATION_CANCELED", "cancelled", "canceled"]) {
+    /// `data` is the dataset's path on the workers.
+    pub(crate) fn from_engine(task: &'static str, data: &str, error: &SparkError) -> Self {
+        let reason = first_lines(&without_repeated_class(&error.message(), &error.error_class));
+        let contains = |texts: &[&str]| texts.iter().any(|text| reason.contains(text));
+        if contains(&["OPERATION_CANCELED", "cancelled", "canceled"]) {
             return Self::Cancelled;
         }
         if error.error_class == "PATH_NOT_FOUND"
-            || says(&[
+            || contains(&[
                 "PATH_NOT_FOUND",
                 "No files found",
                 "no files found",
@@ -178,15 +181,21 @@ impl Error {
         {
             return Self::NoFiles { path: data.to_owned(), reason };
         }
-        if says(&["SignatureDoesNotMatch", "AccessDenied", "InvalidAccessKeyId", "403 Forbidden"]) {
+        if contains(&[
+            "SignatureDoesNotMatch",
+            "AccessDenied",
+            "InvalidAccessKeyId",
+            "403 Forbidden",
+        ]) {
             return Self::Refused {
                 place: data.to_owned(),
                 reason,
-                mend: "The keys are those of the cluster's processes: AWS_ACCESS_KEY_ID and \
-                       AWS_SECRET_ACCESS_KEY where they are started",
+                remedy: "The workers use the keys of the cluster's environment: set \
+                         AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY before you start the cluster",
             };
         }
-        // Sail passes on how its connection to a worker ended; to a store it would say which.
+        // Sail forwards the transport error of its connection to a worker. Errors of a connection to
+        // an object store contain a URL.
         let broken = [
             "h2 protocol error",
             "transport error",
@@ -196,23 +205,24 @@ impl Error {
             "connection refused",
             "connection reset",
         ];
-        let spoken = reason.to_lowercase();
-        let gone = broken.iter().any(|word| spoken.contains(word)) && !spoken.contains("://");
+        let lowercase = reason.to_lowercase();
+        let disconnected =
+            broken.iter().any(|text| lowercase.contains(text)) && !lowercase.contains("://");
         let lost = ["ExecutorLost", "executor lost", "worker lost", "lost worker", "eartbeat"];
-        if gone || says(&lost) || says(&["MetadataFetchFailed", "FetchFailed"]) {
+        if disconnected || contains(&lost) || contains(&["MetadataFetchFailed", "FetchFailed"]) {
             return Self::WorkerLost { reason };
         }
         Self::Query { task, reason }
     }
 }
 
-/// A message that begins with its class only once.
-fn once(message: &str, class: &str) -> String {
+/// Removes the second error class of a message that begins with it twice.
+fn without_repeated_class(message: &str, class: &str) -> String {
     let head = format!("[{class}] ");
     message.replacen(&format!("{head}{head}"), &head, 1)
 }
 
-/// An engine's message without its stack: at most three lines, and not long.
+/// An engine's message without its stack trace: at most three lines and 400 characters.
 fn first_lines(message: &str) -> String {
     let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let mut text = lines.into_iter().take(3).collect::<Vec<_>>().join(" ");

@@ -1,7 +1,7 @@
 //! Runs an SQL query on a cluster that speaks Spark Connect, such as Spark or Sail.
 //!
-//! A [`Cluster`] is a session on the Connect server. The server plans the query and its workers read the
-//! files; only the result comes back.
+//! A [`Cluster`] is a session on the Connect server. The server plans the query, and its workers read the
+//! files. Only the result is sent back.
 //!
 //! ```no_run
 //! use spark_connect_query::{Cluster, Watch};
@@ -13,34 +13,34 @@
 //! # Ok::<(), spark_connect_query::Error>(())
 //! ```
 //!
-//! It is a Cargo workspace of its own, so that notebooks and tests compile nothing of it.
+//! The crate is a separate Cargo workspace, so that notebooks and tests do not compile its dependencies.
 
 #![warn(missing_docs)]
-// The client's own error is large, and it is passed on as it is.
+// `SparkError` of the client library is large, and functions return it unchanged.
 #![allow(clippy::result_large_err)]
 
 mod address;
-mod answer;
 mod cluster;
 mod error;
-mod record;
+mod execute;
+mod report;
 mod status;
 
 pub use cluster::{Cluster, Progress, Watch};
 pub use error::{Error, Result};
-pub use record::{Record, write_parquet};
+pub use report::{RunReport, write_parquet};
 pub use status::{Executor, Stage, Status};
 
-/// A table of the dataset: its place and its columns.
+/// A table of the dataset: its name, location and columns.
 #[derive(Debug, Clone, Copy)]
 pub struct Table {
-    /// What the query calls it.
+    /// The table's name in queries.
     pub name: &'static str,
-    /// Its folder or file below the dataset; a folder ends with a slash, for an object store has none and
-    /// is asked for what begins so.
+    /// The table's file or folder, relative to the dataset. A folder ends with a slash, because object
+    /// stores have no folders and list the objects with this prefix.
     pub place: &'static str,
-    /// The columns that the summary query reads, with the names of their types in Spark. Not all there
-    /// are: Sail refuses a time of day in nanoseconds.
+    /// The columns that the summary query reads, with their Spark types. Columns with a time of day in
+    /// nanoseconds are left out, because Sail rejects that type.
     pub columns: &'static str,
 }
 

@@ -8,38 +8,38 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use spark_connect_query::{Cluster, Error, Progress, Record, Result, Stage, Status, Watch};
+use spark_connect_query::{Cluster, Error, Progress, Result, RunReport, Stage, Status, Watch};
 
-/// Where PySpark looks for it, too.
+/// The variable with the server's token; PySpark reads the same one.
 const TOKEN: &str = "SPARK_CONNECT_AUTHENTICATE_TOKEN";
 
 /// Run an SQL query on a cluster that speaks Spark Connect, such as Spark or Sail.
 ///
-/// Prints the plan and the stages, and writes the result as Parquet. Ctrl-C cancels the query here and
-/// on the cluster.
+/// Prints the plan and the stages, and writes the result as a Parquet file. Ctrl-C cancels the query,
+/// here and on the cluster.
 #[derive(Parser)]
 #[command(version, args_override_self = true)]
 struct Arguments {
-    /// The Connect server, as in sc://127.0.0.1:15002; for TLS sc://HOST:443/;use_ssl=true. Its token, if it
-    /// wants one, is taken from SPARK_CONNECT_AUTHENTICATE_TOKEN
+    /// The Connect server, for example sc://127.0.0.1:15002, or with TLS sc://HOST:443/;use_ssl=true. If
+    /// the server requires a token, set SPARK_CONNECT_AUTHENTICATE_TOKEN
     remote: String,
-    /// The dataset as the workers see it: a folder on their disks, or a URL as in s3://bucket/data
+    /// The dataset on the workers: a folder of their disks, or a URL, for example s3://bucket/data
     #[arg(long, default_value = "data")]
     data: String,
-    /// A file with the query as SQL text
+    /// A file with the SQL query
     #[arg(long)]
     sql: PathBuf,
-    /// A folder for the result (summary.parquet), the plan (plan.txt),
-    /// the stages (stages.csv) and the time (run.csv)
+    /// The folder for the result (summary.parquet), the plan (plan.txt), the stages (stages.csv) and the
+    /// time (run.csv)
     #[arg(long, default_value = "outputs/cluster")]
     output: PathBuf,
-    /// Spark's web page, as in http://127.0.0.1:4040, which tells of stages and lost workers
+    /// Spark's web page, for example http://127.0.0.1:4040, which reports stages and lost workers
     #[arg(long)]
     status: Option<String>,
-    /// Seconds after which a query without any worker is given up; needs --status
+    /// Cancel the query after the cluster has had no worker for this number of seconds; needs --status
     #[arg(long, default_value_t = 30)]
     without_workers: u64,
-    /// Print nothing but errors
+    /// Print only errors
     #[arg(long)]
     quiet: bool,
 }
@@ -65,25 +65,25 @@ fn run(arguments: &Arguments) -> Result<()> {
         ..Watch::default()
     };
     let cancelled = watch.cancelled.clone();
-    // Without a handler, Ctrl-C ends this process and leaves the query to the cluster.
+    // Without a handler, Ctrl-C would end only this process, and the query would run on.
     let _ = ctrlc::set_handler(move || cancelled.store(true, Ordering::Relaxed));
 
     let data = absolute(&arguments.data);
     cluster.read_tables(&data)?;
     let plan = cluster.plan(&sql)?;
-    let say = |text: &str| {
+    let print = |text: &str| {
         if !arguments.quiet {
             println!("{text}");
         }
     };
-    say(&plan);
+    print(&plan);
     let before = status.as_ref().map_or(Ok(0), |status| Ok(next_stage(&status.stages()?)))?;
     let started = Instant::now();
     let quiet = arguments.quiet;
-    let said = Mutex::default();
+    let last_line = Mutex::default();
     let batches = cluster.run(&sql, &watch, move |stages| {
         if !quiet {
-            tell(stages, &said)
+            print_progress(stages, &last_line)
         }
     })?;
     let seconds = started.elapsed().as_secs_f64();
@@ -97,17 +97,18 @@ fn run(arguments: &Arguments) -> Result<()> {
         stages.retain(|stage| stage.stage_id >= before);
         executors = status.executors()?;
     }
-    say(&table(&stages));
+    print(&table(&stages));
     let result = arguments.output.join("summary.parquet");
     spark_connect_query::write_parquet(&batches, &result)?;
     let version = cluster.version();
-    Record { version, data, seconds, plan, stages, executors }.write(&arguments.output)?;
+    RunReport { version, data, seconds, plan, stages, executors }.write(&arguments.output)?;
     let rows: usize = batches.iter().map(|batch| batch.num_rows()).sum();
-    say(&format!("{rows} rows in {seconds:.1} s: {}", result.display()));
+    print(&format!("{rows} rows in {seconds:.1} s: {}", result.display()));
     Ok(())
 }
 
-/// An address with a server's token, which must not stand in a command that others can list.
+/// Adds the server's token to its address. The token is not an argument, because other users of the
+/// machine can list commands.
 fn with_token(remote: &str, token: Option<String>) -> String {
     match token {
         Some(token) if remote.contains("/;") => format!("{remote};token={token}"),
@@ -116,7 +117,8 @@ fn with_token(remote: &str, token: Option<String>) -> String {
     }
 }
 
-/// A folder of here by its whole path, for workers run in folders of their own; a URL as it is.
+/// The absolute path of a local folder, because workers have other working directories. A URL stays
+/// unchanged.
 fn absolute(data: &str) -> String {
     match Path::new(data).canonicalize() {
         Ok(path) if !data.contains("://") => path.display().to_string(),
@@ -124,43 +126,43 @@ fn absolute(data: &str) -> String {
     }
 }
 
-/// The number that the next stage will have.
+/// The number of the next stage.
 fn next_stage(stages: &[Stage]) -> u64 {
     stages.iter().map(|stage| stage.stage_id + 1).max().unwrap_or(0)
 }
 
-/// One line that says how far each stage is that goes on; on a terminal it replaces the one before, and
-/// a log has it once.
-fn tell(stages: &[Progress], before: &Mutex<String>) {
-    let mut going: Vec<&Progress> =
+/// Prints one line with the progress of each running stage, if it differs from `last_line`. On a terminal,
+/// the line replaces the previous one.
+fn print_progress(stages: &[Progress], last_line: &Mutex<String>) {
+    let mut running: Vec<&Progress> =
         stages.iter().filter(|stage| 0 < stage.done && stage.done < stage.tasks).collect();
-    going.sort_by_key(|stage| stage.stage);
-    let line = going
+    running.sort_by_key(|stage| stage.stage);
+    let line = running
         .iter()
         .map(|stage| format!("stage {}: {} of {} tasks", stage.stage, stage.done, stage.tasks))
         .collect::<Vec<_>>()
         .join(", ");
-    let mut said = before.lock().unwrap_or_else(|held| held.into_inner());
-    if line.is_empty() || *said == line {
+    let mut last_line = last_line.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if line.is_empty() || *last_line == line {
         return;
     }
     let mut stderr = std::io::stderr();
     let (start, end) = if stderr.is_terminal() { ("\r\x1b[K", "") } else { ("", "\n") };
-    // Nobody reads it: no reason to end the query.
+    // A closed stderr must not end the query.
     let _ = write!(stderr, "{start}{line}{end}");
-    *said = line;
+    *last_line = line;
 }
 
-/// The stages, a line each.
+/// The stages as a table, one line per stage.
 fn table(stages: &[Stage]) -> String {
     if stages.is_empty() {
-        return "The engine says nothing of stages (or see --status)".to_owned();
+        return "No stages: the engine reports none, or --status is missing".to_owned();
     }
     let mut lines = vec![format!(
         "{:>5} {:>8} {:>5} {:>7} {:>9} {:>11} {:>13} {:>13}",
-        "stage", "status", "tasks", "failed", "run, s", "read, MB", "shuffled, MB", "taken, MB"
+        "stage", "status", "tasks", "failed", "run, s", "read, MB", "written, MB", "fetched, MB"
     )];
-    // What is skipped has its result from an earlier query of this plan.
+    // Spark skips a stage if an earlier query with this plan has left its result.
     lines.extend(stages.iter().filter(|stage| stage.status != "SKIPPED").map(|stage| {
         format!(
             "{:>5} {:>8} {:>5} {:>7} {:>9.2} {:>11.2} {:>13.2} {:>13.2}",

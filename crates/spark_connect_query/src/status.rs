@@ -1,4 +1,4 @@
-//! What Spark's web page says of the work: its REST interface, version 1.
+//! Reads stages and executors from Spark's REST interface, version 1.
 
 use std::time::Duration;
 
@@ -6,49 +6,49 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 
-/// The REST interface of one Spark application, which a Connect server is.
+/// The REST interface of one Spark application; a Connect server is one application.
 #[derive(Debug, Clone)]
 pub struct Status {
     url: String,
 }
 
-/// One stage: work between two exchanges, the same on every part of the data.
+/// One stage: the same work on every partition of the data, between two exchanges of rows.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Stage {
-    /// Its number in the application.
+    /// The stage's number in the application.
     pub stage_id: u64,
-    /// How often it was begun before: more than 0 where a part of its work was lost.
+    /// The number of earlier attempts; above 0 if Spark repeated lost work.
     pub attempt_id: u64,
-    /// `COMPLETE`, `SKIPPED` (an earlier query's result was there), `FAILED`, `ACTIVE` or `PENDING`.
+    /// `COMPLETE`, `SKIPPED` (an earlier query computed the result), `FAILED`, `ACTIVE` or `PENDING`.
     pub status: String,
-    /// Parts of the data.
+    /// The number of tasks, one per partition.
     pub num_tasks: u64,
-    /// Tasks that failed, were killed or were lost, and were done again.
+    /// The number of tasks that failed, were killed or were lost, and were repeated.
     pub num_failed_tasks: u64,
-    /// Time that tasks ran, in all, in ms.
+    /// Sum of the tasks' run times, in ms.
     pub executor_run_time: u64,
-    /// Of it, on a core, in ns.
+    /// Sum of the tasks' CPU times, in ns.
     pub executor_cpu_time: u64,
     /// Bytes read from files.
     pub input_bytes: u64,
     /// Rows read from files.
     pub input_records: u64,
-    /// Bytes taken from the stages before.
+    /// Bytes read from the previous stages.
     pub shuffle_read_bytes: u64,
-    /// Bytes left for the stages after.
+    /// Bytes written for the next stages.
     pub shuffle_write_bytes: u64,
-    /// Rows left for the stages after.
+    /// Rows written for the next stages.
     pub shuffle_write_records: u64,
 }
 
 impl Stage {
-    /// The names of what [`Stage::csv`] writes.
+    /// The column names of [`Stage::csv`].
     pub(crate) const CSV_HEADER: &str = "stage_id,attempt_id,status,num_tasks,num_failed_tasks,\
         executor_run_time,executor_cpu_time,input_bytes,input_records,shuffle_read_bytes,\
         shuffle_write_bytes,shuffle_write_records";
 
-    /// A line of a CSV file.
+    /// The stage as a line of a CSV file.
     pub(crate) fn csv(&self) -> String {
         format!(
             "{},{},{},{},{},{},{},{},{},{},{},{}\n",
@@ -68,19 +68,19 @@ impl Stage {
     }
 }
 
-/// A process of a worker that runs tasks, or the `driver`.
+/// A worker's process that runs tasks, or the driver.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Executor {
     /// A number, or `driver`.
     pub id: String,
-    /// Whether it is there.
+    /// Whether the process runs.
     pub is_active: bool,
-    /// Tasks it has done.
+    /// The number of completed tasks.
     pub completed_tasks: u64,
-    /// Tasks that failed on it.
+    /// The number of failed tasks.
     pub failed_tasks: u64,
-    /// Why it is gone.
+    /// Why Spark removed the executor, if it did.
     #[serde(default)]
     pub remove_reason: Option<String>,
 }
@@ -91,11 +91,11 @@ struct Application {
 }
 
 impl Status {
-    /// The interface behind a web page, as in `http://127.0.0.1:4040`.
+    /// Finds the application of the web page `page`, for example `http://127.0.0.1:4040`.
     ///
     /// # Errors
     ///
-    /// [`Error::Status`] where there is none.
+    /// [`Error::Status`] if the page does not reply, or has no application.
     pub fn at(page: &str) -> Result<Self> {
         let all = format!("{}/api/v1/applications", page.trim_end_matches('/'));
         let applications: Vec<Application> = get(&all)?;
@@ -105,31 +105,31 @@ impl Status {
         }
     }
 
-    /// All stages, from the first.
+    /// Returns the stages of all queries, in order of their numbers.
     ///
     /// # Errors
     ///
-    /// [`Error::Status`].
+    /// [`Error::Status`] if the page does not reply.
     pub fn stages(&self) -> Result<Vec<Stage>> {
         let mut stages: Vec<Stage> = get(&format!("{}/stages", self.url))?;
         stages.sort_by_key(|stage| (stage.stage_id, stage.attempt_id));
         Ok(stages)
     }
 
-    /// All executors, with those that are gone.
+    /// Returns all executors, including removed ones.
     ///
     /// # Errors
     ///
-    /// [`Error::Status`].
+    /// [`Error::Status`] if the page does not reply.
     pub fn executors(&self) -> Result<Vec<Executor>> {
         get(&format!("{}/allexecutors", self.url))
     }
 
-    /// How many executors can do work now.
+    /// Returns the number of active executors, without the driver.
     ///
     /// # Errors
     ///
-    /// [`Error::Status`].
+    /// [`Error::Status`] if the page does not reply.
     pub fn workers(&self) -> Result<usize> {
         let is_worker = |executor: &&Executor| executor.is_active && executor.id != "driver";
         Ok(self.executors()?.iter().filter(is_worker).count())
@@ -141,6 +141,6 @@ fn get<T: serde::de::DeserializeOwned>(url: &str) -> Result<T> {
     ureq::Agent::from(agent)
         .get(url)
         .call()
-        .and_then(|mut answer| answer.body_mut().read_json())
+        .and_then(|mut reply| reply.body_mut().read_json())
         .map_err(|error| Error::Status { url: url.to_owned(), reason: error.to_string() })
 }

@@ -8,20 +8,20 @@ use polars::prelude::PolarsError;
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a run's report was not read.
+/// Why a run's report cannot be read, or a table not be computed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// polars could not run a step.
+    /// A polars operation failed.
     #[error("polars could not {action}: {source}")]
     Polars {
-        /// The step, as a verb phrase.
+        /// The operation, as a verb phrase.
         action: String,
         /// polars' reason.
         source: PolarsError,
     },
 
-    /// The operating system refused an operation.
+    /// A file operation failed.
     #[error(transparent)]
     Io(#[from] IoError),
 

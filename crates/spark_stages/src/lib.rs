@@ -1,7 +1,8 @@
 //! Reads the plans and run reports of Spark Connect servers, such as Spark and Sail.
 //!
-//! [`stage_graph`] divides a plan into stages: the work that a worker does alone, between two exchanges
-//! of rows. [`read_cluster_run`] reads the report of one run, [`plan_scale`] estimates larger ones.
+//! [`stage_graph`] divides a plan into stages. A stage is the work between two exchanges of rows, which a
+//! worker does without the others. [`read_cluster_run`] reads the report of one run. [`plan_scale`]
+//! estimates the cost of runs on more rows.
 //!
 //! ```
 //! let plan = "Sort [total ASC]\n+- Exchange hashpartitioning(shop, 8)\n   +- FileScan parquet [orders]";

@@ -1,5 +1,4 @@
-//! What a cluster left of its runs of the walkthrough's query (`./justw cluster`), and what larger data
-//! would ask of one.
+//! Reads the files that `./justw cluster` writes about its runs, and estimates runs on more rows.
 
 use std::path::{Path, PathBuf};
 
@@ -8,32 +7,32 @@ use polars_notebook::files::read_parquet;
 
 use crate::error::{Error, Result};
 
-/// Bytes of a Parquet file as data lakes have them: large enough that opening it takes no share of the
-/// time, small enough that there are many to be read side by side. Spark's
-/// `spark.sql.files.maxPartitionBytes` is the same by default.
+/// Usual size of a Parquet file in a data lake, in bytes. The time to open such a file is negligible, and
+/// a large dataset has enough files for parallel reads. It is also the default of Spark's
+/// `spark.sql.files.maxPartitionBytes`.
 pub const FILE_BYTES: f64 = 128.0 * 1024.0 * 1024.0;
 
 /// One run of the query on a cluster.
 #[derive(Debug, Clone)]
 pub struct ClusterRun {
-    /// The dataset, as the workers saw it.
+    /// The dataset's path on the workers.
     pub data: PathBuf,
-    /// From the query's start to its result.
+    /// Time from the query's start to its result, in seconds.
     pub seconds: f64,
-    /// The plan as the engine writes it.
+    /// The plan as the engine prints it.
     pub plan: String,
     /// A row per stage: `stage_id`, `status`, `num_tasks`, `num_failed_tasks`, `executor_run_time` (ms),
-    /// `shuffle_read_bytes`, `shuffle_write_bytes` and more; no row where the engine does not tell.
+    /// `shuffle_read_bytes`, `shuffle_write_bytes` and more. Empty if the engine reports no stages.
     pub stages: DataFrame,
     /// The query's result.
     pub summary: DataFrame,
 }
 
-/// The last run of an engine, `spark` or `sail`; `None` where there is none.
+/// Reads the last run of `engine` (`spark` or `sail`) below the folder `outputs`; `None` without a run.
 ///
 /// # Errors
 ///
-/// [`Error`] where its files cannot be read.
+/// [`Error`] if a file of the run is missing or cannot be read.
 pub fn read_cluster_run(outputs: &Path, engine: &str) -> Result<Option<ClusterRun>> {
     let folder = outputs.join("cluster").join(engine);
     let (run, plan) = (folder.join("run.csv"), folder.join("plan.txt"));
@@ -54,21 +53,32 @@ pub fn read_cluster_run(outputs: &Path, engine: &str) -> Result<Option<ClusterRu
     }))
 }
 
-/// What `./justw cluster measure` left: a row per engine, number of workers and rows, with `engine`,
-/// `workers`, `rows`, `megabytes` (of files), `first_seconds`, `seconds` (median of the later rounds),
-/// and of Spark `stages`, `tasks`, `task_seconds`, `shuffled_megabytes`, `skew` (the longest task of the
-/// longest stage, in medians) and `overhead_per_stage` (seconds of the query beyond its tasks' work, were
-/// that spread evenly over the workers). `None` where nothing was measured.
+/// Reads the measurements of `./justw cluster measure` below the folder `outputs`; `None` without any.
+///
+/// The frame has a row per engine, number of workers and number of rows:
+///
+/// | column | content |
+/// | --- | --- |
+/// | `engine` | `polars`, `sail` or `spark` |
+/// | `workers`, `rows` | counts |
+/// | `megabytes` | size of the files |
+/// | `first_seconds` | run time of the first round |
+/// | `seconds` | median run time of the later rounds |
+/// | `stages`, `tasks` | Spark only: counts |
+/// | `task_seconds` | Spark only: sum of the tasks' run times |
+/// | `shuffled_megabytes` | Spark only: bytes written for other stages |
+/// | `skew` | Spark only: longest task of the longest stage, divided by the median task |
+/// | `overhead_per_stage` | Spark only: run time per stage, in seconds, beyond that of evenly distributed tasks |
 ///
 /// # Errors
 ///
-/// [`Error::Polars`].
+/// [`Error::Polars`] if the file cannot be read.
 pub fn read_scale(outputs: &Path) -> Result<Option<DataFrame>> {
     let file = outputs.join("cluster").join("scale.csv");
     if file.is_file() { read_csv(&file).map(Some) } else { Ok(None) }
 }
 
-/// The least `seconds` of an engine in what [`read_scale`] has read.
+/// Returns the least `seconds` of `engine` in a frame of [`read_scale`]; `None` if it has no such row.
 pub fn quickest(scale: &DataFrame, engine: &str) -> Option<f64> {
     let of_engine = scale.clone().lazy().filter(col("engine").eq(lit(engine)));
     let least = of_engine.select([col("seconds").min()]).collect().ok()?;
@@ -83,26 +93,33 @@ fn read_csv(path: &Path) -> Result<DataFrame> {
         .map_err(Error::polars(format!("read {}", path.display())))
 }
 
-/// What one query over `rows` rows asks of a cluster, by figures of one machine.
+/// Figures measured on one machine, from which [`plan_scale`] estimates a cluster.
 #[derive(Debug, Clone, Copy)]
 pub struct Figures {
-    /// Bytes of a row in the files.
+    /// Size of a row in the files, in bytes.
     pub bytes_per_row: f64,
-    /// Rows that one core filters and groups in a second.
+    /// Rows that one core filters and groups per second.
     pub rows_per_second: f64,
-    /// Groups of the first aggregation: users times dates.
+    /// Number of groups of the first aggregation: users times dates.
     pub groups: f64,
-    /// Bytes of a group in an exchange.
+    /// Size of a group in an exchange, in bytes.
     pub bytes_per_group: f64,
 }
 
-/// A row for each number of rows: `rows`, `gigabytes` of files, `files` of [`FILE_BYTES`], which are as
-/// many tasks, `shuffled_gigabytes` at most (every task sends every group), `core_minutes`, and
-/// `machines` of 16 cores that are through in ten minutes.
+/// Estimates the resources of one query for each number of rows in `rows`.
+///
+/// | column | content |
+/// | --- | --- |
+/// | `rows` | from `rows` |
+/// | `gigabytes` | size of the files |
+/// | `files` | files of [`FILE_BYTES`] bytes; each is one task |
+/// | `shuffled_gigabytes` | upper bound: each task sends each group |
+/// | `core_minutes` | CPU time |
+/// | `machines` | machines with 16 cores that finish in ten minutes |
 ///
 /// # Errors
 ///
-/// [`Error::Polars`].
+/// [`Error::Polars`] if polars cannot build the frame.
 pub fn plan_scale(rows: &[f64], figures: &Figures) -> Result<DataFrame> {
     let gigabytes = |rows: &f64| rows * figures.bytes_per_row / 1e9;
     let files = |rows: &f64| (rows * figures.bytes_per_row / FILE_BYTES).ceil();
@@ -119,7 +136,7 @@ pub fn plan_scale(rows: &[f64], figures: &Figures) -> Result<DataFrame> {
         "core_minutes" => column(&core_minutes),
         "machines" => column(&machines),
     ]
-    .map_err(Error::polars("lay out the plan"))
+    .map_err(Error::polars("build the table of estimates"))
 }
 
 #[cfg(test)]
@@ -127,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_is_read_as_it_was_left_and_none_is_none() {
+    fn run_is_read_and_a_missing_run_is_none() {
         let folder = tempfile::tempdir().unwrap();
         assert!(read_cluster_run(folder.path(), "spark").unwrap().is_none());
         assert!(read_scale(folder.path()).unwrap().is_none());
@@ -147,14 +164,14 @@ mod tests {
     }
 
     #[test]
-    fn the_quickest_run_is_found() {
+    fn quickest_returns_the_least_seconds() {
         let scale = df!["engine" => ["a", "b", "a"], "seconds" => [2.0, 0.1, 1.0]].unwrap();
         assert_eq!(quickest(&scale, "a"), Some(1.0));
         assert_eq!(quickest(&scale, "c"), None);
     }
 
     #[test]
-    fn more_rows_take_more_of_everything_but_groups() {
+    fn estimates_grow_with_the_rows() {
         let figures = Figures {
             bytes_per_row: 20.0,
             rows_per_second: 1e7,
@@ -166,7 +183,7 @@ mod tests {
             |name: &str, row: usize| plan.column(name).unwrap().f64().unwrap().get(row).unwrap();
         assert_eq!((of("files", 0), of("machines", 0)), (1.0, 1.0));
         assert_eq!(of("gigabytes", 1), 200.0);
-        // Each of the files sends each group once at most.
+        // The task of each file sends each group at most once.
         assert_eq!(of("shuffled_gigabytes", 1), of("files", 1) * 35_000.0 * 50.0 / 1e9);
         assert_eq!(of("core_minutes", 2) / of("core_minutes", 1), 100.0);
     }

@@ -1,19 +1,21 @@
-//! A cluster's plan as stages: what a worker does by itself, and what is exchanged between workers.
+//! Divides a cluster's plan into stages, at the exchanges of rows between workers.
 //!
-//! Engines write a plan as a tree, a line to an operation, indented below what takes its rows. Between
-//! two exchanges is a stage. This module reads the plans of Spark 4.3 and
-//! Sail 0.7; an operation that it does not know keeps the engine's name for it.
+//! Engines print a plan as a tree with one operation per line. An operation is indented below the one
+//! that consumes its rows. This module reads the plans of Spark 4.3 and Sail 0.7. Other operations keep
+//! the engine's name.
 
 use polars_profile::plan_graph::{Graph, Node};
 
-/// What the engines write before an operation's name.
+/// The characters that the engines print before an operation's name.
 const INDENTATION: [char; 5] = [' ', '+', '-', ':', '|'];
 
-/// The stages of `plan`: a node for each, with its operations from the first to the last and then where
-/// its rows go; its inputs are the stages whose rows it takes.
+/// Returns the stages of `plan` as a graph with the title `title`; without nodes if the plan is empty.
 ///
-/// `tables` has the names of tables, each with a column that only this table has. A scan names its
-/// files or its columns, depending on the engine.
+/// Each node is a stage. Its details are its operations in order, and then, after `⇄`, the exchange that
+/// receives its rows. Its inputs are the stages whose rows it reads.
+///
+/// `tables` has pairs of a table's name and a column that only this table has. Both identify the table of
+/// a scan, because the plan has its files or its columns, depending on the engine.
 pub fn stage_graph(plan: &str, title: &str, tables: &[(&str, &str)]) -> Graph {
     let lines: Vec<(usize, &str)> = plan
         .lines()
@@ -42,69 +44,69 @@ pub fn stage_graph(plan: &str, title: &str, tables: &[(&str, &str)]) -> Graph {
     graph
 }
 
-/// An operation of a plan, and positions of those whose rows it takes.
+/// An operation of a plan, and the positions of its inputs.
 struct Operation<'a> {
     text: &'a str,
     inputs: Vec<usize>,
 }
 
-/// Adds the stage that ends with the operations at `ends`, after those that it takes its rows from; its
-/// position.
+/// Adds the stage whose last operations are at `ends`, after its input stages, and returns its position.
+/// `exchange_after` is the exchange that receives its rows.
 fn stage(
     tree: &[Operation],
     tables: &[(&str, &str)],
     ends: &[usize],
-    sent: Option<String>,
+    exchange_after: Option<String>,
     nodes: &mut Vec<Node>,
 ) -> usize {
     let (mut details, mut inputs) = (Vec::new(), Vec::new());
     let mut todo = ends.to_vec();
     while let Some(at) = todo.pop() {
         let operation = &tree[at];
-        if let Some(sent) = exchange(operation.text) {
-            inputs.push(stage(tree, tables, &operation.inputs, Some(sent), nodes));
+        if let Some(exchange) = exchange(operation.text) {
+            inputs.push(stage(tree, tables, &operation.inputs, Some(exchange), nodes));
         } else {
             details.extend(name(operation.text, tables));
             todo.extend(operation.inputs.iter().rev());
         }
     }
     details.reverse();
-    details.extend(sent.map(|sent| format!("⇄ {sent}")));
+    details.extend(exchange_after.map(|exchange| format!("⇄ {exchange}")));
     let name = format!("stage {}", nodes.len() + 1);
     nodes.push(Node { id: name.clone(), name, details, execution: None, inputs, rows_out: None });
     nodes.len() - 1
 }
 
-/// Where rows go by an exchange; None for an operation that is none.
+/// The label of an exchange; `None` for other operations.
 fn exchange(text: &str) -> Option<String> {
-    let by = |of: &str| format!("{of} {}", columns(text, '(', ')'));
-    match word(text) {
-        "BroadcastExchange" => Some("all rows to all workers".to_owned()),
-        "Exchange" if text.contains("hashpartitioning") => Some(by("to the worker of")),
-        "Exchange" if text.contains("rangepartitioning") => Some(by("in ranges of")),
-        "RepartitionExec" if text.contains("Hash(") => {
-            Some("to the worker of their group".to_owned())
+    let by = |kind: &str| format!("{kind} by {}", columns(text, '(', ')'));
+    match operator(text) {
+        "BroadcastExchange" => Some("broadcast to all workers".to_owned()),
+        "Exchange" if text.contains("hashpartitioning") => Some(by("hash partition")),
+        "Exchange" if text.contains("rangepartitioning") => Some(by("range partition")),
+        "RepartitionExec" if text.contains("Hash(") => Some("hash partition by group".to_owned()),
+        "Exchange" | "RepartitionExec" => Some("redistribute".to_owned()),
+        "SortPreservingMergeExec" | "CoalescePartitionsExec" => {
+            Some("collect on one worker".to_owned())
         }
-        "Exchange" | "RepartitionExec" => Some("to other workers".to_owned()),
-        "SortPreservingMergeExec" | "CoalescePartitionsExec" => Some("all to one".to_owned()),
         _ => None,
     }
 }
 
-/// What an operation does, in few words; None for one that only names columns.
+/// The label of an operation; `None` for a projection, which only selects and computes columns.
 fn name(text: &str, tables: &[(&str, &str)]) -> Option<String> {
     let with = |name: &str, columns: String| match columns.is_empty() {
         true => name.to_owned(),
         false => format!("{name} by {columns}"),
     };
-    Some(match word(text) {
+    Some(match operator(text) {
         "Project" | "ProjectionExec" => return None,
         "FileScan" | "DataSourceExec" => format!("scan {}", table(text, tables)),
         "Filter" | "FilterExec" => "filter".to_owned(),
         "HashAggregate" | "AggregateExec" => {
             let partial = text.contains("functions=[partial_") || text.contains("mode=Partial");
-            let how = if partial { "group what is here" } else { "put groups together" };
-            with(how, columns(text, '[', ']'))
+            let step = if partial { "partial aggregation" } else { "final aggregation" };
+            with(step, columns(text, '[', ']'))
         }
         "BroadcastHashJoin" | "SortMergeJoin" | "ShuffledHashJoin" => {
             with("join", columns(text, '[', ']'))
@@ -116,13 +118,13 @@ fn name(text: &str, tables: &[(&str, &str)]) -> Option<String> {
     })
 }
 
-/// The first word of an operation, which is its name.
-fn word(text: &str) -> &str {
+/// The name of an operation: the first word of its line.
+fn operator(text: &str) -> &str {
     text.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or(text)
 }
 
-/// The names in the first list between `open` and `close`, without the numbers that engines add: none
-/// where an engine has numbers alone.
+/// The column names in the first list between `open` and `close`, without the numbers that engines append.
+/// Empty if the engine prints only numbers.
 fn columns(text: &str, open: char, close: char) -> String {
     let list = text.split_once(open).and_then(|(_, rest)| rest.split_once(close));
     let names = list.into_iter().flat_map(|(list, _)| list.split(", ")).map(|item| {
@@ -133,7 +135,7 @@ fn columns(text: &str, open: char, close: char) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// The table that a scan reads, by its files or by a column that only it has.
+/// The table that a scan reads, identified by its files or by its unique column.
 fn table<'a>(text: &str, tables: &[(&'a str, &str)]) -> &'a str {
     let read = tables.iter().find(|(name, column)| text.contains(name) || text.contains(column));
     read.map_or("files", |(name, _)| name)
@@ -148,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn sails_plan_too() {
+    fn sail_plan_is_divided_at_its_exchanges() {
         let plan = "== Physical Plan ==\n\
             SortPreservingMergeExec: [#52@0 ASC]\n  \
               SortExec: expr=[#50@0 ASC]\n    \
@@ -168,16 +170,19 @@ mod tests {
                 "MadeUpExec",
                 "scan shops",
                 "join",
-                "group what is here",
-                "⇄ to the worker of their group"
+                "partial aggregation",
+                "⇄ hash partition by group"
             ]
         );
-        assert_eq!(graph.nodes[1].details, ["put groups together", "sort", "⇄ all to one"]);
+        assert_eq!(
+            graph.nodes[1].details,
+            ["final aggregation", "sort", "⇄ collect on one worker"]
+        );
         assert_eq!((graph.nodes[2].details.len(), graph.nodes[2].inputs.as_slice()), (0, &[1][..]));
     }
 
     #[test]
-    fn no_plan_is_no_stage() {
+    fn empty_plan_has_no_stage() {
         assert!(stage_graph("", "t", &[]).nodes.is_empty());
     }
 }

@@ -29,15 +29,15 @@ mod tests {
         assert_eq!(graph.nodes.len(), 6);
         assert_eq!(graph.nodes.iter().map(|node| node.inputs.len()).sum::<usize>(), 5);
         let at = |stage: usize| graph.nodes[stage].details.join("; ");
-        assert_eq!(at(0), "scan sleep_diary; filter; ⇄ all rows to all workers");
+        assert_eq!(at(0), "scan sleep_diary; filter; ⇄ broadcast to all workers");
         assert_eq!(
             at(1),
-            "scan sensor_hrv; filter; group what is here by user_id, date; \
-             ⇄ to the worker of user_id, date"
+            "scan sensor_hrv; filter; partial aggregation by user_id, date; \
+             ⇄ hash partition by user_id, date"
         );
-        assert_eq!(at(2), "scan user_profile; filter; ⇄ all rows to all workers");
+        assert_eq!(at(2), "scan user_profile; filter; ⇄ broadcast to all workers");
         assert_eq!(graph.nodes[3].inputs, [0, 1, 2]);
-        assert!(at(3).starts_with("put groups together by user_id, date; join by user_id, date"));
+        assert!(at(3).starts_with("final aggregation by user_id, date; join by user_id, date"));
         assert_eq!(at(5), "sort by occupation, gender");
     }
 }

@@ -1,4 +1,4 @@
-"""Clusters for the tests, each started once, on data of this run's own."""
+"""Fixtures: clusters, each started once per module, the client, and a generated dataset."""
 
 import os
 import shutil
@@ -15,13 +15,13 @@ from wearable_jupyter.cluster.engines import Running
 from wearable_jupyter.setup import build
 
 SETTINGS = {
-    # Small parts, so that there are tasks to be lost: some sixty for a million rows.
+    # Small partitions, so that tests can lose tasks: about sixty for a million rows.
     "spark.sql.files.maxPartitionBytes": "512k",
     "spark.sql.files.openCostInBytes": "1",
-    # Answers in several streams, as after two minutes: the server ends each after so long.
+    # The server ends each stream of responses after this time, instead of after two minutes.
     "spark.connect.execute.reattachable.senderMaxStreamDuration": "500ms",
 }
-# The same result, up to the order in which floats are added: |a - b| <= 1e-9 * max(1, |b|).
+# Results may differ in the order in which floats are added: |a - b| <= 1e-9 * max(1, |b|).
 TOLERANCE = 1e-9
 
 
@@ -33,12 +33,13 @@ def needs_java() -> None:
 
 
 @pytest.fixture(scope="session")
-def client() -> Path:
+def program() -> Path:
+    """The client's compiled program."""
     return commands.client()
 
 
 def generated(folder: Path, size: str) -> Path:
-    """A dataset of this run's own."""
+    """Generate a dataset of this size in `folder`."""
     build.build_workspace()
     options = ("--size", size, "--quiet", "--output-dir", str(folder))
     build.run_binary("generate_demo_data", *options)
@@ -46,14 +47,13 @@ def generated(folder: Path, size: str) -> Path:
 
 
 def by_polars(data: Path) -> pl.DataFrame:
-    """The query's rows by polars on one machine, from the same text."""
+    """The result of the same SQL text with polars."""
     context = pl.SQLContext(
         sensor_hrv=pl.scan_parquet(data / "sensor_hrv" / "*.parquet"),
         sleep_diary=pl.scan_parquet(data / "sleep_diary.parquet"),
         user_profile=pl.scan_parquet(data / "user_profile.parquet"),
     )
-    text = commands.SQL.read_text()
-    return context.execute(text, eager=True)
+    return context.execute(commands.SQL.read_text(), eager=True)
 
 
 @pytest.fixture(scope="session")
@@ -64,64 +64,64 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def expected(data) -> pl.DataFrame:
-    """The query's rows of that."""
+    """The query's result for the small dataset."""
     return by_polars(data)
 
 
 @dataclass
-class Answer:
-    """What the client did: its exit code, what it said, and its result."""
+class ClientRun:
+    """An ended client: its exit code, its output, and the folder of its result."""
 
     code: int
-    said: str
+    output: str
     folder: Path
 
-    def assert_is(self, expected: pl.DataFrame) -> None:
-        """Its rows are those, in that order."""
-        assert self.code == 0, self.said
+    def assert_result(self, expected: pl.DataFrame) -> None:
+        """Assert that the result has these rows in this order."""
+        assert self.code == 0, self.output
         rows = pl.read_parquet(self.folder / "summary.parquet")
         assert rows.columns == expected.columns
         assert rows.height == expected.height > 0
         for name in expected.columns:
-            ours, theirs = rows[name].to_list(), expected[name].to_list()
+            actual, wanted = rows[name].to_list(), expected[name].to_list()
             if expected[name].dtype.is_float():
-                pairs = zip(ours, theirs, strict=True)
+                pairs = zip(actual, wanted, strict=True)
                 assert all(abs(a - b) <= TOLERANCE * max(1, abs(b)) for a, b in pairs), name
             else:
-                assert ours == theirs, name
+                assert actual == wanted, name
 
 
-class Asker:
-    """Runs the client on a cluster, or on whatever listens at an address."""
+class Client:
+    """Runs the client's program on a cluster, or on the server at an address."""
 
-    def __init__(self, client: Path, data: str | Path, folder: Path) -> None:
-        self.client, self.data, self.folder = client, data, folder
+    def __init__(self, program: Path, data: str | Path, folder: Path) -> None:
+        self.program, self.data, self.folder = program, data, folder
 
-    def ask(self, whom: Running | str, *options: str, seconds: int = 120) -> Answer:
-        return self.finish(self.start(whom, *options), seconds)
+    def run(self, server: Running | str, *options: str, seconds: int = 120) -> ClientRun:
+        return self.wait(self.start(server, *options), seconds)
 
-    def start(self, whom: Running | str, *options: str) -> subprocess.Popen:
-        """Begin to ask."""
+    def start(self, server: Running | str, *options: str) -> subprocess.Popen:
+        """Start the client without waiting for its end."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        place = [whom] if isinstance(whom, str) else commands.address(whom)
-        given = ("--sql", str(commands.SQL), "--data", str(self.data), "--output", str(self.folder), *options)
+        address = [server] if isinstance(server, str) else commands.address(server)
+        files = ("--sql", commands.SQL, "--data", self.data, "--output", self.folder)
         return subprocess.Popen(
-            [str(self.client), *place, *given],
-            env=os.environ | ({} if isinstance(whom, str) else whom.variables()),
+            list(map(str, (self.program, *address, *files, *options))),
+            env=os.environ | ({} if isinstance(server, str) else server.variables()),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
 
-    def finish(self, running: subprocess.Popen, seconds: int = 120) -> Answer:
-        said, _ = running.communicate(timeout=seconds)
-        sys.stdout.write(said)
-        return Answer(running.returncode, said, self.folder)
+    def wait(self, running: subprocess.Popen, seconds: int = 120) -> ClientRun:
+        output, _ = running.communicate(timeout=seconds)
+        sys.stdout.write(output)
+        return ClientRun(running.returncode, output, self.folder)
 
 
 @pytest.fixture
-def asker(client, data, tmp_path) -> Asker:
-    return Asker(client, data, tmp_path / "answer")
+def client(program, data, tmp_path) -> Client:
+    return Client(program, data, tmp_path / "result")
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
-"""A stand-in for Kubernetes, as far as Sail asks it: a pod is a process of this machine.
+"""A fake Kubernetes API with the requests that Sail sends; a pod is a process of this machine.
 
-Sail has worker processes only as pods. With them they can be lost one by one, which its local
-cluster's threads cannot.
+Only as pods are Sail's workers separate processes, which a test can kill one by one. In its local
+cluster, workers are threads.
 """
 
 import json
@@ -22,7 +22,7 @@ current-context: here
 
 
 class Kubernetes:
-    """Answers on loopback, and starts `program` for each pod; its processes are in `pods`."""
+    """Serves the API on loopback and starts `program` for each pod; `pods` has the processes."""
 
     def __init__(self, program: Path, pods: Processes) -> None:
         self.program, self.pods = program, pods
@@ -31,17 +31,17 @@ class Kubernetes:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def settings(self) -> dict[str, str]:
-        """What makes Sail use it."""
+        """The environment variables that make Sail use this API."""
         file = self.pods.logs / "kubernetes.yaml"
         place = f"{LOOPBACK}:{self.server.server_port}"
         file.write_text(CONFIGURATION.format(place=place))
         return {"SAIL_MODE": "kubernetes-cluster", "KUBECONFIG": str(file)}
 
     def create(self, pod: dict) -> dict:
-        """Start the process of a pod."""
+        """Start a pod's process and return the pod's description."""
         (container,) = pod["spec"]["containers"]
-        variables = {one["name"]: one.get("value", LOOPBACK) for one in container["env"]}
-        # A pod listens to everybody in it, which here would be everybody.
+        variables = {entry["name"]: entry.get("value", LOOPBACK) for entry in container["env"]}
+        # In a pod, Sail listens on all interfaces. Here, that would open the worker to the network.
         variables |= {name: LOOPBACK for name in variables if name.endswith("LISTEN_HOST")}
         name = pod["metadata"]["name"]
         self.pods.start(name, self.program, *container["args"], **variables)
@@ -53,13 +53,13 @@ class Kubernetes:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def answer(self, status: int, body: dict) -> None:
-                told = json.dumps({"apiVersion": "v1"} | body).encode()
+            def reply(self, status: int, body: dict) -> None:
+                content = json.dumps({"apiVersion": "v1"} | body).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(told)))
+                self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
-                self.wfile.write(told)
+                self.wfile.write(content)
 
             def body(self) -> dict:
                 return json.loads(
@@ -67,11 +67,11 @@ class Kubernetes:
                 )
 
             def do_POST(self) -> None:
-                self.answer(201, create(self.body()))
+                self.reply(201, create(self.body()))
 
             def do_DELETE(self) -> None:
-                self.body()  # the processes end with the test
-                self.answer(200, {"kind": "Status", "status": "Success"})
+                self.body()  # the processes end at the end of the test
+                self.reply(200, {"kind": "Status", "status": "Success"})
 
             def log_message(self, *_: object) -> None:
                 pass

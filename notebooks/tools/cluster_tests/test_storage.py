@@ -1,11 +1,11 @@
-"""The dataset in an object store: a server on loopback that speaks S3."""
+"""The query on a dataset in an object store: an S3 server on loopback."""
 
 import shutil
 from pathlib import Path
 
 import polars as pl
 import pytest
-from conftest import Asker
+from conftest import Client
 
 from wearable_jupyter.cluster import commands
 from wearable_jupyter.cluster.processes import LOOPBACK, Processes, free_port, listens
@@ -18,7 +18,7 @@ KEY, SECRET = "reader", "a-secret-of-this-test"
 
 @pytest.fixture(scope="module")
 def server() -> Path:
-    """The server's program, which keeps objects as files; compiled once, in a minute."""
+    """The S3 server's program, which stores objects as files. It compiles once, in a minute."""
     root = paths.TARGET / f"cluster-{SERVER}-{VERSION}"
     program = root / "bin" / SERVER
     if not program.is_file():
@@ -33,7 +33,7 @@ def server() -> Path:
 
 @pytest.fixture(scope="module")
 def store(server, data, tmp_path_factory):
-    """A store with the small dataset in the bucket `wearable`: what finds it, and lets in."""
+    """A store with the small dataset in the bucket `wearable`: its address and keys."""
     folder = tmp_path_factory.mktemp("store")
     shutil.copytree(data, folder / "wearable")
     port = free_port(9000)
@@ -52,20 +52,20 @@ def store(server, data, tmp_path_factory):
         }
 
 
-def test_sail_reads_a_bucket(store, client, expected, tmp_path):
-    asker = Asker(client, "s3://wearable", tmp_path / "answer")
+def test_sail_reads_a_bucket(store, program, expected, tmp_path):
+    client = Client(program, "s3://wearable", tmp_path / "result")
     with commands.running("sail", 2, **store) as (cluster, _):
-        asker.ask(cluster).assert_is(expected)
-        answer = asker.ask(cluster, "--data", "s3://nowhere")
-        assert answer.code == 1 and "find no Parquet files at s3://nowhere" in answer.said
+        client.run(cluster).assert_result(expected)
+        run = client.run(cluster, "--data", "s3://nowhere")
+        assert run.code == 1 and "find no Parquet files at s3://nowhere" in run.output
     with commands.running("sail", 2, **store | {"AWS_SECRET_ACCESS_KEY": "x"}) as (cluster, _):
-        answer = asker.ask(cluster)
-        assert answer.code == 1 and "s3://wearable does not let in who asks" in answer.said
-        assert "AWS_SECRET_ACCESS_KEY where they are started" in answer.said
+        run = client.run(cluster)
+        assert run.code == 1 and "s3://wearable denied access" in run.output
+        assert "AWS_SECRET_ACCESS_KEY before you start the cluster" in run.output
 
 
 def test_polars_reads_the_same_bucket(store, expected):
-    """So the store is one that others can use as well."""
+    """The store also works for another client, so it is a valid S3 server."""
     named = {name.lower(): value for name, value in store.items()}
     sensor = pl.scan_parquet("s3://wearable/sensor_hrv/*.parquet", storage_options=named)
     users = pl.scan_parquet("s3://wearable/user_profile.parquet", storage_options=named)

@@ -1,4 +1,4 @@
-"""What can be said without a cluster; what needs one is in `cluster_tests`."""
+"""Tests that need no cluster; those that need one are in `cluster_tests`."""
 
 import json
 import os
@@ -18,51 +18,53 @@ def logs(tmp_path, monkeypatch):
     return tmp_path
 
 
-def says_it_runs(logs, engine: str, process: int, since: float = 0.0) -> None:
+def write_state(logs, engine: str, process: int, since: float = 0.0) -> None:
     (logs / engine).mkdir(exist_ok=True)
     cluster = {"engine": engine, "workers": 2, "remote": "sc://127.0.0.1:1"}
     state = {"process": process, "since": since, **cluster}
     (logs / engine / "running.json").write_text(json.dumps(state))
 
 
-def test_without_a_cluster_a_query_says_how_to_start_one(logs):
-    with pytest.raises(UserError, match=r"no cluster of this clone runs.*\./justw cluster"):
+def test_query_without_a_cluster_reports_how_to_start_one(logs):
+    with pytest.raises(UserError, match=r"No cluster of this clone is running.*\./justw cluster"):
         commands.query([])
     dead = subprocess.Popen(["true"])
     dead.wait()
-    says_it_runs(logs, "sail", dead.pid)
-    with pytest.raises(UserError, match="no cluster of this clone runs"):
+    write_state(logs, "sail", dead.pid)
+    with pytest.raises(UserError, match="No cluster of this clone is running"):
         commands.query([])
 
 
 @pytest.mark.parametrize("process", [1, os.getpid(), -1, "1", None])
-def test_a_stale_file_with_the_number_of_another_process_is_no_cluster(logs, process):
-    says_it_runs(logs, "sail", process, since=1.5)
+def test_stale_state_file_with_a_reused_process_number_is_ignored(logs, process):
+    write_state(logs, "sail", process, since=1.5)
     assert commands.find_running("sail") is None
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}", '{"process": 1}'])
-def test_a_damaged_file_is_no_cluster(logs, content):
+def test_damaged_state_file_is_ignored(logs, content):
     (logs / "sail").mkdir()
     (logs / "sail" / "running.json").write_text(content)
     assert commands.find_running("sail") is None
 
 
-def test_which_of_two_is_asked_for_and_one_of_a_kind_is_enough(logs):
+def test_ambiguous_engine_and_second_cluster_of_an_engine_are_reported(logs):
     for engine in engines.ENGINES:
-        says_it_runs(logs, engine, os.getpid(), commands.since(os.getpid()))
+        write_state(logs, engine, os.getpid(), commands.start_time(os.getpid()))
         assert commands.find_running(engine).remote == "sc://127.0.0.1:1"
-    with pytest.raises(UserError, match=r"both engines run.*--engine spark"):
+    with pytest.raises(UserError, match=r"both engines are running.*--engine spark"):
         commands.query([])
     with (
-        pytest.raises(UserError, match=r"sail runs already, at sc://127\.0\.0\.1:1"),
+        pytest.raises(UserError, match=r"sail is already running at sc://127\.0\.0\.1:1"),
         commands.running("sail", 1),
     ):
         pass
 
 
-@pytest.mark.parametrize("version, missing", [(None, "there is none"), ("11.0.2", "here is")])
-def test_spark_says_which_java_it_needs(tmp_path, monkeypatch, version, missing):
+@pytest.mark.parametrize(
+    "version, missing", [(None, "java is missing"), ("11.0.2", "but .*/java is openjdk")]
+)
+def test_missing_or_old_java_is_reported(tmp_path, monkeypatch, version, missing):
     if version is not None:
         java = tmp_path / "java"
         java.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\"' >&2\n")
@@ -72,29 +74,29 @@ def test_spark_says_which_java_it_needs(tmp_path, monkeypatch, version, missing)
         engines.java()
 
 
-def test_a_process_that_ends_is_said_and_all_others_are_ended(tmp_path):
+def test_ended_process_is_reported_and_the_others_are_ended(tmp_path):
     with (
-        pytest.raises(UserError, match="short ended with 3: its last word"),
+        pytest.raises(UserError, match="short ended with exit code 3: its last line"),
         processes.Processes(tmp_path) as started,
     ):
         long = started.start("long", "sleep", "600")
-        started.start("short", "sh", "-c", "echo its last word; exit 3")
+        started.start("short", "sh", "-c", "echo its last line; exit 3")
         started.wait_for("nothing", lambda: False, seconds=20)
     assert long.poll() is not None
 
 
-def test_a_process_whose_parent_is_gone_before_it_asks_for_the_signal_does_not_start(tmp_path):
-    """Its parent is then another one, and no signal would come."""
+def test_process_does_not_start_if_its_parent_ended_before_it_requested_the_signal(tmp_path):
+    """The process then has another parent, and would never receive the signal."""
     ran = tmp_path / "ran"
-    words = [*processes.end_with_the_parent(), "touch", str(ran)]
-    subprocess.run(words, check=True)
+    command = [*processes.end_with_parent(), "touch", str(ran)]
+    subprocess.run(command, check=True)
     ran.unlink()
-    # A shell in between is a parent that this process is not.
-    subprocess.run(["sh", "-c", '"$@"; true', "sh", *words], check=True)
+    # The shell in between is another parent than this process.
+    subprocess.run(["sh", "-c", '"$@"; true', "sh", *command], check=True)
     assert not ran.exists()
 
 
-def test_processes_end_with_a_parent_that_is_killed(tmp_path):
+def test_processes_end_if_their_parent_is_killed(tmp_path):
     code = (
         "import os, pathlib, signal\n"
         "from wearable_jupyter.cluster.processes import Processes\n"

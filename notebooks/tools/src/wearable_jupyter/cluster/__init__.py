@@ -1,5 +1,5 @@
 """Starts a cluster on this machine's loopback interface and runs the walkthrough's query on it.
 
-Each engine has a virtual environment of its own. The client is `crates/spark_connect_query`.
+Each engine has a separate virtual environment. The client is `crates/spark_connect_query`.
 Imports only `bootstrap` and `setup`.
 """

@@ -1,4 +1,4 @@
-"""`./justw cluster`: start one, query it, test it, measure it."""
+"""The commands of `./justw cluster`: start a cluster, query it, and run its tests."""
 
 import argparse
 import json
@@ -24,30 +24,36 @@ from .engines import ENGINES, HERE, Running, logs_folder
 from .processes import Processes
 
 CRATE = paths.ROOT / "crates" / "spark_connect_query"
-# The query that the client sends, and Spark's plan of it.
+# The query that the client sends, and Spark's plan of this query.
 SQL = paths.LIBRARY / "src" / "summary.sql"
 PLAN = paths.LIBRARY / "src" / "summary.plan.txt"
-# Beside the workspace's own compilation, which it shares nothing with.
+# A separate target directory, because the client shares no dependencies with the workspace.
 CLIENT_TARGET = paths.TARGET / "cluster-client"
 
 
 def state_file(engine: str) -> Path:
-    """Where a running cluster says where it is."""
+    """The file in which a running cluster stores its addresses, token and process number."""
     return logs_folder() / engine / "running.json"
 
 
 @contextmanager
 def running(engine: str, workers: int, **settings: str) -> Iterator[tuple[Running, Processes]]:
-    """A cluster of this clone, for as long as this context. Its logs stay until the next one."""
+    """Start a cluster of this clone, and stop it at the end of the context.
+
+    The logs stay until the next start. Raises `UserError` if a cluster of this engine already runs.
+    """
     logs = logs_folder() / engine
-    if (known := find_running(engine)) is not None:
-        raise UserError(f"{engine} runs already, at {known.remote}. End it first, by Ctrl-C there")
+    if (other := find_running(engine)) is not None:
+        raise UserError(
+            f"{engine} is already running at {other.remote}. Stop it with Ctrl-C in its terminal"
+        )
     shutil.rmtree(logs, ignore_errors=True)
-    # With a token in it; who may talk to a cluster may run anything as its user.
+    # The folder has the token, and a client with the token can run any code as this user.
     logs.mkdir(parents=True, mode=0o700)
     with Processes(logs) as processes:
         started = ENGINES[engine](processes, workers, settings)
-        state = {"process": os.getpid(), "since": since(os.getpid()), **asdict(started)}
+        process = os.getpid()
+        state = {"process": process, "since": start_time(process), **asdict(started)}
         write(state_file(engine), json.dumps(state))
         try:
             yield started, processes
@@ -56,47 +62,53 @@ def running(engine: str, workers: int, **settings: str) -> Iterator[tuple[Runnin
 
 
 def find_running(engine: str) -> Running | None:
-    """The cluster of an engine, if one runs.
+    """Return the running cluster of an engine, or `None`.
 
-    The file of a cluster that was killed stays, and its process number may be another process's by
-    now, also after the machine has started again. So the file also has when the process started.
+    A killed cluster leaves its file, and another process can have its process number now, even
+    after a reboot. So the file stores the start time of the process, too, and both are compared.
     """
     try:
-        known = json.loads(state_file(engine).read_text())
-        if since(known.pop("process")) == known.pop("since"):
-            return Running(**known)
+        state = json.loads(state_file(engine).read_text())
+        if start_time(state.pop("process")) == state.pop("since"):
+            return Running(**state)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, psutil.Error):
-        pass  # it was killed, and its processes with it
+        pass  # there is no file, it is damaged, or its process has ended
     return None
 
 
-def since(process: int) -> float:
-    """When a process started. Raises `psutil.Error` if there is none."""
+def start_time(process: int) -> float:
+    """Return the start time of a process, in seconds. Raises `psutil.Error` if it has ended."""
     return psutil.Process(process).create_time()
 
 
 def start(engine: str, workers: int) -> None:
-    """Start a cluster and wait for Ctrl-C."""
-    print(f"Starting {engine} with {workers} workers, on this machine only", flush=True)
+    """Start a cluster, and stop it at Ctrl-C.
+
+    Raises `UserError` if one of its processes ends, except for a worker.
+    """
+    print(f"Starting {engine} with {workers} workers on this machine", flush=True)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     with running(engine, workers) as (cluster, processes):
-        print(f"It listens at {cluster.remote}")
-        for what, page in cluster.pages:
-            print(f"Web page of its {what}: {page}")
+        print(f"The cluster listens at {cluster.remote}")
+        for content, page in cluster.pages:
+            print(f"Web page with {content}: {page}")
         print(f"Logs: {paths.display_path(processes.logs)}")
-        print("In another terminal: ./justw cluster query. Here, Ctrl-C ends it", flush=True)
+        print("Run in another terminal: ./justw cluster query. Press Ctrl-C to stop", flush=True)
         while not stop.wait(1):
             for name, process in processes.running.items():
-                # A worker that is lost is the engine's to bear.
+                # The engine handles the loss of a worker.
                 if process.poll() is not None and not name.startswith("worker"):
-                    raise UserError(f"{name} ended: {processes.log_tail(name)}")
-    print("The cluster has ended")
+                    raise UserError(
+                        f"The cluster's process {name} ended: {processes.log_tail(name)}. "
+                        "Start the cluster again: ./justw cluster"
+                    )
+    print("The cluster has stopped")
 
 
 def cargo_of_client(*arguments: str) -> str:
-    """Run cargo in the client's own workspace; what it printed."""
+    """Run cargo in the client's workspace and return its stdout."""
     result = run_cargo(
         *arguments,
         cwd=CRATE,
@@ -108,17 +120,20 @@ def cargo_of_client(*arguments: str) -> str:
 
 
 def client() -> Path:
-    """The program that runs the query on a cluster, compiled if need be."""
+    """Compile the client if necessary, and return the path of its program."""
     prerequisites()
     program = CLIENT_TARGET / toolchain.host() / "debug" / "query_cluster"
     if not program.is_file():
-        print("Compiling the client: once, some minutes on 2 cores", flush=True)
+        print("Compiling the client (only the first time; minutes on 2 cores)", flush=True)
     cargo_of_client("build", "--locked", "--quiet")
     return program
 
 
 def query(options: Sequence[str]) -> int:
-    """Run the query on the cluster that runs; `--engine` says which, the rest is the client's."""
+    """Run the query on the running cluster, and return the client's exit code.
+
+    `--engine` selects one of two running clusters. The client receives all other options.
+    """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--engine", choices=sorted(ENGINES))
     parser.add_argument("--data", default=str(paths.data_directory()))
@@ -128,26 +143,30 @@ def query(options: Sequence[str]) -> int:
     clusters = [find_running(engine) for engine in ENGINES if given.engine in (None, engine)]
     clusters = [cluster for cluster in clusters if cluster is not None]
     if not clusters:
-        raise UserError("no cluster of this clone runs. In another terminal: ./justw cluster")
+        raise UserError(
+            "No cluster of this clone is running. Start one in another terminal: ./justw cluster"
+        )
     if len(clusters) > 1:
-        raise UserError("both engines run. Say which: ./justw cluster query --engine spark")
+        raise UserError(
+            "Clusters of both engines are running. Choose one: ./justw cluster query --engine spark"
+        )
     folder = Path(given.data, "sensor_hrv")
     if "://" not in given.data and not any(folder.rglob("*.parquet")):
-        raise UserError(f"There are no data in {given.data} to query. Run: ./justw data small")
+        raise UserError(f"{given.data} has no dataset. Generate one: ./justw data small")
     cluster = clusters[0]
     output = paths.OUTPUTS / "cluster" / cluster.engine
-    places = ("--data", given.data, "--output", output)
-    command = map(str, (client(), *address(cluster), "--sql", SQL, *places, *others))
+    files = ("--sql", SQL, "--data", given.data, "--output", output)
+    command = map(str, (client(), *address(cluster), *files, *others))
     return subprocess.run(command, env=os.environ | cluster.variables()).returncode
 
 
 def address(cluster: Running) -> list[str]:
-    """What the client is result of a cluster."""
+    """The client's arguments for a cluster: its address and its web page."""
     return [cluster.remote, *(("--status", cluster.page) if cluster.page else ())]
 
 
 def test(options: Sequence[str]) -> int:
-    """Run the cluster's tests, and those of the client; `options` go to pytest."""
+    """Run the tests of the client and of the clusters; pytest receives `options`."""
     client()
     cargo_of_client("fmt", "--check")
     lints = ("clippy", "--all-targets", "--locked", "--quiet")

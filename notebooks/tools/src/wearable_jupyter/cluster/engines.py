@@ -1,4 +1,4 @@
-"""Spark and Sail, as they are started on loopback."""
+"""Starts Spark and Sail on the loopback interface."""
 
 import json
 import re
@@ -17,58 +17,60 @@ from .processes import LOOPBACK, Processes, free_port, listens
 
 HERE = Path(__file__).parent
 OLDEST_JAVA = 17
-# Daemons below this do not start a Connect server; see `spark`.
+# Memory of each daemon. A Connect server with less does not start.
 DAEMON_MB = 700
 EXECUTOR_MB = 900
 WORKER = "org.apache.spark.deploy.worker.Worker"
 START_SECONDS = 120
-# How long Sail waits for a sign of life of a worker, instead of two minutes.
+# Sail counts a worker as lost after this time without a heartbeat; its default is two minutes.
 HEARTBEAT_SECONDS = 5
 
 
 @dataclass(frozen=True)
 class Running:
-    """A cluster that has started."""
+    """The addresses of a running cluster."""
 
     engine: str
     workers: int
-    # For clients: sc://HOST:PORT.
+    # The address for clients: sc://HOST:PORT.
     remote: str
-    # Its web page with its REST interface, if it has one.
+    # The web page with the REST interface; Sail has none.
     page: str | None = None
-    # Of Spark, what the server wants to hear from a client, and whom workers report to.
+    # Spark only: the token that clients must send, and the master's address for workers.
     token: str | None = None
     master: str | None = None
-    # Web pages to look at, by what they show.
+    # Web pages for users: content and address.
     pages: tuple[tuple[str, str], ...] = ()
 
     def variables(self) -> dict[str, str]:
-        """An environment in which clients are let in."""
+        """The environment variables with which a client is authenticated."""
         return {"SPARK_CONNECT_AUTHENTICATE_TOKEN": self.token} if self.token else {}
 
 
 def java() -> str:
-    """The Java program. Raises `UserError` if there is none, or one that is too old for Spark."""
+    """Return the path of Java. Raises `UserError` if it is missing, or too old for Spark."""
     program = shutil.which("java")
-    install = "Debian and Ubuntu: sudo apt install openjdk-17-jre-headless"
+    install = "Install it on Debian and Ubuntu: sudo apt install openjdk-17-jre-headless"
     if program is None:
-        raise UserError(f"Spark needs Java {OLDEST_JAVA} or newer, and there is none. {install}")
+        raise UserError(f"Spark needs Java {OLDEST_JAVA} or newer, but java is missing. {install}")
     version_output = subprocess.run([program, "-version"], capture_output=True, text=True).stderr
     version = re.search(r'version "(\d+)', version_output)
     if version is None or int(version.group(1)) < OLDEST_JAVA:
-        line = version_output.splitlines()[:1]
-        raise UserError(f"Spark needs Java {OLDEST_JAVA} or newer, and here is {line}. {install}")
+        line = (version_output.splitlines() or ["of unknown version"])[0]
+        raise UserError(
+            f"Spark needs Java {OLDEST_JAVA} or newer, but {program} is {line}. {install}"
+        )
     return program
 
 
 def spark(processes: Processes, workers: int, settings: dict[str, str]) -> Running:
     """Start a standalone Spark: a master, workers with one core each, and a Connect server.
 
-    `settings` are more of Spark's own, for the server.
+    `settings` are additional Spark properties of the Connect server.
     """
     java()
     token = secrets.token_hex(16)
-    keep_out_others(processes, token)
+    require_authentication(processes, token)
     master, page, connect, ui = map(free_port, (7077, 8080, 15002, 4040))
     variables = spark_variables(processes)
     program = Path(variables["SPARK_HOME"], "bin")
@@ -118,16 +120,17 @@ def spark(processes: Processes, workers: int, settings: dict[str, str]) -> Runni
     )
 
 
-def keep_out_others(processes: Processes, token: str) -> None:
-    """Have Spark's processes talk to each other, and to clients that know the token, alone.
+def require_authentication(processes: Processes, token: str) -> None:
+    """Make Spark reject processes and clients without the secrets.
 
-    Other users of this machine can reach loopback, too. In a file, for they can list commands.
+    Other users of this machine can connect to loopback, too. The secrets are in a file, because
+    other users can list the arguments of a command.
     """
     settings = {
         "spark.authenticate": "true",
         "spark.authenticate.secret": secrets.token_hex(16),
         "spark.connect.authenticate.token": token,
-        # By its web page, which everybody may look at.
+        # Otherwise every visitor of the web page could stop queries.
         "spark.ui.killEnabled": "false",
     }
     file = processes.logs / "spark-defaults.conf"
@@ -136,19 +139,19 @@ def keep_out_others(processes: Processes, token: str) -> None:
 
 
 def spark_variables(processes: Processes) -> dict[str, str]:
-    """What Spark's programs take from their environment; the package is installed if need be."""
+    """Install Spark if necessary, and return the environment variables of its programs."""
     return {
         "SPARK_HOME": str(spark_home(ensure_venv("cluster-spark", HERE / "spark.txt"))),
         "SPARK_LOCAL_IP": LOOPBACK,
         "SPARK_PUBLIC_DNS": LOOPBACK,
         "SPARK_DAEMON_MEMORY": f"{DAEMON_MB}m",
-        # None of this machine's own settings.
+        # Ignore Spark settings of this machine.
         "SPARK_CONF_DIR": str(processes.logs),
     }
 
 
 def add_worker(processes: Processes, master: str, number: int) -> None:
-    """Start a worker with one core, which reports to a master."""
+    """Start a worker with one core, and register it with the master."""
     variables = spark_variables(processes)
     folder = processes.logs / f"worker-{number}"
     folder.mkdir()
@@ -162,33 +165,39 @@ def add_worker(processes: Processes, master: str, number: int) -> None:
 
 
 def spark_home(binaries: Path) -> Path:
-    """Where the package has Spark itself."""
+    """Return the folder of Spark in its virtual environment.
+
+    Raises `UserError` if the installation is incomplete.
+    """
     jars = list(binaries.parent.glob("lib/python3*/site-packages/pyspark/jars"))
     if not jars:
-        raise UserError("Spark is not whole in target/cluster-spark. Delete that, and try again")
+        raise UserError(
+            "The installation of Spark in target/cluster-spark is incomplete. Delete this folder, "
+            "and run the command again"
+        )
     return jars[0].parent
 
 
 def rest(page: str, path: str) -> list[dict]:
-    """What Spark's REST interface says of its one application; nothing while it starts."""
+    """Read `path` of the only application in Spark's REST interface; `[]` while Spark starts."""
     url = f"{page}/api/v1/applications"
     with suppress(OSError, ValueError, IndexError):
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            application = json.load(answer)[0]["id"]
-        with urllib.request.urlopen(f"{url}/{application}/{path}", timeout=5) as answer:
-            return json.load(answer)
+        with urllib.request.urlopen(url, timeout=5) as reply:
+            application = json.load(reply)[0]["id"]
+        with urllib.request.urlopen(f"{url}/{application}/{path}", timeout=5) as reply:
+            return json.load(reply)
     return []
 
 
 def executors(page: str) -> list[dict]:
-    """Those that can do work now."""
+    """The active executors, without the driver."""
     return [one for one in rest(page, "executors") if one["id"] != "driver" and one["isActive"]]
 
 
 def sail(processes: Processes, workers: int, settings: dict[str, str]) -> Running:
-    """Start Sail's local cluster: a driver and workers, which are threads of one process.
+    """Start Sail's local cluster, whose driver and workers are threads of one process.
 
-    `settings` are environment variables of Sail's.
+    `settings` are additional environment variables of Sail.
     """
     program = ensure_venv("cluster-sail", HERE / "sail.txt") / "sail"
     port = free_port(50051)
@@ -212,5 +221,5 @@ ENGINES = {"sail": sail, "spark": spark}
 
 
 def logs_folder() -> Path:
-    """Where a cluster of this clone has its logs and its passing files."""
+    """The folder for logs and temporary files of this clone's clusters."""
     return paths.TARGET / "cluster"

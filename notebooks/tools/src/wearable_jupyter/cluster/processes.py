@@ -1,4 +1,4 @@
-"""The processes of a cluster: each with a log of its own, and none left when the cluster ends."""
+"""Starts the processes of a cluster, writes a log for each, and ends all of them."""
 
 import os
 import shutil
@@ -13,12 +13,12 @@ from pathlib import Path
 from ..setup.errors import UserError
 
 LOOPBACK = "127.0.0.1"
-# How long a process may take to end when it is asked to.
-GOODBYE_SECONDS = 10
+# How long a process may take to end after SIGTERM.
+TERMINATE_SECONDS = 10
 
 
 class Processes(ExitStack):
-    """Starts processes and ends them, in a group each; a context."""
+    """A context that starts processes, each in its own process group, and ends them on exit."""
 
     def __init__(self, logs: Path) -> None:
         super().__init__()
@@ -26,9 +26,11 @@ class Processes(ExitStack):
         self.running: dict[str, subprocess.Popen] = {}
 
     def start(self, name: str, *command: str | Path, **environment: str) -> subprocess.Popen:
-        """Start a process that also ends should this one be killed."""
-        # Linux kills it when its parent dies; elsewhere, Ctrl-C must do.
-        guard = end_with_the_parent() if shutil.which("setpriv") else ()
+        """Start a process that also ends if this process is killed.
+
+        Without `setpriv`, as on macOS, the process ends only on exit of this context.
+        """
+        guard = end_with_parent() if shutil.which("setpriv") else ()
         with (self.logs / f"{name}.log").open("w") as log:
             process = subprocess.Popen(
                 [*guard, *map(str, command)],
@@ -43,59 +45,65 @@ class Processes(ExitStack):
         return process
 
     def wait_for(self, what: str, ready: Callable[[], bool], seconds: float) -> None:
-        """Wait until it is ready. Raises `UserError` if a process ends, or it takes too long."""
+        """Wait until `ready` returns true.
+
+        Raises `UserError` if a process ends, or after `seconds`; `what` names the awaited service.
+        """
         deadline = time.monotonic() + seconds
         while not ready():
             for name, process in self.running.items():
                 if process.poll() is not None:
                     raise UserError(
-                        f"{name} ended with {process.returncode}: {self.log_tail(name)}"
+                        f"The process {name} ended with exit code {process.returncode}: "
+                        f"{self.log_tail(name)}"
                     )
             if time.monotonic() > deadline:
-                raise UserError(f"{what} was not ready within {seconds:.0f} s; logs: {self.logs}")
+                raise UserError(
+                    f"{what} did not start within {seconds:.0f} s. Read the logs in {self.logs}"
+                )
             time.sleep(0.2)
 
     def log_tail(self, name: str) -> str:
-        """The last that a process said, and where all of it is."""
+        """The last line of a process' log, and the log's path."""
         log = self.logs / f"{name}.log"
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-        return f"{lines[-1] if lines else 'it said nothing'} ({log})"
+        return f"{lines[-1] if lines else 'its log is empty'} ({log})"
 
 
-def end_with_the_parent() -> tuple[str, ...]:
-    """Words before a command: Linux kills it when this process ends.
+def end_with_parent() -> tuple[str, ...]:
+    """A prefix for a command: Linux kills the command's process when this process ends.
 
-    This process may have ended before the request for that signal, so the parent is compared after
-    it.
+    This process may end before the child requests that signal. So the child checks its parent after
+    the request.
     """
     script = '[ "$PPID" = "$0" ] && exec "$@"'
     return ("setpriv", "--pdeathsig", "KILL", "sh", "-c", script, str(os.getpid()))
 
 
 def end(process: subprocess.Popen) -> None:
-    """End a process and its children: asked first, and then killed."""
+    """End a process and its children: with SIGTERM first, then with SIGKILL."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, number)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(GOODBYE_SECONDS)
+            process.wait(TERMINATE_SECONDS)
             if number == signal.SIGKILL:
                 return
 
 
 def free_port(preferred: int) -> int:
-    """That port, or another one if somebody has it."""
+    """Return the preferred port, or another free port if a process uses it."""
     for port in (preferred, 0):
-        with socket.socket() as tried:
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with socket.socket() as candidate:
+            candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with suppress(OSError):
-                tried.bind((LOOPBACK, port))
-                return tried.getsockname()[1]
-    raise UserError("there is no free port")
+                candidate.bind((LOOPBACK, port))
+                return candidate.getsockname()[1]
+    raise UserError(f"{LOOPBACK} has no free port. Stop other programs, and run the command again")
 
 
 def listens(port: int) -> bool:
-    """Whether somebody does, at a port of loopback."""
-    with socket.socket() as tried:
-        tried.settimeout(1)
-        return tried.connect_ex((LOOPBACK, port)) == 0
+    """Whether a process listens at this port of the loopback interface."""
+    with socket.socket() as connection:
+        connection.settimeout(1)
+        return connection.connect_ex((LOOPBACK, port)) == 0

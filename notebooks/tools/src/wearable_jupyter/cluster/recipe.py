@@ -1,4 +1,4 @@
-"""`./justw cluster`: what its words ask for."""
+"""Parses the arguments of `./justw cluster` and runs the command."""
 
 import argparse
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ OTHERS = {"query": query, "test": test, "measure": measure}
 
 
 def command(arguments: Sequence[str]) -> int | None:
-    """Start a cluster on this machine's loopback; `query`, `test` and `measure` use one."""
+    """Start a cluster on this machine, or `query`, `test` or `measure` one."""
     if arguments and arguments[0] in OTHERS:
         return OTHERS[arguments[0]](arguments[1:])
     parser = argparse.ArgumentParser(prog="justw cluster", description=command.__doc__)
@@ -20,5 +20,5 @@ def command(arguments: Sequence[str]) -> int | None:
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args(arguments)
     if given.workers < 1:
-        raise UserError("a cluster has at least one worker")
+        raise UserError(f"--workers is {given.workers}, but a cluster needs at least 1 worker")
     return start(given.engine, given.workers)

@@ -1,9 +1,9 @@
-//! What is asked of a server in a session, and its answer, which may come in several streams.
+//! Runs a plan in a session and collects its result, which may arrive in several streams.
 //!
-//! A server ends a stream of responses when it likes (Spark after two minutes), and says in a
-//! response of its own when the result is complete. Until then a client is to ask for the rest. The
-//! data frames of `apache-spark-connect` 4.2.0 do so for a connection that broke, and take a stream
-//! that was ended in order for the end of the result. So only the layer below them is used here.
+//! A server may end a stream of responses at any time (Spark ends it after two minutes). A separate
+//! response reports that the result is complete; until then, the client must reattach and read on. The
+//! `DataFrame` API of `apache-spark-connect` 4.2.0 reattaches only after a broken connection. It
+//! mistakes an ordinary end of a stream for the end of the result, so this module uses the layer below.
 
 use std::time::Duration;
 
@@ -26,16 +26,16 @@ use spark_connect_proto::{
 
 use crate::Table;
 
-/// How long to wait before the rest is asked for: a server may end a stream that had nothing.
+/// The delay before reattaching, because a server may end a stream without having sent anything.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// To run a text.
+/// The plan that runs the SQL query `text`.
 pub(crate) fn sql(text: &str) -> OpType {
     let sql = Sql { query: text.to_owned(), ..Default::default() };
     OpType::Root(relation(RelType::Sql(sql)))
 }
 
-/// To give the Parquet files at `path` a table's name, for this session.
+/// The command that registers the Parquet files at `path` as the view `table.name` of the session.
 pub(crate) fn view(table: &Table, path: &str) -> OpType {
     let files = DataSource {
         format: Some("parquet".to_owned()),
@@ -57,28 +57,28 @@ fn relation(of: RelType) -> Relation {
     Relation { rel_type: Some(of), ..Default::default() }
 }
 
-/// Have it done in the client's session, and wait for all of the result; `progress` hears how far the
-/// stages are.
+/// Executes `operation` in the client's session and waits for the whole result. `on_progress` receives
+/// the state of the stages.
 ///
 /// # Errors
 ///
-/// What the server says, or what became of the connection.
-pub(crate) fn to(
+/// The server's error, or that of a connection which retries did not restore.
+pub(crate) fn execute(
     client: &SparkConnectClient,
-    asked: OpType,
-    progress: impl Fn(&ExecutionProgress),
+    operation: OpType,
+    on_progress: impl Fn(&ExecutionProgress),
 ) -> Result<Vec<RecordBatch>> {
     let execution = Execution::new(ExecutePlanRequest {
         session_id: client.session_id().to_owned(),
-        // A session is a user's; and every client of this crate's is the same.
+        // Sessions belong to a user; all requests of this crate use the default user.
         user_context: Some(UserContext::default()),
-        plan: Some(Plan { op_type: Some(asked) }),
+        plan: Some(Plan { op_type: Some(operation) }),
         ..Default::default()
     });
     let mut batches = Vec::new();
     block_on(responses(client, &execution, |response| {
         match response {
-            ResponseType::ExecutionProgress(told) => progress(&told),
+            ResponseType::ExecutionProgress(progress) => on_progress(&progress),
             ResponseType::ArrowBatch(batch) => batches.extend(decoded(&batch.data)?),
             _ => {}
         }
@@ -87,11 +87,11 @@ pub(crate) fn to(
     Ok(batches)
 }
 
-/// Hand on every response up to the last, also those of further streams.
+/// Passes every response to `on_response`, from the first stream and from those after reattaching.
 async fn responses(
     client: &SparkConnectClient,
     execution: &Execution,
-    mut heard: impl FnMut(ResponseType) -> Result<()>,
+    mut on_response: impl FnMut(ResponseType) -> Result<()>,
 ) -> Result<()> {
     let mut stream = client.execute_plan(execution.request().clone()).await?;
     while !execution.is_completed().await {
@@ -99,7 +99,7 @@ async fn responses(
             Ok(Some(response)) => {
                 execution.set_last_response_id(&response).await;
                 if let Some(response) = response.response_type {
-                    heard(response)?;
+                    on_response(response)?;
                 }
                 continue;
             }
@@ -110,7 +110,7 @@ async fn responses(
         stream = loop {
             let wait = match failed {
                 None => PAUSE,
-                Some(error) if passes(&error) => {
+                Some(error) if is_temporary(&error) => {
                     Duration::from_millis(attempts.next_attempt(None).ok_or(error)?)
                 }
                 Some(error) => return Err(error),
@@ -122,25 +122,25 @@ async fn responses(
             }
         };
     }
-    // The server keeps what it has sent until it is told; it does so for a while only, so that it
-    // does not matter should this fail.
+    // The server buffers the responses until they are released, or until a timeout. So a failure here
+    // has no effect on the result.
     let _ = client.release_execute(execution.create_release_request(true).await).await;
     Ok(())
 }
 
-/// Whether it may help to ask again: the connection broke, or another has the stream (as PySpark's
-/// `DefaultPolicy` has it).
-fn passes(error: &SparkError) -> bool {
+/// Whether a retry can succeed: the connection broke, or another client reads the stream. The rule is
+/// that of PySpark's `DefaultPolicy`.
+fn is_temporary(error: &SparkError) -> bool {
     const UNAVAILABLE: i32 = 14;
     let message = error.message();
-    // Sail passes on in these words how its own connection to a worker broke, with details.
+    // Sail uses the same messages, with details, for a broken connection to one of its workers.
     let broke = ["h2 protocol error", "transport error"].iter().any(|w| message.contains(w));
     error.grpc_code == Some(UNAVAILABLE)
         || message.contains("INVALID_CURSOR.DISCONNECTED")
         || (broke && error.grpc_details.is_none())
 }
 
-/// The batches of an Arrow IPC stream.
+/// Reads the batches of an Arrow IPC stream.
 fn decoded(stream: &[u8]) -> Result<Vec<RecordBatch>> {
     if stream.is_empty() {
         return Ok(Vec::new());

@@ -1,4 +1,4 @@
-//! What a query leaves behind: its result, and how it came about.
+//! Writes the files of a run: its result, plan, stages and time.
 
 use std::io::Write;
 use std::path::Path;
@@ -10,40 +10,43 @@ use tempfile::NamedTempFile;
 use crate::error::{Error, Result};
 use crate::{Executor, Stage};
 
-/// How one query went, for who shows it.
+/// The report of one run.
 #[derive(Debug, Clone)]
-pub struct Record {
-    /// The release of Spark that the server is, if it tells.
+pub struct RunReport {
+    /// The server's Spark version, if the server reports one.
     pub version: Option<String>,
-    /// The folder or URL of the dataset, as the workers see it.
+    /// The dataset's folder or URL on the workers.
     pub data: String,
-    /// From the query's start to its result, in seconds.
+    /// Time from the query's start to its result, in seconds.
     pub seconds: f64,
-    /// The plan as the engine writes it.
+    /// The plan as the engine prints it.
     pub plan: String,
-    /// The query's stages; none where the engine has no such interface.
+    /// The query's stages; empty if the engine has no REST interface.
     pub stages: Vec<Stage>,
-    /// The cluster's executors; none where the engine has no such interface.
+    /// The cluster's executors; empty if the engine has no REST interface.
     pub executors: Vec<Executor>,
 }
 
-impl Record {
-    /// Write `run.csv` (a row: `version`, `data`, `seconds`, `workers`, `lost_workers`), `stages.csv` (a
-    /// row per stage, with the names of [`Stage`]'s fields) and `plan.txt` into `folder`.
+impl RunReport {
+    /// Writes three files into `folder`:
+    ///
+    /// - `run.csv`: one row with `version`, `data`, `seconds`, `workers`, `lost_workers`
+    /// - `stages.csv`: a row per stage; the columns are the fields of [`Stage`]
+    /// - `plan.txt`: the plan
     ///
     /// # Errors
     ///
-    /// [`Error::Write`].
+    /// [`Error::Write`] if a file cannot be written.
     pub fn write(&self, folder: &Path) -> Result<()> {
         let is_worker = |executor: &&Executor| executor.id != "driver";
-        let (here, lost): (Vec<_>, Vec<_>) =
+        let (active, lost): (Vec<_>, Vec<_>) =
             self.executors.iter().filter(is_worker).partition(|executor| executor.is_active);
         let run = format!(
             "version,data,seconds,workers,lost_workers\n{},\"{}\",{:.3},{},{}\n",
             self.version.as_deref().unwrap_or_default(),
             self.data.replace('"', "\"\""),
             self.seconds,
-            here.len(),
+            active.len(),
             lost.len()
         );
         let stages: String = self.stages.iter().map(Stage::csv).collect();
@@ -52,7 +55,7 @@ impl Record {
             ("stages.csv", format!("{}\n{stages}", Stage::CSV_HEADER)),
             ("plan.txt", format!("{}\n", self.plan.trim())),
         ] {
-            whole(&folder.join(name), |file| {
+            write_atomically(&folder.join(name), |file| {
                 file.write_all(text.as_bytes()).map_err(|error| error.to_string())
             })?;
         }
@@ -60,17 +63,18 @@ impl Record {
     }
 }
 
-/// Write a result as a Parquet file.
+/// Writes a query's result as a Parquet file.
 ///
 /// # Errors
 ///
-/// [`Error::Write`]; then there is the file that was there before.
+/// [`Error::Write`] if the result has no batch, or the file cannot be written. A previous file at `path`
+/// then remains unchanged.
 pub fn write_parquet(batches: &[RecordBatch], path: &Path) -> Result<()> {
     let Some(first) = batches.first() else {
-        let reason = "the result has no schema, for the engine sent no batch".to_owned();
+        let reason = "the engine sent no batch, so the result has no schema".to_owned();
         return Err(Error::Write { path: path.to_owned(), reason });
     };
-    whole(path, |file| {
+    write_atomically(path, |file| {
         let mut writer =
             ArrowWriter::try_new(file, first.schema(), None).map_err(|error| error.to_string())?;
         for batch in batches {
@@ -81,8 +85,8 @@ pub fn write_parquet(batches: &[RecordBatch], path: &Path) -> Result<()> {
     })
 }
 
-/// Write a file so that nobody ever finds half of it.
-fn whole(
+/// Writes a temporary file and renames it to `path`, so that `path` is never incomplete.
+fn write_atomically(
     path: &Path,
     write: impl FnOnce(&mut std::fs::File) -> std::result::Result<(), String>,
 ) -> Result<()> {
