@@ -1,21 +1,21 @@
-//! The runtime of a cell: a crate that every cell is linked with; see `source.rs`.
+//! The runtime of a cell, a crate that is linked into every cell; see `source.rs`.
 //!
-//! evcxr replies "ok" to Jupyter for a cell that failed by `?` or panicked, and forwards its output
-//! from two threads, so neither the end of a cell nor the end of its output can be seen from outside.
-//! So the cell reports both itself. It writes events into a pipe, and into stdout and stderr a mark
-//! where the cell's output ends. The kernel's companion reads both.
+//! evcxr replies "ok" to Jupyter for a cell that failed by `?` or panicked. It forwards the cell's output
+//! from two threads. So another process can observe neither the end of a cell nor the end of its output,
+//! and the cell reports both. It writes events into a pipe, and an end marker into stdout and stderr. The
+//! kernel's supervisor reads them.
 //!
-//! An event is a line of fields, separated and ended by the control characters below:
+//! An event consists of fields. The control characters below separate the fields and end the event:
 //!
 //! | event | fields |
 //! | --- | --- |
-//! | `begin` | the cell's number, the process |
-//! | `failed` | type and message of an error that `?` ended the cell with; file, line, column |
-//! | `panicked` | message of a panic; file, line, column; if that is not in the cell, the compiled cell's file, and addresses of calls in it; a backtrace, if one is wanted |
-//! | `dropped` | a variable that no longer exists; `changed` if its type changed, or `missing` |
-//! | `end` | the cell's number; `ok`, `panicked` or `interrupted` |
+//! | `begin` | number of the cell; process ID |
+//! | `failed` | type and message of the error with which `?` ended the cell; file, line, column |
+//! | `panicked` | message of the panic; file, line, column; if that file is not the cell: file of the compiled cell, and addresses of calls in it; backtrace, if enabled |
+//! | `dropped` | name of a variable that no longer exists; `changed` if its type changed, else `missing` |
+//! | `end` | number of the cell; `ok`, `panicked` or `interrupted` |
 //!
-//! Only the standard library is used here: a cell may have no dependency.
+//! The crate uses only the standard library, because cells may have no dependencies.
 
 use ::std::any::Any;
 use ::std::backtrace::Backtrace;
@@ -34,18 +34,19 @@ use ::std::vec::Vec;
 
 const FIELD: char = '\u{1f}';
 const RECORD: char = '\u{1e}';
-/// A cell's source, as the compiler is told of it.
+/// The path of a cell's source in compiler messages and locations.
 const CELL: &str = "src/lib.rs";
-/// evcxr's mark for an error at a `?`: it then forgets the variables that the cell has declared.
+/// evcxr's control line for an error at a `?`; evcxr then discards the variables that the cell declared.
 const ERROR: &str = "EVCXR_ERROR_OCCURRED";
 
-/// A stored variable whose type the cells define, with a hash of the type's definition. The name of
-/// a redefined type stays the same, and so does its `TypeId`; that of this type does not.
+/// A stored variable whose type the cells define, with a hash of the type's definition. A redefined type
+/// keeps its name and `TypeId`, but the `TypeId` of this wrapper changes with the hash.
 pub struct Versioned<T, const DEFINITION: u64>(pub T);
 
-/// The thread that runs cells, and what the hook noted of the last panic in it: all fields but the
-/// message. (Its name would not tell: evcxr has a standard library of its own, which named it.)
+/// The thread that runs cells. It is compared by ID, because evcxr named it with another copy of the
+/// standard library.
 static THREAD: OnceLock<ThreadId> = OnceLock::new();
+/// The event fields of the last panic in this thread, without the message.
 static PANIC: Mutex<Option<String>> = Mutex::new(None);
 
 /// A file in the kernel's directory.
@@ -53,7 +54,7 @@ fn file(name: &str) -> PathBuf {
     PathBuf::from(::std::env::var_os("KERNEL_DIRECTORY").unwrap_or_default()).join(name)
 }
 
-fn tell(event: &str) {
+fn send(event: &str) {
     if let Ok(mut pipe) = ::std::fs::OpenOptions::new().write(true).open(file("events")) {
         let _ = pipe.write_all(::std::format!("{event}{RECORD}").as_bytes());
     }
@@ -67,10 +68,10 @@ fn place(location: &Location) -> String {
     ::std::format!("{}{FIELD}{}{FIELD}{}", location.file(), location.line(), location.column())
 }
 
-/// Marks in both streams where the cell's output ends.
+/// Writes the end marker into stdout and stderr.
 ///
-/// A start-up command must not: evcxr would wait for a reader.
-fn mark(number: u32) {
+/// A start-up command runs without a supervisor that reads the marker, so it writes none.
+fn write_end_marker(number: u32) {
     if !file("attended").exists() {
         return;
     }
@@ -80,22 +81,22 @@ fn mark(number: u32) {
     let _ = ::std::io::stderr().lock().write_all(line.as_bytes());
 }
 
-/// Tells of the error that `?` ends the cell with.
+/// Reports the error with which `?` ends the cell.
 #[track_caller]
 pub fn failed<T>(message: &str) {
     let place = place(Location::caller());
     let kind = ::std::any::type_name::<T>();
-    tell(&::std::format!("failed{FIELD}{kind}{FIELD}{}{FIELD}{place}", clean(message)));
+    send(&::std::format!("failed{FIELD}{kind}{FIELD}{}{FIELD}{place}", clean(message)));
 }
 
 /// Reports that a variable's type changed after the variable was stored.
 pub fn dropped(name: &str) {
-    tell(&::std::format!("dropped{FIELD}{}{FIELD}changed", clean(name)));
+    send(&::std::format!("dropped{FIELD}{}{FIELD}changed", clean(name)));
 }
 
-/// Reports a variable that evcxr expects, but that was never stored.
+/// Reports a variable that evcxr expects but that does not exist.
 pub fn missing(name: &str) {
-    tell(&::std::format!("dropped{FIELD}{}{FIELD}missing", clean(name)));
+    send(&::std::format!("dropped{FIELD}{}{FIELD}missing", clean(name)));
 }
 
 /// A value that a cell can `return`: nothing, or a result.
@@ -125,7 +126,7 @@ fn message(payload: &dyn Any) -> &str {
     match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
         (Some(text), _) => text,
         (_, Some(text)) => text,
-        _ => "a value that is no text",
+        _ => "a panic whose payload is not a string",
     }
 }
 
@@ -153,41 +154,41 @@ unsafe extern "C" {
     fn _exit(status: i32) -> !;
 }
 
-extern "C" fn note(frame: *mut c_void, all: *mut c_void) -> i32 {
+extern "C" fn push_address(frame: *mut c_void, all: *mut c_void) -> i32 {
     // SAFETY: the unwinder hands over a frame of its own, and the vector that it was given.
     unsafe { (*all.cast::<Vec<usize>>()).push(_Unwind_GetIP(frame)) };
     0
 }
 
-/// Where in the compiled cell the calls stand that have led here: its file, and the addresses in
-/// it. The standard library could not tell the lines: it looks for objects once, and cells come
-/// later.
+/// Returns the file of the compiled cell, and the addresses of the current calls in it. The standard
+/// library cannot resolve them to lines, because it lists shared libraries only once, before cells are
+/// loaded.
 fn calls_in_cell() -> String {
-    let (directory, mut all, mut found) = (file(""), Vec::<usize>::new(), String::new());
+    let (directory, mut all, mut fields) = (file(""), Vec::<usize>::new(), String::new());
     // SAFETY: the vector outlives the call.
-    unsafe { _Unwind_Backtrace(note, (&raw mut all).cast()) };
+    unsafe { _Unwind_Backtrace(push_address, (&raw mut all).cast()) };
     for address in all {
         let mut object = Object { name: ::std::ptr::null(), base: 0, _symbol: [0; 2] };
-        // SAFETY: it fills in the object, with a name that stays, or says that it has not.
+        // SAFETY: dladdr fills in the object with a static name, or returns 0.
         if unsafe { dladdr(address, &mut object) } == 0 || object.name.is_null() {
             continue;
         }
         // SAFETY: as above.
         let name = unsafe { CStr::from_ptr(object.name) }.to_string_lossy();
         if Path::new(&*name).starts_with(&directory) {
-            if found.is_empty() {
-                found = ::std::format!("{name}{FIELD}");
+            if fields.is_empty() {
+                fields = ::std::format!("{name}{FIELD}");
             }
-            // The call stands before the address to return to.
-            found += &::std::format!("{:x} ", address - object.base - 1);
+            // The call is before its return address.
+            fields += &::std::format!("{:x} ", address - object.base - 1);
         }
     }
-    if found.is_empty() { FIELD.to_string() } else { found }
+    if fields.is_empty() { FIELD.to_string() } else { fields }
 }
 
 fn on_panic(info: &PanicHookInfo) {
     let text = message(info.payload());
-    // polars ends the threads of an interrupted query so.
+    // polars unwinds the threads of an interrupted query with this panic.
     if text.starts_with("__POLARS_ABORT") {
         return;
     }
@@ -215,11 +216,14 @@ fn on_panic(info: &PanicHookInfo) {
 
 extern "C" fn ignore(_: i32) {}
 
-/// Before the first cell: evcxr sets RUST_BACKTRACE, whatever the user has set; an interrupt would end
-/// the process; and output that is not UTF-8 would end evcxr's readers.
-fn make_ready() {
+/// Prepares the process before its first cell.
+///
+/// - Restores the user's RUST_BACKTRACE, which evcxr overwrites.
+/// - Ignores SIGINT, which would end the process.
+/// - Filters the output, because invalid UTF-8 would end evcxr's reader threads.
+fn prepare_process() {
     if let Ok(wanted) = ::std::env::var("KERNEL_BACKTRACE") {
-        // Cells are run by the process's first thread, and this is the first of them.
+        // SAFETY: this is the first cell, so no thread of a cell reads the environment yet.
         unsafe {
             ::std::env::remove_var("KERNEL_BACKTRACE");
             match wanted.as_str() {
@@ -233,9 +237,9 @@ fn make_ready() {
     }
 }
 
-/// Puts a filter process between this process and the reader of `stream`; see `output.rs`.
+/// Inserts a filter process between this process and the reader of `stream`; see `output.rs`.
 ///
-/// It is no child of this process, which may wait for all of its children.
+/// The filter is not a child of this process, because a cell may wait for all children.
 fn filter(stream: ::std::os::fd::BorrowedFd) -> ::std::io::Result<()> {
     let (reader, writer) = ::std::io::pipe()?;
     let mut program = ::std::process::Command::new(file("bin/cargo"));
@@ -244,7 +248,7 @@ fn filter(stream: ::std::os::fd::BorrowedFd) -> ::std::io::Result<()> {
         .stdin(reader)
         .stdout(stream.try_clone_to_owned()?)
         .stderr(::std::process::Stdio::null());
-    // SAFETY: between fork and exec, only functions are called that are allowed there.
+    // SAFETY: the closure calls only async-signal-safe functions.
     unsafe {
         program.pre_exec(|| match fork() {
             0 => Ok(()),
@@ -260,25 +264,25 @@ fn filter(stream: ::std::os::fd::BorrowedFd) -> ::std::io::Result<()> {
     }
 }
 
-/// Whether the cell's code has come to its end, and did not leave by `return` or `?`.
+/// Whether the cell's code ran to its end, without `return` or `?`.
 static REACHED: AtomicBool = AtomicBool::new(false);
 /// Whether a panic of the cell ends the process, as after `:preserve_vars_on_panic 0`.
 static UNCAUGHT: AtomicBool = AtomicBool::new(false);
-/// The process that the cell began in; evcxr's end of stdin, while a cell runs that must not read it.
+/// The process in which the cell began, and its real stdin while the cell reads an empty one.
 static PROCESS: Mutex<(u32, Option<OwnedFd>)> = Mutex::new((0, None));
 
-/// The end of the cell's code.
+/// Called at the end of the cell's code.
 pub fn reached() {
     REACHED.store(true, Ordering::Relaxed);
 }
 
-/// Reports that the cell begins. It reads an empty stdin, because the real one carries evcxr's
-/// commands; unless `input` is set, for a cell that has evcxr request input.
+/// Reports that the cell begins. The cell gets an empty stdin, because the real one has evcxr's commands.
+/// With `input`, it keeps the real one, through which evcxr sends requested input.
 fn begin(number: u32, input: bool) {
-    make_ready();
+    prepare_process();
     let _ = THREAD.set(::std::thread::current().id());
     set_hook(::std::boxed::Box::new(on_panic));
-    // The definitions that this cell was compiled with are now those of the process.
+    // From now on, the definitions of this cell are those of the process.
     let _ = ::std::fs::rename(file("definitions.next"), file("definitions"));
     let stdin = match input {
         true => None,
@@ -286,7 +290,7 @@ fn begin(number: u32, input: bool) {
     };
     *PROCESS.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) =
         (::std::process::id(), stdin);
-    tell(&::std::format!("begin{FIELD}{number}{FIELD}{}", ::std::process::id()));
+    send(&::std::format!("begin{FIELD}{number}{FIELD}{}", ::std::process::id()));
 }
 
 fn without_stdin() -> ::std::io::Result<OwnedFd> {
@@ -304,16 +308,16 @@ fn end(number: u32, how: &str) {
     let (process, stdin) =
         ::std::mem::take(&mut *PROCESS.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
     if process != ::std::process::id() {
-        // A fork of the cell's process: the report, and evcxr's next command, are for the other.
-        // SAFETY: it ends this process and nothing else.
+        // This process is a fork. The original process sends the report and reads evcxr's next command.
+        // SAFETY: _exit ends only this process.
         unsafe { _exit(0) };
     }
     if let Some(stdin) = stdin {
         // SAFETY: both are open.
         unsafe { dup2(stdin.as_raw_fd(), 0) };
     }
-    mark(number);
-    tell(&::std::format!("end{FIELD}{number}{FIELD}{how}"));
+    write_end_marker(number);
+    send(&::std::format!("end{FIELD}{number}{FIELD}{how}"));
 }
 
 /// Begins a cell whose panics evcxr does not catch, or that only defines items.
@@ -322,21 +326,20 @@ pub fn begin_uncaught(number: u32, input: bool) {
     begin(number, input);
 }
 
-/// Ends what `begin_uncaught` has begun.
+/// Ends a cell that `begin_uncaught` began.
 pub fn end_uncaught(number: u32) {
     end(number, "ok");
 }
 
-/// How a cell is run that cannot be interrupted.
+/// Runs a cell that cannot be interrupted. Returns false, because it was not.
 pub fn whole(cell: &mut dyn FnMut()) -> bool {
     cell();
     false
 }
 
-/// Runs a cell, in place of `catch_unwind`, and reports how it ended.
+/// Runs a cell like `catch_unwind`, and reports how it ended.
 ///
-/// `run` runs it and returns whether it was interrupted. A hook for panics that an earlier cell has
-/// set does not count any more.
+/// `run` runs the cell and returns whether it was interrupted. A panic hook of an earlier cell is replaced.
 pub fn caught<R>(
     number: u32,
     input: bool,
@@ -351,10 +354,10 @@ pub fn caught<R>(
     }
 }
 
-/// What `catch_unwind` gives of a panic.
+/// The payload of a panic.
 type Payload = ::std::boxed::Box<dyn Any + Send>;
 
-/// `caught`, without the code that the compiler would have to generate for each cell.
+/// The part of `caught` that is not generic, so that it is not compiled again for each cell.
 fn reported(
     number: u32,
     input: bool,
@@ -366,7 +369,7 @@ fn reported(
     let how = match &result {
         Ok(false) => {
             if !REACHED.load(Ordering::Relaxed) {
-                // The variables that the rest of the cell declares were never stored.
+                // The rest of the cell did not run, so its variables do not exist.
                 let _ =
                     ::std::io::stdout().lock().write_all(::std::format!("{ERROR}\n").as_bytes());
             }
@@ -374,11 +377,11 @@ fn reported(
         }
         Ok(true) => "interrupted",
         Err(payload) => {
-            let noted = PANIC.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+            let panic = PANIC.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
             let fields =
-                noted.unwrap_or_else(|| ::std::format!("{FIELD}0{FIELD}0{FIELD}{FIELD}{FIELD}"));
+                panic.unwrap_or_else(|| ::std::format!("{FIELD}0{FIELD}0{FIELD}{FIELD}{FIELD}"));
             let text = clean(message(payload.as_ref()));
-            tell(&::std::format!("panicked{FIELD}{text}{FIELD}{fields}"));
+            send(&::std::format!("panicked{FIELD}{text}{FIELD}{fields}"));
             "panicked"
         }
     };

@@ -1,13 +1,13 @@
-//! The definitions that a type depends on, and a hash of them.
+//! Computes a hash of the definitions that determine the memory layout of a type.
 //!
-//! evcxr stores a variable with its `TypeId`, which is made of the type's name and not of its
-//! definition. After a type is redefined, a variable of the old type would be read as one of the new.
-//! So the type of a stored variable gets a hash of all definitions that it depends on, as far as they
-//! decide how its values are laid out: fields, aliases, constants in array lengths, methods of a trait
-//! whose object it is. Comments, formatting, visibility and the bodies of methods do not count.
+//! evcxr stores a variable with its `TypeId`, which depends on the type's name but not on its definition.
+//! After a redefinition, a variable of the old type would be read as one of the new type. So the type of a
+//! stored variable gets a hash of all definitions that determine its layout: fields, aliases, constants in
+//! array lengths, and the methods of a trait object's trait. Comments, formatting, visibility and method
+//! bodies are ignored.
 //!
-//! Names are resolved as in Rust, but roughly. A name that is not found where it is used may be any
-//! definition of that name, because an import or a macro may lead there.
+//! Name resolution is a superset of Rust's. If a name is not defined in its module, all definitions of that
+//! name are included, because an import or a macro may refer to any of them.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -20,19 +20,19 @@ use quote::ToTokens;
 use syn::visit::{self, Visit};
 use syn::visit_mut::{self, VisitMut};
 
-/// Types whose values may be of any other type.
+/// Traits whose objects may have any type.
 const ERASED: [&str; 2] = ["Any", "Error"];
-/// Modules in modules, and files in files.
-const DEPTH: usize = 64;
+/// Maximum nesting of modules and included files.
+const MAX_DEPTH: usize = 64;
 
-/// All definitions of a cell's source.
+/// All definitions in a cell's source.
 #[derive(Default)]
 pub struct Definitions {
     modules: Vec<Module>,
     all: Vec<Definition>,
     /// Constants and types in `impl` and `trait` blocks, by name.
     associated: HashMap<String, Vec<usize>>,
-    /// Types in `impl` blocks of traits, by the name of the type that the block is for.
+    /// Associated types in `impl` blocks of traits, by the name of the implementing type.
     of_type: HashMap<String, Vec<usize>>,
 }
 
@@ -45,17 +45,18 @@ struct Module {
 
 struct Definition {
     module: usize,
-    /// The canonical text; empty if it only leads to others.
+    /// The canonical text; empty for an import.
     text: String,
     mentions: Mentions,
-    /// Whether it is a struct, an enum or a union.
+    /// Whether the item is a struct, an enum or a union.
     is_type: bool,
 }
 
+/// The names that an item or a type refers to.
 #[derive(Default)]
 struct Mentions {
     paths: Vec<Mention>,
-    /// Names that stand in a macro, where they can mean anything.
+    /// Names in the arguments of a macro, which can refer to anything.
     names: Vec<String>,
     files: Vec<PathBuf>,
     erased: bool,
@@ -63,12 +64,12 @@ struct Mentions {
 
 struct Mention {
     segments: Vec<String>,
-    /// Whether it is an argument of a generic type, which may use the types that belong to it.
+    /// Whether the path is an argument of a generic type, which may use its associated types.
     is_argument: bool,
 }
 
 impl Definitions {
-    /// The definitions in `items`; `folder` is where files are looked for.
+    /// Collects the definitions in `items`. Paths of modules and included files are relative to `folder`.
     pub fn new<'a>(items: impl IntoIterator<Item = &'a syn::Item>, folder: &Path) -> Definitions {
         let mut definitions = Definitions::default();
         definitions.modules.push(Module::default());
@@ -78,8 +79,8 @@ impl Definitions {
         definitions
     }
 
-    fn define(&mut self, module: usize, name: String, made: Definition) -> usize {
-        self.all.push(made);
+    fn define(&mut self, module: usize, name: String, definition: Definition) -> usize {
+        self.all.push(definition);
         let at = self.all.len() - 1;
         self.modules[module].names.entry(name).or_default().push(at);
         at
@@ -124,7 +125,7 @@ impl Definitions {
                 } else if let Some(file) = included(&item.mac, folder) {
                     self.add_file(&file, module, depth);
                 } else {
-                    // It may define anything: whatever is looked for and has no other definition.
+                    // The macro can define any name that has no other definition.
                     self.define(module, String::new(), definition(Macro(item.clone())));
                 }
             }
@@ -142,13 +143,14 @@ impl Definitions {
                 }
             }
             Use(item) => {
-                let mut found = Vec::new();
-                imports(&item.tree, &mut Vec::new(), &mut found);
-                for (name, segments) in found {
+                let mut imported = Vec::new();
+                imports(&item.tree, &mut Vec::new(), &mut imported);
+                for (name, segments) in imported {
                     let mut mentions = Mentions::default();
                     mentions.paths.push(Mention { segments, is_argument: false });
-                    let made = Definition { module, text: String::new(), mentions, is_type: false };
-                    self.define(module, name, made);
+                    let import =
+                        Definition { module, text: String::new(), mentions, is_type: false };
+                    self.define(module, name, import);
                 }
             }
             ForeignMod(item) => {
@@ -162,12 +164,12 @@ impl Definitions {
                     self.define(module, name(ident), definition(ForeignMod(item.clone())));
                 }
             }
-            // Syntax that is not stable: it defines the name behind one of these words.
+            // Unstable syntax defines the name after one of these keywords.
             other => {
-                const WORDS: [&str; 7] =
+                const KEYWORDS: [&str; 7] =
                     ["struct", "enum", "union", "type", "const", "static", "macro"];
-                let found = idents(other.to_token_stream());
-                for pair in found.windows(2).filter(|pair| WORDS.contains(&pair[0].as_str())) {
+                let names = idents(other.to_token_stream());
+                for pair in names.windows(2).filter(|pair| KEYWORDS.contains(&pair[0].as_str())) {
                     self.define(module, pair[1].clone(), definition(other.clone()));
                 }
             }
@@ -177,7 +179,7 @@ impl Definitions {
     fn add_file(&mut self, file: &Path, module: usize, depth: usize) {
         let folder = file.parent().unwrap_or(Path::new(""));
         let parsed = fs::read_to_string(file).ok().and_then(|text| syn::parse_file(&text).ok());
-        if let Some(parsed) = parsed.filter(|_| depth < DEPTH) {
+        if let Some(parsed) = parsed.filter(|_| depth < MAX_DEPTH) {
             for item in &parsed.items {
                 self.add(item, module, folder, depth + 1);
             }
@@ -195,10 +197,10 @@ impl Definitions {
                 syn::ImplItem::Type(part) => (&part.ident, item.trait_.is_some()),
                 _ => continue,
             };
-            // What the block is for belongs to it: a constant may be that of another type.
+            // The text includes the block's head, because types may have constants of the same name.
             let only = syn::ItemImpl { items: vec![part.clone()], ..item.clone() };
-            let mut mentions = Mentions::of(folder, |seen| seen.visit_impl_item(part));
-            mentions.leave_out(&item.generics);
+            let mut mentions = Mentions::of(folder, |collector| collector.visit_impl_item(part));
+            mentions.exclude_parameters(&item.generics);
             self.all.push(Definition {
                 module,
                 text: canonical(syn::Item::Impl(only)),
@@ -213,18 +215,19 @@ impl Definitions {
         }
     }
 
-    /// Whether the type that `text` names depends on a definition here, and a hash of all that it
-    /// depends on. `redefined` counts the types that were redefined: a value of a type that is not
-    /// known may be of any of them.
+    /// Returns a hash of all definitions that the type in `text` depends on; `None` if there are none here.
+    ///
+    /// A trait object such as `Box<dyn Any>` may have a value of any type. So its hash includes `redefined`,
+    /// the number of redefined types.
     pub fn hash(&self, text: &str, redefined: u64) -> Option<u64> {
         let mentions = match syn::parse_str::<syn::Type>(text) {
-            Ok(parsed) => Mentions::of(Path::new(""), |seen| seen.visit_type(&parsed)),
+            Ok(parsed) => Mentions::of(Path::new(""), |collector| collector.visit_type(&parsed)),
             Err(_) => Mentions { names: words(text), ..Mentions::default() },
         };
         self.hash_of(&mentions, 0, redefined)
     }
 
-    /// The types that are defined here, each by its path, with a hash of what it depends on.
+    /// Returns the path of each type that is defined here, with the hash of its dependencies.
     pub fn types(&self) -> BTreeMap<String, u64> {
         let mut types = BTreeMap::new();
         for (number, module) in self.modules.iter().enumerate() {
@@ -260,11 +263,12 @@ impl Definitions {
                 erased |= self.reach(at, &mut reached);
             }
         }
-        let leads_here = reached.iter().any(|at| !self.all[*at].text.is_empty());
-        (leads_here || erased).then(|| self.hash_reached(&reached, erased.then_some(redefined)))
+        let depends = reached.iter().any(|at| !self.all[*at].text.is_empty());
+        (depends || erased).then(|| self.hash_reached(&reached, erased.then_some(redefined)))
     }
 
-    /// Adds what a definition depends on; whether a value of an unknown type is among it.
+    /// Adds the dependencies of a definition to `reached`. Returns whether one is a trait object that may
+    /// have any type.
     fn reach(&self, from: usize, reached: &mut BTreeSet<usize>) -> bool {
         let (mut open, mut erased) = (vec![from], false);
         while let Some(at) = open.pop() {
@@ -286,7 +290,7 @@ impl Definitions {
             .filter(|definition| !definition.text.is_empty())
             .map(|definition| format!("{}{}", self.path(definition.module), definition.text))
             .collect();
-        // evcxr writes items in any order.
+        // The order of items in evcxr's source varies.
         texts.sort_unstable();
         let files: BTreeSet<&PathBuf> =
             reached.iter().flat_map(|at| &self.all[*at].mentions.files).collect();
@@ -299,25 +303,25 @@ impl Definitions {
         hasher.finish()
     }
 
-    /// The definitions that are mentioned in a module.
+    /// The definitions to which `mentions` in a module may refer.
     fn resolved(&self, mentions: &Mentions, module: usize) -> Vec<usize> {
-        let mut found = Vec::new();
+        let mut results = Vec::new();
         for mention in &mentions.paths {
-            self.resolve(&mention.segments, module, &mut found);
+            self.resolve(&mention.segments, module, &mut results);
             if mention.is_argument
                 && let Some(last) = mention.segments.last()
             {
-                found.extend(self.of_type.get(last).into_iter().flatten());
+                results.extend(self.of_type.get(last).into_iter().flatten());
             }
         }
         for name in &mentions.names {
-            self.anywhere(name, &mut found);
-            found.extend(self.associated.get(name).into_iter().flatten());
+            self.anywhere(name, &mut results);
+            results.extend(self.associated.get(name).into_iter().flatten());
         }
-        found
+        results
     }
 
-    fn resolve(&self, segments: &[String], module: usize, found: &mut Vec<usize>) {
+    fn resolve(&self, segments: &[String], module: usize, results: &mut Vec<usize>) {
         let (mut module, mut rest) = (module, segments);
         let mut inside = false;
         while let [first, more @ ..] = rest {
@@ -328,7 +332,7 @@ impl Definitions {
                 "Self" => break,
                 name => {
                     let here = &self.modules[module];
-                    // A module is found in its own module, and as a path of an import in the root.
+                    // A path may start with a child module, or, in an import, with a module of the root.
                     let child = here
                         .children
                         .get(name)
@@ -342,12 +346,15 @@ impl Definitions {
         let [first, more @ ..] = rest else { return };
         if first != "Self" {
             match self.modules[module].names.get(first) {
-                Some(here) => found.extend(here),
+                Some(here) => results.extend(here),
                 None => {
-                    let before = found.len();
-                    self.anywhere(first, found);
-                    // A path into another crate, or of a type of another crate.
-                    if found.len() == before && !inside && !more.is_empty() && !self.generic(first)
+                    let before = results.len();
+                    self.anywhere(first, results);
+                    // The path leads to another crate.
+                    if results.len() == before
+                        && !inside
+                        && !more.is_empty()
+                        && !self.generic(first)
                     {
                         return;
                     }
@@ -355,54 +362,54 @@ impl Definitions {
             }
         }
         for name in more {
-            found.extend(self.associated.get(name).into_iter().flatten());
-            // Through an import of a module.
-            self.anywhere(name, found);
+            results.extend(self.associated.get(name).into_iter().flatten());
+            // The first segment may be an imported module.
+            self.anywhere(name, results);
         }
     }
 
-    /// Whether a name may be that of a type parameter, whose parts belong to any type.
+    /// Whether a name may be a type parameter, whose associated items may belong to any type.
     fn generic(&self, name: &str) -> bool {
         name.chars().next().is_some_and(char::is_uppercase)
     }
 
-    fn anywhere(&self, name: &str, found: &mut Vec<usize>) {
-        let before = found.len();
+    fn anywhere(&self, name: &str, results: &mut Vec<usize>) {
+        let before = results.len();
         for module in &self.modules {
-            found.extend(module.names.get(name).into_iter().flatten());
+            results.extend(module.names.get(name).into_iter().flatten());
         }
-        if found.len() == before {
-            // A macro in a module may define it.
+        if results.len() == before {
+            // A macro call in a module may define the name.
             for module in self.modules.iter().skip(1) {
                 for at in module.names.get("").into_iter().flatten() {
                     if self.all[*at].mentions.names.iter().any(|each| each == name) {
-                        found.push(*at);
+                        results.push(*at);
                     }
                 }
             }
         }
     }
 
-    /// The path by which `name` is found from the root, if it is defined in one other module only.
+    /// The path of `name` from the root, if only one module, other than the root, defines it.
     pub fn path_to(&self, name: &str) -> Option<String> {
         if self.modules[0].names.contains_key(name) {
             return None;
         }
-        let mut there =
+        let mut modules =
             (1..self.modules.len()).filter(|at| self.modules[*at].names.contains_key(name));
-        let (module, None) = (there.next()?, there.next()) else { return None };
+        let (module, None) = (modules.next()?, modules.next()) else { return None };
         Some(format!("crate::{}{name}", self.path(module)))
     }
 
-    /// Whether cells define or import `name`.
-    pub fn names(&self, name: &str) -> bool {
+    /// Whether cells define or import `name` in the root.
+    pub fn has(&self, name: &str) -> bool {
         self.modules[0].names.contains_key(name)
     }
 }
 
 impl Mentions {
     fn of_item(item: &syn::Item, folder: &Path) -> Mentions {
-        let mut mentions = Mentions::of(folder, |seen| seen.visit_item(item));
+        let mut mentions = Mentions::of(folder, |collector| collector.visit_item(item));
         let generics = match item {
             syn::Item::Struct(item) => &item.generics,
             syn::Item::Enum(item) => &item.generics,
@@ -416,18 +423,18 @@ impl Mentions {
             }
             _ => return mentions,
         };
-        mentions.leave_out(generics);
+        mentions.exclude_parameters(generics);
         mentions
     }
 
-    fn of(folder: &Path, look: impl FnOnce(&mut Seen)) -> Mentions {
-        let mut seen = Seen { mentions: Mentions::default(), folder, arguments: 0 };
-        look(&mut seen);
-        seen.mentions
+    fn of(folder: &Path, visit: impl FnOnce(&mut Collector)) -> Mentions {
+        let mut collector = Collector { mentions: Mentions::default(), folder, arguments: 0 };
+        visit(&mut collector);
+        collector.mentions
     }
 
-    /// Leaves out the names of type parameters.
-    fn leave_out(&mut self, generics: &syn::Generics) {
+    /// Replaces the names of type parameters with `Self`, which is not resolved.
+    fn exclude_parameters(&mut self, generics: &syn::Generics) {
         let names: HashSet<String> = generics
             .params
             .iter()
@@ -446,13 +453,13 @@ impl Mentions {
 }
 
 /// A visitor that collects mentions.
-struct Seen<'a> {
+struct Collector<'a> {
     mentions: Mentions,
     folder: &'a Path,
     arguments: usize,
 }
 
-impl<'ast> Visit<'ast> for Seen<'_> {
+impl<'ast> Visit<'ast> for Collector<'_> {
     fn visit_path(&mut self, path: &'ast syn::Path) {
         let segments: Vec<String> =
             path.segments.iter().map(|segment| plain(&segment.ident.to_string())).collect();
@@ -462,7 +469,7 @@ impl<'ast> Visit<'ast> for Seen<'_> {
     }
 
     fn visit_qself(&mut self, qself: &'ast syn::QSelf) {
-        // The path behind it names what belongs to the type.
+        // The path after it names an associated item of the type.
         self.arguments += 1;
         visit::visit_qself(self, qself);
         self.arguments -= 1;
@@ -506,7 +513,7 @@ impl<'ast> Visit<'ast> for Seen<'_> {
     fn visit_attribute(&mut self, _: &'ast syn::Attribute) {}
 }
 
-/// The text of an item without what does not change how its values are laid out.
+/// The text of an item, without the parts that do not change the layout of its values.
 fn canonical(mut item: syn::Item) -> String {
     Canonical.visit_item_mut(&mut item);
     let mut text = String::new();
@@ -536,11 +543,11 @@ fn write_tokens(tokens: TokenStream, text: &mut String) {
     }
 }
 
-/// A visitor that removes what does not count.
+/// A visitor that removes the parts of an item that do not change the layout.
 struct Canonical;
 
 impl Canonical {
-    fn counts(attribute: &syn::Attribute) -> bool {
+    fn is_relevant(attribute: &syn::Attribute) -> bool {
         let path = attribute.path();
         let is = |names: &[&str]| names.iter().any(|name| path.is_ident(name));
         if path.is_ident("derive") {
@@ -579,7 +586,7 @@ impl Canonical {
 
 impl VisitMut for Canonical {
     fn visit_attributes_mut(&mut self, attributes: &mut Vec<syn::Attribute>) {
-        attributes.retain(Canonical::counts);
+        attributes.retain(Canonical::is_relevant);
     }
 
     fn visit_visibility_mut(&mut self, visibility: &mut syn::Visibility) {
@@ -672,24 +679,24 @@ fn words(text: &str) -> Vec<String> {
 
 /// All names in `tokens`.
 pub fn idents(tokens: TokenStream) -> Vec<String> {
-    let mut found = Vec::new();
+    let mut results = Vec::new();
     for token in tokens {
         match token {
-            TokenTree::Group(group) => found.extend(idents(group.stream())),
-            TokenTree::Ident(ident) => found.push(plain(&ident.to_string())),
+            TokenTree::Group(group) => results.extend(idents(group.stream())),
+            TokenTree::Ident(ident) => results.push(plain(&ident.to_string())),
             _ => {}
         }
     }
-    found
+    results
 }
 
-/// The file that a macro like `include!` puts in.
+/// The file that `include!`, `include_str!` or `include_bytes!` includes.
 fn included(call: &syn::Macro, folder: &Path) -> Option<PathBuf> {
     let name = call.path.segments.last()?.ident.to_string();
     if !["include", "include_str", "include_bytes"].contains(&name.as_str()) {
         return None;
     }
-    // The parts of `concat!(env!("HOME"), "/file.rs")`.
+    // Evaluates arguments such as `concat!(env!("HOME"), "/file.rs")`.
     fn text(tokens: TokenStream) -> Option<String> {
         if let Ok(literal) = syn::parse2::<syn::LitStr>(tokens.clone()) {
             return Some(literal.value());
@@ -722,32 +729,32 @@ fn module_file(item: &syn::ItemMod, folder: &Path) -> PathBuf {
     if file.exists() { file } else { folder.join(name).join("mod.rs") }
 }
 
-/// The names that a `use` brings, each with its path.
-fn imports(tree: &syn::UseTree, path: &mut Vec<String>, found: &mut Vec<(String, Vec<String>)>) {
+/// Collects the names that a `use` imports, each with its path.
+fn imports(tree: &syn::UseTree, path: &mut Vec<String>, results: &mut Vec<(String, Vec<String>)>) {
     let whole = |path: &[String], name: &str| [path, &[name.to_owned()]].concat();
     match tree {
         syn::UseTree::Path(part) => {
             path.push(plain(&part.ident.to_string()));
-            imports(&part.tree, path, found);
+            imports(&part.tree, path, results);
             path.pop();
         }
         syn::UseTree::Name(part) => {
             let name = plain(&part.ident.to_string());
             if name == "self" {
-                found.push((path.last().cloned().unwrap_or_default(), path.clone()));
+                results.push((path.last().cloned().unwrap_or_default(), path.clone()));
             } else {
-                found.push((name.clone(), whole(path, &name)));
+                results.push((name.clone(), whole(path, &name)));
             }
         }
         syn::UseTree::Rename(part) => {
             let name = plain(&part.ident.to_string());
-            found.push((plain(&part.rename.to_string()), whole(path, &name)));
+            results.push((plain(&part.rename.to_string()), whole(path, &name)));
         }
-        // What it brings is found by its own name.
+        // `resolve` finds names of a glob import in all modules.
         syn::UseTree::Glob(_) => {}
         syn::UseTree::Group(group) => {
             for each in &group.items {
-                imports(each, path, found);
+                imports(each, path, results);
             }
         }
     }
@@ -757,7 +764,7 @@ fn imports(tree: &syn::UseTree, path: &mut Vec<String>, found: &mut Vec<(String,
 mod tests {
     use super::*;
 
-    /// The hash of a type, with these items.
+    /// The hash of the type `kind` with the definitions `items`.
     fn hash(items: &str, kind: &str) -> Option<u64> {
         let file = syn::parse_file(items).expect("the items parse");
         Definitions::new(&file.items, Path::new("")).hash(kind, 0)
@@ -773,7 +780,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_change_a_type_keeps_its_hash() {
+    fn change_without_effect_on_the_layout_keeps_the_hash() {
         let plain = "struct R { v: i64 }";
         for other in [
             "pub struct R { v: i64 }",
@@ -804,7 +811,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_a_type_changes_its_hash() {
+    fn change_of_the_layout_changes_the_hash() {
         for (kind, one, other) in [
             ("R", "struct R { v: i64 }", "struct R { v: f64 }"),
             ("R", "struct R { v: i64, w: i64 }", "struct R { w: i64, v: i64 }"),
@@ -898,7 +905,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_of_any_type_depends_on_every_redefinition() {
+    fn trait_object_of_any_type_depends_on_every_redefinition() {
         let definitions = Definitions::new(&[], Path::new(""));
         for kind in ["Box<dyn Any + Send>", "Box<dyn std::error::Error>", "std::io::Error"] {
             assert_ne!(definitions.hash(kind, 1), definitions.hash(kind, 2), "{kind}");
@@ -906,7 +913,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_included_counts() {
+    fn change_of_an_included_file_changes_the_hash() {
         let folder = std::env::temp_dir().join(format!("included-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let items = "mod m { include!(\"r.rs\"); } #[path = \"r.rs\"] mod n; mod r;";

@@ -1,4 +1,4 @@
-//! Changes of a text that keep its lines: compilers report lines, and evcxr maps them to the cell.
+//! Edits of a source that keep its line numbers, because evcxr maps the compiler's lines to the cell.
 
 use std::ops::Range;
 
@@ -18,27 +18,28 @@ impl Edits {
         self.0.push((range, text.into()));
     }
 
-    /// The text with all replacements. One that lies in another is left out.
+    /// Returns the text with all replacements. A replacement inside another one is ignored. If the new text
+    /// has fewer lines than the old one, empty lines are added.
     pub fn apply(mut self, text: &str) -> String {
         self.0.sort_by_key(|(range, _)| (range.start, range.end));
-        let (mut made, mut at) = (String::with_capacity(text.len()), 0);
+        let (mut result, mut at) = (String::with_capacity(text.len()), 0);
         for (range, new) in self.0 {
             if range.start < at {
                 continue;
             }
-            made.push_str(&text[at..range.start]);
-            made.push_str(&new);
+            result.push_str(&text[at..range.start]);
+            result.push_str(&new);
             let lines = |text: &str| text.matches('\n').count();
             let missing = lines(&text[range.clone()]).saturating_sub(lines(&new));
-            made.extend(std::iter::repeat_n('\n', missing));
+            result.extend(std::iter::repeat_n('\n', missing));
             at = range.end;
         }
-        made.push_str(&text[at..]);
-        made
+        result.push_str(&text[at..]);
+        result
     }
 }
 
-/// Where a part of the syntax tree stands in the text.
+/// The byte range of a syntax tree's part in the source.
 pub fn range(part: &impl Spanned) -> Range<usize> {
     of_span(part.span())
 }

@@ -1,8 +1,8 @@
-//! `impl` blocks that a later cell replaces.
+//! Removes `impl` blocks that a later cell replaces.
 //!
-//! evcxr replaces an item by another of the same name, but an `impl` block has no name: one that is
-//! edited and run again stands beside the one before, and the compiler rejects both. Here the later
-//! one counts: of a trait's implementations for a type, of methods of a type, and of foreign functions.
+//! evcxr replaces an item with a new one of the same name. An `impl` block has no name, so after an edit the
+//! source has the old and the new block, and does not compile. This module keeps only the newest: one
+//! implementation of a trait for a type, one method of each name, and one foreign function of each name.
 
 use std::collections::HashMap;
 use std::fs;
@@ -17,28 +17,28 @@ use quote::ToTokens;
 use crate::definitions::plain;
 use crate::edits::{self, Edits};
 
-/// A part of an item that can stand only once in a crate.
+/// A part of an item that may occur only once in a crate.
 struct Part {
-    /// Equal for parts that exclude each other.
+    /// Equal for parts that conflict.
     key: String,
-    /// A hash of its text.
+    /// A hash of the part's tokens.
     text: u64,
     range: Range<usize>,
 }
 
-/// The texts of parts, in the order in which cells brought them, the newest at the end.
+/// The hashes of parts in the order in which cells defined them, the newest at the end.
 #[derive(Default)]
 pub struct Order {
     texts: Vec<u64>,
-    /// The texts that the current cell brings.
+    /// The hashes of the current cell's parts.
     current: Vec<u64>,
 }
 
 impl Order {
-    /// The order that is kept in `file`, with what the current cell brings, its `code`.
+    /// Reads the order from `file` and appends the parts in `code`, the current cell.
     pub fn read(file: &Path, code: &str) -> Order {
-        let kept = fs::read_to_string(file).unwrap_or_default();
-        let mut texts: Vec<u64> = kept.lines().filter_map(|line| line.parse().ok()).collect();
+        let stored = fs::read_to_string(file).unwrap_or_default();
+        let mut texts: Vec<u64> = stored.lines().filter_map(|line| line.parse().ok()).collect();
         let current: Vec<u64> = parts_in_cell(code).iter().map(|part| part.text).collect();
         texts.retain(|text| !current.contains(text));
         texts.extend(&current);
@@ -54,7 +54,7 @@ impl Order {
         self.texts.iter().position(|each| *each == text)
     }
 
-    /// Whether both are different parts of the current cell, whose error it then is.
+    /// Whether the current cell has both parts. The compiler must report this error.
     fn conflict(&self, one: &Part, other: &Part) -> bool {
         one.text != other.text
             && self.current.contains(&one.text)
@@ -62,9 +62,9 @@ impl Order {
     }
 }
 
-/// Removes what a later cell replaces; returns the items that stay, whole or in part.
+/// Removes replaced parts from the source, and returns the remaining items.
 ///
-/// In the source, items without a name stand in the order of their cells, behind those with one.
+/// In evcxr's source, items without a name are in the order of their cells, after the named items.
 pub fn replace(items: &[syn::Item], order: &Order, edits: &mut Edits) -> Vec<syn::Item> {
     let all: Vec<Part> = items.iter().flat_map(parts).collect();
     let mut newest: HashMap<&str, (Option<usize>, &Part)> = HashMap::new();
@@ -86,15 +86,17 @@ pub fn replace(items: &[syn::Item], order: &Order, edits: &mut Edits) -> Vec<syn
     for range in &replaced {
         edits.replace((*range).clone(), "");
     }
-    let stays = |range: Range<usize>| !replaced.contains(&&range);
+    let remains = |range: Range<usize>| !replaced.contains(&&range);
     items
         .iter()
-        .filter(|item| stays(edits::range(*item)))
+        .filter(|item| remains(edits::range(*item)))
         .cloned()
         .map(|mut item| {
             match &mut item {
-                syn::Item::Impl(item) => item.items.retain(|part| stays(edits::range(part))),
-                syn::Item::ForeignMod(item) => item.items.retain(|part| stays(edits::range(part))),
+                syn::Item::Impl(item) => item.items.retain(|part| remains(edits::range(part))),
+                syn::Item::ForeignMod(item) => {
+                    item.items.retain(|part| remains(edits::range(part)));
+                }
                 _ => {}
             }
             item
@@ -102,7 +104,7 @@ pub fn replace(items: &[syn::Item], order: &Order, edits: &mut Edits) -> Vec<syn
         .collect()
 }
 
-/// The parts of an item, if it is one without a name.
+/// The parts of an item without a name; empty for other items.
 fn parts(item: &syn::Item) -> Vec<Part> {
     match item {
         syn::Item::Impl(item) => match &item.trait_ {
@@ -148,7 +150,7 @@ fn parts(item: &syn::Item) -> Vec<Part> {
     }
 }
 
-/// The parts that a cell's code brings.
+/// The parts in a cell's code.
 fn parts_in_cell(code: &str) -> Vec<Part> {
     let Ok(statements) = syn::parse::Parser::parse_str(syn::Block::parse_within, code) else {
         return Vec::new();
@@ -160,8 +162,8 @@ fn parts_in_cell(code: &str) -> Vec<Part> {
     items.flat_map(parts).collect()
 }
 
-/// A text that is the same for blocks whose type parameters have other names or bounds: two of them
-/// exclude each other all the same.
+/// A text without the names and bounds of type parameters, because blocks that differ only in these still
+/// conflict.
 fn key(generics: &syn::Generics, write: impl FnOnce(&mut TokenStream)) -> String {
     let mut tokens = TokenStream::new();
     write(&mut tokens);
@@ -200,7 +202,7 @@ fn renamed(
                 lifetime = false;
                 if names.contains(&name) || name == "'_" {
                     let next = numbers.len();
-                    // Each `'_` is one of its own.
+                    // Each `'_` is a different lifetime.
                     let name = if name == "'_" { format!("'_{next}") } else { name };
                     let number = numbers.entry(name).or_insert(next);
                     text.push_str(&format!("#{number} "));

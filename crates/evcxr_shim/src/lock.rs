@@ -1,33 +1,32 @@
-//! The lock file of a kernel's project, which is the workspace's as long as the library is used.
+//! Keeps the lock file of a kernel's project, which is a copy of the workspace's while cells use the library.
 //!
-//! cargo takes from a lock file what the manifest of the moment does not need, and so forgets the
-//! versions of everything else: evcxr asks it about each new dependency by a manifest that has
-//! nothing but that, and compiles cells that come before the first `:dep` by one that is empty. The
-//! next resolution would then choose the newest versions, and compile all of them.
+//! cargo removes versions from a lock file that the current manifest does not need. evcxr resolves each new
+//! dependency with a manifest that has only this dependency, and compiles cells before the first `:dep`
+//! with an empty one. The next resolution would then select the newest versions, and compile all of them.
 
 use std::path::Path;
 use std::process::{ExitCode, ExitStatus};
 use std::{fs, io};
 
-/// In the project's directory, where cargo is called.
+/// The lock file, relative to the project's directory, in which cargo is called.
 pub const FILE: &str = "Cargo.lock";
 
 /// Whether a lock file has a version of `package`.
-pub fn names(file: &Path, package: &str) -> bool {
+pub fn contains(file: &Path, package: &str) -> bool {
     let name = format!("name = \"{package}\"");
     fs::read_to_string(file).is_ok_and(|text| text.lines().any(|line| line == name))
 }
 
-/// Runs a cargo that is only asked a question, and undoes what it does to the lock file.
-pub fn kept(ask: impl FnOnce() -> io::Result<ExitStatus>) -> io::Result<ExitCode> {
+/// Runs a cargo query, such as `cargo metadata`, and restores the lock file if cargo changed it.
+pub fn preserve(query: impl FnOnce() -> io::Result<ExitStatus>) -> io::Result<ExitCode> {
     let before = fs::read(FILE).ok();
-    let answered = ask();
+    let status = query();
     if let Some(before) = before
         && fs::read(FILE).ok().as_ref() != Some(&before)
     {
         fs::write(FILE, before)?;
     }
-    Ok(match answered?.success() {
+    Ok(match status?.success() {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })

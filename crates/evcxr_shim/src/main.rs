@@ -1,28 +1,32 @@
-//! The cargo that evcxr finds in a kernel, and the rustup that leads there.
+//! A wrapper of cargo and rustup that evcxr calls in a kernel.
 //!
-//! evcxr finds cargo through rustup, and runs `cargo build` for every cell. This program stands in
-//! both places, in `bin/` of the kernel's directory. It has the cell report how it ended
-//! ([`source`]), and repeats a call of rustc that it knows ([`known`]); anything else goes to the
-//! real cargo, after what is compiled already has been linked into the kernel's directory.
+//! evcxr asks rustup for the path of cargo, and runs `cargo build` for every cell. This program replaces
+//! both, as `bin/rustup` and `bin/cargo` in the kernel's directory. It instruments the cell so that it
+//! reports how it ended ([`source`]), and repeats a cached rustc call ([`rustc_call`]). All other commands
+//! go to the real cargo, after the compiled dependencies have been linked into the kernel's directory.
 //!
-//! The call names the compiled dependencies in the cache's folder and the library in the kernel's
-//! own, so a kernel's directory starts nearly empty. And a running kernel stays with the library
-//! that it was started with: cargo would compile an edited one in the middle of a session, and the
-//! next cell would be linked with another library than the variables were made by.
+//! The cached call has the paths of the compiled dependencies in the cache, and of the library in the
+//! kernel's directory. So the directory is small, and a running kernel keeps the library that it started
+//! with. cargo would compile an edited library during the session, and the next cell would then use
+//! another library than the one that created the stored variables.
 //!
-//! `:cache`, `:sccache` and `:allow_static_linking` have no effect: their wrappers of rustc are for
-//! dependencies, which are compiled already. Another toolchain than the kernel's is refused.
+//! evcxr's commands `:cache`, `:sccache` and `:allow_static_linking` have no effect, because they only
+//! concern dependencies, which are compiled already. Another toolchain than the kernel's is an error.
 //!
-//! `evcxr_shim words LIBRARY` prints the words of a known call, with zero bytes between them, by
-//! what `cargo -vv` has printed: for the launcher, which learns the first call from the template.
-//! As `output-filter` it filters the output of cells ([`output`]).
+//! The program's name or first argument selects the task:
+//!
+//! | program | task |
+//! | --- | --- |
+//! | `cargo`, `rustup` | the wrappers |
+//! | `output-filter` | filters the output of cells ([`output`]) |
+//! | `evcxr_shim words LIBRARY` | reads the output of `cargo -vv` from stdin, and prints the arguments of the cell's rustc call, separated by zero bytes. The launcher caches this first call |
 
 mod definitions;
 mod edits;
 mod impls;
-mod known;
 mod lock;
 mod output;
+mod rustc_call;
 mod source;
 
 use std::collections::BTreeMap;
@@ -35,10 +39,10 @@ use std::{env, fs, io, process};
 
 use definitions::Definitions;
 use impls::Order;
-use known::Call;
+use rustc_call::Call;
 use source::{Changed, Kernel};
 
-/// Variables that have cargo call another program instead of rustc.
+/// Environment variables that make cargo call another program instead of rustc.
 const WRAPPERS: [&str; 6] = [
     "CARGO_BUILD_RUSTC_WRAPPER",
     "CARGO_BUILD_RUSTC_WORKSPACE_WRAPPER",
@@ -47,11 +51,11 @@ const WRAPPERS: [&str; 6] = [
     "EVCXR_FORCE_DYLIB",
     "EVCXR_CACHE_ENABLED",
 ];
-/// Enough for a source that is nested as deeply as the compiler takes it.
+/// Stack size in bytes, enough to parse a source with the deepest nesting that the compiler accepts.
 const STACK: usize = 1 << 28;
 
-/// What the kernel's launcher says, in a file `settings` of the kernel's directory: a line for each
-/// setting, its name and value with `=` between them.
+/// The settings that the kernel's launcher writes into the file `settings` of the kernel's directory: a
+/// line `NAME=VALUE` each. A name may occur several times.
 struct Settings(Vec<(String, String)>);
 
 impl Settings {
@@ -68,7 +72,10 @@ impl Settings {
     }
 
     fn get<'a>(&'a self, name: &'a str) -> io::Result<&'a str> {
-        let missing = || io::Error::other(format!("the kernel's settings have no {name}"));
+        let missing = || {
+            let message = format!("the kernel's settings have no {name}; restart the kernel");
+            io::Error::other(message)
+        };
         self.all(name).next().ok_or_else(missing)
     }
 }
@@ -77,7 +84,7 @@ fn main() -> ExitCode {
     let program = env::args_os().next().map(PathBuf::from).unwrap_or_default();
     let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
-    let done = match name.as_str() {
+    let result = match name.as_str() {
         "cargo" | "rustup" => directory().and_then(|directory| {
             let settings = Settings::read(&directory)?;
             match name.as_str() {
@@ -88,20 +95,20 @@ fn main() -> ExitCode {
         output::NAME => filter_output(),
         _ => print_words(&arguments),
     };
-    done.unwrap_or_else(|error| {
+    result.unwrap_or_else(|error| {
         eprintln!("error: the kernel's cargo: {error}");
         ExitCode::FAILURE
     })
 }
 
-/// The kernel's directory, as its companion says.
+/// The kernel's directory, which the kernel's supervisor passes in the environment.
 fn directory() -> io::Result<PathBuf> {
     let directory = env::var_os("KERNEL_DIRECTORY").map(PathBuf::from);
-    directory.ok_or_else(|| io::Error::other("KERNEL_DIRECTORY is not set"))
+    let missing = "KERNEL_DIRECTORY is not set; this program runs only inside a kernel";
+    directory.ok_or_else(|| io::Error::other(missing))
 }
 
 fn filter_output() -> io::Result<ExitCode> {
-    // evcxr starts cells in a terminal's process group: an interrupt is not for this process.
     let mark = env::var("KERNEL_MARK").unwrap_or_default();
     let attended = directory()?.join("attended");
     output::filter(io::stdin().lock(), io::stdout().lock(), &mark, &attended)?;
@@ -110,26 +117,27 @@ fn filter_output() -> io::Result<ExitCode> {
 
 fn print_words(arguments: &[OsString]) -> io::Result<ExitCode> {
     let [command, library] = arguments else {
-        return Err(io::Error::other("it is for kernels: see its documentation"));
+        return Err(io::Error::other("usage: evcxr_shim words LIBRARY <CARGO_OUTPUT"));
     };
     if command != "words" {
-        return Err(io::Error::other("there is no such command"));
+        let message = format!("unknown command {}; use: words", command.display());
+        return Err(io::Error::other(message));
     }
     let library = library.to_string_lossy();
     let mut verbose = String::new();
     io::stdin().read_to_string(&mut verbose)?;
-    let call = known::call_in(&verbose).map(|words| known::quicker(words, &library));
-    let words = call.unwrap_or_default();
-    io::stdout().write_all(words.join("\0").as_bytes())?;
+    let call = rustc_call::parse(&verbose).map(|call| rustc_call::optimized(call, &library));
+    let call = call.unwrap_or_default();
+    io::stdout().write_all(call.join("\0").as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn rustup(directory: &Path, settings: &Settings, arguments: &[OsString]) -> io::Result<ExitCode> {
     let programs = directory.join("bin");
-    // Also for another toolchain, which `cargo` then refuses.
-    let asked: Vec<_> =
-        arguments.iter().filter(|word| !word.to_string_lossy().starts_with('+')).collect();
-    if asked == ["which", "cargo"] {
+    // `+TOOLCHAIN` is ignored here; `cargo` then rejects the other toolchain.
+    let without_toolchain: Vec<_> =
+        arguments.iter().filter(|argument| !argument.to_string_lossy().starts_with('+')).collect();
+    if without_toolchain == ["which", "cargo"] {
         println!("{}", programs.join("cargo").display());
         return Ok(ExitCode::SUCCESS);
     }
@@ -158,20 +166,20 @@ fn cargo(directory: &Path, settings: &Settings, arguments: &[OsString]) -> io::R
     };
     let has = |word: &str| words.iter().any(|each| each == word);
     if has("clean") {
-        // evcxr wants it after `:allow_static_linking`, which has no effect.
+        // evcxr cleans after `:allow_static_linking`, which has no effect here.
         return Ok(ExitCode::SUCCESS);
     }
     let (builds, checks) = (has("build"), has("check"));
     if builds || checks {
-        begin(directory)?;
+        report_compilation(directory)?;
         if let Some(rustc) = env::var_os("RUSTC")
             && rustc != settings.get("rustc")?
         {
-            return Ok(refuse(&format!(
-                "this kernel compiles cells with {}, and its library was compiled with that, too, so \
-                 {} cannot be used. Restart the kernel to go on without `:toolchain`.",
-                settings.get("rustc")?,
+            return Ok(report_error(&format!(
+                "{} cannot compile this cell, because the kernel's library was compiled with {}. \
+                 Restart the kernel, and do not use `:toolchain`.",
                 rustc.display(),
+                settings.get("rustc")?,
             )));
         }
     }
@@ -180,11 +188,11 @@ fn cargo(directory: &Path, settings: &Settings, arguments: &[OsString]) -> io::R
     let uses_library =
         manifest.lines().any(|line| line.trim_start().starts_with(&format!("{library} = ")));
     let pinned = directory.join("config/Cargo.lock");
-    if uses_library && !lock::names(Path::new(lock::FILE), library) {
+    if uses_library && !lock::contains(Path::new(lock::FILE), library) {
         fs::copy(pinned, lock::FILE)?;
     }
     if has("metadata") {
-        return lock::kept(|| cargo().args(arguments).status());
+        return lock::preserve(|| cargo().args(arguments).status());
     }
     let mut defines_display = false;
     if builds || checks {
@@ -193,12 +201,12 @@ fn cargo(directory: &Path, settings: &Settings, arguments: &[OsString]) -> io::R
     }
 
     let key = key(&words, &manifest);
-    let known = directory.join("known");
-    // evcxr sets where it expects the path of the compiled cell.
+    let calls = directory.join("known");
+    // The file into which evcxr expects the path of the compiled cell.
     let path = env::var_os("EVCXR_EXECUTION_SO_PATH").map(PathBuf::from).unwrap_or_default();
     if builds {
-        let calls = ["template", "last", "bare"].map(|name| Call::at(known.join(name)));
-        if let Some(call) = calls.iter().find(|call| call.is_for(&key)) {
+        let cached = ["template", "last", "bare"].map(|name| Call::at(calls.join(name)));
+        if let Some(call) = cached.iter().find(|call| call.is_for(&key)) {
             if !defines_display {
                 return Err(call.repeat(&path));
             }
@@ -209,31 +217,31 @@ fn cargo(directory: &Path, settings: &Settings, arguments: &[OsString]) -> io::R
         }
     }
 
-    // cargo's own work starts from what is compiled already, in a directory of this kernel's.
+    // Before the first real cargo call, link the compiled dependencies into the kernel's directory.
     if uses_library && !Path::new("target/.linked").exists() {
         let link: Vec<&str> = settings.all("link").collect();
-        let (program, rest) = link.split_first().ok_or_else(|| io::Error::other("no link"))?;
+        let missing = "the kernel's settings have no link; restart the kernel";
+        let (program, rest) = link.split_first().ok_or_else(|| io::Error::other(missing))?;
         if !Command::new(program).args(rest).status()?.success() {
             return Ok(ExitCode::FAILURE);
         }
     }
     if checks {
-        // The same as `cargo check`, which takes no arguments for rustc.
+        // `cargo rustc --profile=check` is `cargo check` with arguments for rustc.
         let check = words.iter().map(|word| if word == "check" { "rustc" } else { word });
         return Err(cargo().args(check).args(["--profile=check", "--", "-Awarnings"]).exec());
     }
     if !builds {
         return Err(cargo().args(arguments).exec());
     }
-    let call = Call::at(known.join("last"));
-    call.forget();
-    // `cargo rustc` is `cargo build` with more arguments for the cell itself.
+    let call = Call::at(calls.join("last"));
+    call.invalidate();
+    // `cargo rustc` is `cargo build` with more arguments for the cell's crate.
     let rustc = words.iter().map(|word| if word == "build" { "rustc" } else { word });
-    let told_by = settings.get("told_by")?;
-    let result = cargo()
-        .args(rustc)
-        .args(["-vv", "--", "-Awarnings", "--extern", &format!("{}={told_by}", known::CELL_CRATE)])
-        .output()?;
+    let runtime = settings.get("cell_runtime")?;
+    let dependency = format!("{}={runtime}", rustc_call::CELL_CRATE);
+    let result =
+        cargo().args(rustc).args(["-vv", "--", "-Awarnings", "--extern", &dependency]).output()?;
     let messages = String::from_utf8_lossy(&result.stdout);
     let messages = match defines_display {
         true => without_display_hints(&messages),
@@ -241,19 +249,20 @@ fn cargo(directory: &Path, settings: &Settings, arguments: &[OsString]) -> io::R
     };
     io::stdout().write_all(messages.as_bytes())?;
     let verbose = String::from_utf8_lossy(&result.stderr);
-    io::stderr().write_all(known::without_calls(&verbose).as_bytes())?;
+    io::stderr().write_all(rustc_call::without_calls(&verbose).as_bytes())?;
     if result.status.success() {
         let cell = settings.get("cell")?;
-        call.learn(&key, &verbose, cell, told_by)?;
+        call.store(&key, &verbose, cell, runtime)?;
         report_path(directory, &call.cell(), cell, &words, &path)?;
         return Ok(ExitCode::SUCCESS);
     }
     Ok(ExitCode::FAILURE)
 }
 
-/// The compiler's messages without the places of hints at a trait of the user's with a method
-/// `evcxr_display`. evcxr tries that method first, and if the message is about a line of the user's, it
-/// does not try another way to show the value.
+/// Changes the file name in hints about a user's trait with a method `evcxr_display`.
+///
+/// evcxr tries this method first to display a value. If a message refers to a line of the user, evcxr does
+/// not try another way.
 fn without_display_hints(messages: &str) -> String {
     let (children, file) = ("\"children\":[", "\"file_name\":\"src/lib.rs\"");
     let without = |line: &str| match line.split_once(children) {
@@ -272,54 +281,54 @@ fn exit_code(status: ExitStatus) -> ExitCode {
     }
 }
 
-/// Reports to evcxr, as the compiler does, why a cell is not compiled.
-fn refuse(why: &str) -> ExitCode {
-    let text = why.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+/// Reports an error to evcxr in the compiler's JSON format.
+fn report_error(message: &str) -> ExitCode {
+    let text = message.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
     println!(
         "{{\"reason\":\"compiler-message\",\"message\":{{\"message\":\"{text}\",\"code\":null,\
          \"level\":\"error\",\"spans\":[],\"children\":[],\"rendered\":\"error: {text}\\n\"}}}}"
     );
-    eprintln!("error: {why}");
+    eprintln!("error: {message}");
     ExitCode::FAILURE
 }
 
-/// Writes into `told` the path of the compiled cell, which lies in `learnt`'s folder or, if cargo
-/// had nothing to compile, where cargo leaves it.
+/// Writes the path of the compiled cell into the file `report`. The path is `cached`, or, if cargo had
+/// nothing to compile, cargo's usual output path.
 ///
-/// cargo's messages have that path without symbolic links. evcxr rejects spaces in it, so a clone
-/// with a space in its path has a link for the kernel's directory, and evcxr gets the path by that.
+/// cargo resolves symbolic links in that path. evcxr rejects spaces in it, so a clone with a space in its
+/// path has a link to the kernel's directory, and the reported path must use this link.
 fn report_path(
     directory: &Path,
-    learnt: &Option<PathBuf>,
+    cached: &Option<PathBuf>,
     cell: &str,
     words: &[String],
-    told: &Path,
+    report: &Path,
 ) -> io::Result<()> {
     let platform = words.iter().skip_while(|word| *word != "--target").nth(1);
     let usual = platform
         .map(|platform| directory.join("project/target").join(platform).join("debug").join(cell));
-    let compiled = learnt.as_deref().map(|path| below(path, directory)).or(usual);
+    let compiled = cached.as_deref().map(|path| unresolved(path, directory)).or(usual);
     match compiled.filter(|path| path.is_file()) {
-        Some(path) => fs::write(told, path.as_os_str().as_encoded_bytes()),
+        Some(path) => fs::write(report, path.as_os_str().as_encoded_bytes()),
         None => Ok(()),
     }
 }
 
-/// A path below `directory` as that names it, if the path was found by resolving its links.
-fn below(path: &Path, directory: &Path) -> PathBuf {
+/// Replaces the resolved form of `directory` at the start of `path` with `directory`.
+fn unresolved(path: &Path, directory: &Path) -> PathBuf {
     let resolved = fs::canonicalize(directory).ok();
     let rest = resolved.and_then(|resolved| path.strip_prefix(resolved).ok().map(Path::to_owned));
     rest.map_or_else(|| path.to_owned(), |rest| directory.join(rest))
 }
 
-/// What a call depends on: the flags, cargo's arguments, the manifest.
+/// The cache key of a call: the flags, cargo's arguments and the manifest.
 fn key(words: &[String], manifest: &str) -> String {
     let flags = env::var("RUSTFLAGS").unwrap_or_default();
     format!("{flags}\n{}\n{manifest}", words.join(" ")).trim_end().to_owned()
 }
 
-/// Tells the kernel's companion which process compiles, and does not begin after an interrupt.
-fn begin(directory: &Path) -> io::Result<()> {
+/// Reports this process, which compiles, to the kernel's supervisor. An error if the cell was interrupted.
+fn report_compilation(directory: &Path) -> io::Result<()> {
     let mut pipe = fs::OpenOptions::new().write(true).open(directory.join("events"))?;
     write!(pipe, "compile\u{1f}{}\u{1e}", process::id())?;
     match directory.join("interrupted").exists() {
@@ -328,8 +337,8 @@ fn begin(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Changes the cell's source before it is compiled; see [`source`]. Returns whether cells define a trait
-/// with a method `evcxr_display`.
+/// Instruments the cell's source before its compilation; see [`source`]. Returns whether a cell defines a
+/// trait with a method `evcxr_display`.
 fn change_source(directory: &Path, interruptible: Option<&str>, checks: bool) -> io::Result<bool> {
     let file = Path::new("src/lib.rs");
     let source = fs::read_to_string(file)?;
@@ -355,19 +364,20 @@ fn change_source(directory: &Path, interruptible: Option<&str>, checks: bool) ->
     };
     let changed = std::thread::Builder::new().stack_size(STACK).spawn(work)?.join();
     let changed =
-        changed.map_err(|_| io::Error::other("the cell's source is not understood"))??;
+        changed.map_err(|_| io::Error::other("the instrumentation of the cell panicked"))??;
     fs::write(directory.join("generated"), changed.shown)?;
     fs::write(file, changed.compiled)?;
     Ok(changed.defines_display)
 }
 
-/// How often a type was redefined in the kernel's process, this cell included.
+/// Counts the redefinitions of types in the kernel's process, including those of this cell.
 ///
-/// The file `definitions` has the count and each type with its hash. A cell renames the file that is
-/// written here to it when it begins to run: a cell that does not compile redefines nothing.
+/// The file `definitions` has the count and the hash of each type. This function writes the new state to
+/// `definitions.next`, and the cell renames it when it starts to run. So a cell that does not compile
+/// redefines nothing.
 fn redefined(directory: &Path, definitions: &Definitions) -> u64 {
-    let kept = fs::read_to_string(directory.join("definitions")).unwrap_or_default();
-    let (count, types) = kept.split_once('\n').unwrap_or(("0", ""));
+    let stored = fs::read_to_string(directory.join("definitions")).unwrap_or_default();
+    let (count, types) = stored.split_once('\n').unwrap_or(("0", ""));
     let mut count: u64 = count.parse().unwrap_or(0);
     let mut all: BTreeMap<String, u64> = types
         .lines()
@@ -381,7 +391,7 @@ fn redefined(directory: &Path, definitions: &Definitions) -> u64 {
         }
     }
     let lines: String = all.iter().map(|(name, hash)| format!("{hash} {name}\n")).collect();
-    // Without it, values of unknown types are dropped later than they should be, or not at all.
+    // Without the file, the next count would be too low. The maximum drops values of unknown types now.
     let written = fs::write(directory.join("definitions.next"), format!("{count}\n{lines}"));
     if written.is_err() { u64::MAX } else { count }
 }
@@ -391,22 +401,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn compiled_cell_is_reported_by_the_link_to_its_kernel() {
+    fn reported_path_uses_the_link_to_the_kernels_directory() {
         let folder = env::temp_dir().join(format!("kernel-link-{}", process::id()));
         let real = folder.join("with a space");
         let file = "project/target/host/debug/libctx.so";
         fs::create_dir_all(real.join(file).parent().unwrap()).unwrap();
         fs::write(real.join(file), "").unwrap();
-        let (link, told) = (folder.join("link"), folder.join("told"));
+        let (link, report) = (folder.join("link"), folder.join("report"));
         std::os::unix::fs::symlink(&real, &link).unwrap();
         let real = fs::canonicalize(real).unwrap();
         let words = ["build", "--target", "host"].map(str::to_owned);
-        for learnt in [Some(real.join(file)), None] {
-            report_path(&link, &learnt, "libctx.so", &words, &told).unwrap();
-            assert_eq!(fs::read_to_string(&told).unwrap(), link.join(file).to_str().unwrap());
-            fs::remove_file(&told).unwrap();
+        for cached in [Some(real.join(file)), None] {
+            report_path(&link, &cached, "libctx.so", &words, &report).unwrap();
+            assert_eq!(fs::read_to_string(&report).unwrap(), link.join(file).to_str().unwrap());
+            fs::remove_file(&report).unwrap();
         }
-        assert_eq!(below(Path::new("/elsewhere"), &link), Path::new("/elsewhere"));
+        assert_eq!(unresolved(Path::new("/elsewhere"), &link), Path::new("/elsewhere"));
         fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -1,17 +1,17 @@
-//! The source that evcxr generates for a cell, changed before rustc reads it.
+//! Instruments the source that evcxr generates for a cell, before rustc reads it.
 //!
-//! Every source that runs has a function `run_user_code_N`. The changes are:
+//! The source of a cell that runs has a function `run_user_code_N`. The changes are:
 //!
-//! - the cell reports that it begins and how it ends; what it calls is the crate `cell.rs`;
-//! - `return` ends the cell;
-//! - a variable whose type depends on definitions in cells is stored with a hash of these
-//!   ([`definitions`](crate::definitions));
-//! - variables that the cell does not mention stay in evcxr's store: a cell would otherwise be
-//!   compiled with code for the type of every variable that there is;
-//! - an `impl` block replaces one of an earlier cell ([`impls`](crate::impls)).
+//! - The cell reports that it begins and how it ends, with calls of the crate in `cell.rs`.
+//! - `return` ends the cell.
+//! - A variable whose type depends on definitions in cells is stored with a hash of these
+//!   ([`definitions`](crate::definitions)).
+//! - Variables that the cell does not mention stay in evcxr's variable store. Otherwise each cell would
+//!   compile code for the types of all variables.
+//! - An `impl` block replaces that of an earlier cell ([`impls`](crate::impls)).
 //!
-//! All lines stay where they are, so that the compiler's messages are where evcxr looks for them. A
-//! source that is not as evcxr 0.22 generates it is never run: it gets a `compile_error!`.
+//! Line numbers stay the same, because evcxr maps the lines of the compiler's messages to the cell. If a
+//! source differs from those of evcxr 0.22, it gets a `compile_error!` and never runs.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -26,45 +26,45 @@ use crate::definitions::{Definitions, plain};
 use crate::edits::{self, Edits};
 use crate::impls::{self, Order};
 
-/// What the name of a cell's function begins with.
+/// The prefix of the name of a cell's function.
 const FUNCTION: &str = "run_user_code_";
-/// What cells that are only analysed have instead.
+/// The name of the function in a source that evcxr only analyses.
 const ANALYSIS: &str = "evcxr_analysis_wrapper";
-/// What evcxr calls its own type of errors.
+/// The name of evcxr's error type.
 const ERROR: &str = "EvcxrUserCodeError";
-/// The message for a lost variable, and the function that it is in.
+/// evcxr's message for a lost variable, and the function that prints it.
 const LOST: &str = "eprintln!(\"The type of the variable {name} was redefined, so was lost.\",);";
 const CHECK: &str = "pub fn check_variable<T: 'static>(&mut self, name: &str) -> bool {";
 
-/// What is known of a kernel and its current cell.
+/// The state of a kernel before its current cell.
 pub struct Kernel<'a> {
-    /// The path in Rust of the function that runs a cell so that it can be interrupted, if there is one.
+    /// The Rust path of the function that runs a cell so that it can be interrupted, if there is one.
     pub interruptible: Option<&'a str>,
-    /// Which `impl` blocks are newer than others.
+    /// The order in which cells defined `impl` blocks.
     pub order: &'a Order,
     /// The folder of the source.
     pub folder: &'a Path,
-    /// How many types were redefined, given the types of this source.
+    /// Returns the number of redefined types, given the types of this source.
     pub redefined: &'a dyn Fn(&Definitions) -> u64,
 }
 
-/// A source, changed.
+/// An instrumented source.
 pub struct Changed {
-    /// What is compiled.
+    /// The source for the compiler.
     pub compiled: String,
-    /// The same with the user's lines as they are: where in the cell a line stands is looked up here.
+    /// The same source with the user's lines unchanged. The kernel finds the lines of the cell here.
     pub shown: String,
     /// Whether cells define a trait with a method `evcxr_display`.
     pub defines_display: bool,
 }
 
-/// The source that is compiled instead of `source`.
+/// Instruments `source`.
 pub fn instrumented(source: &str, kernel: &Kernel) -> Changed {
     let refused = |why: &str| {
         let end = if source.ends_with('\n') { "" } else { "\n" };
         let message = format!(
-            "the kernel cannot run this cell, because it cannot add the code that reports how the cell \
-             ends: {why}. Rewrite the cell, or report this as an error of the kernel."
+            "the kernel cannot instrument this cell: {why}. Rewrite the cell, or report this as an error \
+             of the kernel."
         );
         Changed {
             compiled: format!("{source}{end}compile_error!({message:?});\n"),
@@ -74,11 +74,11 @@ pub fn instrumented(source: &str, kernel: &Kernel) -> Changed {
     };
     match syn::parse_file(source) {
         Ok(file) => changed(source, &file, kernel).unwrap_or_else(|why| refused(&why)),
-        Err(error) => refused(&format!("it does not parse ({error})")),
+        Err(error) => refused(&format!("its source does not parse ({error})")),
     }
 }
 
-/// A source that is only analysed, not run; unchanged if it does not parse.
+/// Changes a source that evcxr only analyses and does not run. A source that does not parse stays unchanged.
 pub fn analysed(source: &str, order: &Order, folder: &Path) -> String {
     let Ok(file) = syn::parse_file(source) else { return source.to_owned() };
     let mut edits = Edits::default();
@@ -95,9 +95,9 @@ pub fn analysed(source: &str, order: &Order, folder: &Path) -> String {
                     }
                 }
             }
-            let mut returns = Returns { found: Vec::new() };
+            let mut returns = Returns { results: Vec::new() };
             returns.visit_block(&item.block);
-            for (at, value) in returns.found {
+            for (at, value) in returns.results {
                 if value.is_none() {
                     edits.insert(at, " Ok(())");
                 }
@@ -111,7 +111,7 @@ fn changed(source: &str, file: &syn::File, kernel: &Kernel) -> Result<Changed, S
     let (mut edits, mut shown) = (Edits::default(), Edits::default());
     let items = impls::replace(&file.items, kernel.order, &mut edits);
     let (cell, number) =
-        file.items.iter().rev().find_map(cell_function).ok_or("it has no function")?;
+        file.items.iter().rev().find_map(cell_function).ok_or("its source has no cell function")?;
     let parts = Parts::of(source, cell)?;
     let input = idents_of(file.to_token_stream()).contains("evcxr_input");
 
@@ -148,10 +148,11 @@ fn changed(source: &str, file: &syn::File, kernel: &Kernel) -> Result<Changed, S
     if let Some(store) = file.items.iter().find(|item| is_module(item, "evcxr_internal_runtime")) {
         let range = edits::range(store);
         let text = &source[range.clone()];
-        let lost = text.find(LOST).ok_or("its store of variables is another")?;
+        let unexpected = "its variable store is not that of evcxr 0.22";
+        let lost = text.find(LOST).ok_or(unexpected)?;
         let lost = range.start + lost;
         edits.replace(lost..lost + LOST.len(), "::kernel_cell::dropped(name);");
-        let check = text.find(CHECK).ok_or("its store of variables is another")?;
+        let check = text.find(CHECK).ok_or(unexpected)?;
         edits.insert(
             range.start + check + CHECK.len(),
             " if !self.variables.contains_key(name) { ::kernel_cell::missing(name); \
@@ -191,21 +192,21 @@ fn is_path(kind: &syn::Type, name: &str) -> bool {
     matches!(kind, syn::Type::Path(path) if path.path.is_ident(name))
 }
 
-/// Where the parts of a cell's function are.
+/// The parts of a cell's function, and their positions.
 struct Parts<'a> {
     /// `std::panic::catch_unwind(`, unless panics are not caught.
     catch: Option<Range<usize>>,
-    /// Before the user's code, in one of evcxr's lines.
+    /// A position before the user's code, in a line of evcxr.
     before_users: usize,
-    /// The user's statements, and evcxr's that store new variables.
+    /// The user's statements, and those with which evcxr stores new variables.
     users: Vec<&'a Stmt>,
-    /// Behind them.
+    /// The position after these statements.
     users_end: usize,
-    /// Whether the user's code is in a function of its own, which returns a result.
+    /// Whether the user's code is in an inner function that returns a result.
     handles_errors: bool,
-    /// Before the function's last expression.
+    /// The position before the function's last expression.
     end: usize,
-    /// The statements that check, fetch and put back variables.
+    /// The statements that check, take and put back variables.
     check: Vec<&'a Stmt>,
     fetch: Vec<&'a Stmt>,
     put: Vec<&'a Stmt>,
@@ -213,7 +214,7 @@ struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     fn of(source: &str, cell: &'a syn::ItemFn) -> Result<Parts<'a>, String> {
-        let other = || "evcxr has generated it in another way".to_owned();
+        let other = || "its source is not in the form that evcxr 0.22 generates".to_owned();
         let starts = |statement: &Stmt, text: &str| {
             source[edits::range(statement).start..].starts_with(text)
         };
@@ -272,7 +273,7 @@ impl<'a> Parts<'a> {
             }
         }
 
-        // An inner function for `?`, or a block for `await`.
+        // The code is in an inner function if it has `?`, and in a block if it has `await`.
         let mut handles_errors = false;
         let wrapped = match users.as_slice() {
             [Stmt::Local(local)]
@@ -309,7 +310,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// The block of the innermost closure in evcxr's own expression around the user's code.
+/// The block of the innermost closure in evcxr's expression around the user's code.
 fn closure(expression: &Expr) -> Option<&syn::Block> {
     match expression {
         Expr::Match(part) => closure(&part.expr),
@@ -328,14 +329,14 @@ fn closure(expression: &Expr) -> Option<&syn::Block> {
     }
 }
 
-/// A call of evcxr's store of variables.
+/// A call of evcxr's variable store.
 struct Stored<'a> {
     name: String,
     kind: &'a syn::Type,
     call: &'a syn::ExprMethodCall,
 }
 
-/// The call in a statement of evcxr's, if it is one of `method`.
+/// The call in a statement of evcxr, if it calls `method` of the variable store.
 fn stored<'a>(statement: &'a Stmt, method: &str) -> Option<Stored<'a>> {
     let expression = match statement {
         Stmt::Local(local) => &*local.init.as_ref()?.expr,
@@ -355,8 +356,8 @@ fn stored<'a>(statement: &'a Stmt, method: &str) -> Option<Stored<'a>> {
     Some(Stored { name: plain(&name.mac.tokens.to_string()), kind, call })
 }
 
-/// Removes what fetches and puts back variables that the user's code does not mention, and stores
-/// types of cells with a hash of their definitions.
+/// Removes the statements that take and put back variables which the user's code does not mention. Adds
+/// the hash of the definitions to variables with types of cells.
 fn variables(
     source: &str,
     parts: &Parts,
@@ -401,17 +402,17 @@ fn variables(
     for (statement, call) in &all {
         let fetches = call.call.method != "put_variable";
         if fetches && replaced.contains(call.name.as_str()) {
-            // The old value, which may be of a type that was redefined, is not fetched.
+            // Do not take the old value, because its type may be redefined.
             edits.replace(edits::range(*statement), "");
             continue;
         }
-        // Checked, fetched and put back, or evcxr treats it in another way.
+        // Only variables that are checked, taken and put back can stay in the store.
         if lines[&call.name].len() == 3 && !mentioned.has(&call.name) {
             edits.replace(edits::range(*statement), "");
             continue;
         }
         if !call.name.is_ascii() {
-            // The compiler writes such a name in its normal form, by which evcxr does not find it.
+            // `stringify!` normalizes such a name, and evcxr does not find the normalized one.
             let text = call.name.as_str();
             edits.replace(edits::range(&call.call.args[0]), format!("{text:?}"));
         }
@@ -437,7 +438,7 @@ fn variables(
     }
 }
 
-/// Whether the cell declares the variable again before it mentions the old one.
+/// Whether the cell declares the variable again without reading the old one before.
 fn is_replaced_unread(name: &str, users: &[&Stmt], items: &[&Item]) -> bool {
     struct Binds<'a>(&'a str, bool);
     impl<'ast> Visit<'ast> for Binds<'_> {
@@ -469,7 +470,7 @@ fn is_replaced_unread(name: &str, users: &[&Stmt], items: &[&Item]) -> bool {
     false
 }
 
-/// Traits of the standard library that evcxr names without their path.
+/// Traits of the standard library that evcxr writes without their path.
 const TRAITS: [(&str, &str); 26] = [
     ("Any", "::std::any::Any"),
     ("Error", "::std::error::Error"),
@@ -499,17 +500,17 @@ const TRAITS: [(&str, &str); 26] = [
     ("IsTerminal", "::std::io::IsTerminal"),
 ];
 
-/// The parts of `kind` that cannot be named so, each with a replacement: traits that evcxr names without
-/// their path and that are not in scope, and `!`.
+/// Replacements for the parts of `kind` that do not compile: traits without a path that are not in scope,
+/// and `!`.
 fn qualified(kind: &syn::Type, definitions: &Definitions) -> Vec<(Range<usize>, String)> {
     struct Bounds<'a> {
         definitions: &'a Definitions,
-        found: Vec<(Range<usize>, String)>,
+        results: Vec<(Range<usize>, String)>,
     }
     impl<'ast> Visit<'ast> for Bounds<'_> {
         fn visit_type_never(&mut self, never: &'ast syn::TypeNever) {
-            // It is no type of a variable yet, but what has it can have any other.
-            self.found.push((edits::of_span(never.bang_token.span), "()".to_owned()));
+            // `!` is unstable in types of variables. No value of it exists, so any type can replace it.
+            self.results.push((edits::of_span(never.bang_token.span), "()".to_owned()));
         }
 
         fn visit_return_type(&mut self, output: &'ast syn::ReturnType) {
@@ -530,28 +531,28 @@ fn qualified(kind: &syn::Type, definitions: &Definitions) -> Vec<(Range<usize>, 
             let standard = TRAITS.iter().find(|(short, _)| *short == name);
             let path = match self.definitions.path_to(&name) {
                 Some(path) => path,
-                None if self.definitions.names(&name) => return,
+                None if self.definitions.has(&name) => return,
                 None => match standard {
                     Some((_, path)) => (*path).to_owned(),
                     None => return,
                 },
             };
-            self.found.push((edits::of_span(first.ident.span()), path));
+            self.results.push((edits::of_span(first.ident.span()), path));
         }
     }
-    let mut bounds = Bounds { definitions, found: Vec::new() };
+    let mut bounds = Bounds { definitions, results: Vec::new() };
     bounds.visit_type(kind);
-    bounds.found
+    bounds.results
 }
 
 /// The names that the user's code mentions.
 struct Mentioned {
     names: HashSet<String>,
-    /// Whether it can mention any other, too: a macro may make names.
+    /// Whether the code may mention any other name, because a macro may generate names.
     all: bool,
 }
 
-/// Macros that mention no other names than those in their arguments.
+/// Macros that mention only the names in their arguments.
 const PLAIN_MACROS: [&str; 36] = [
     "assert",
     "assert_eq",
@@ -617,23 +618,23 @@ impl Mentioned {
         &mut self,
         tokens: TokenStream,
         macros: &HashMap<String, &TokenStream>,
-        seen: &mut HashSet<String>,
+        visited: &mut HashSet<String>,
     ) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
         for (at, token) in tokens.iter().enumerate() {
             match token {
-                TokenTree::Group(group) => self.look(group.stream(), macros, seen),
+                TokenTree::Group(group) => self.look(group.stream(), macros, visited),
                 TokenTree::Ident(ident) => {
                     let name = ident.to_string();
                     if matches!(tokens.get(at + 1), Some(TokenTree::Punct(next)) if next.as_char() == '!')
                         && matches!(tokens.get(at + 2), Some(TokenTree::Group(_)))
                     {
-                        self.call(&name, macros, seen);
+                        self.call(&name, macros, visited);
                     }
                     self.names.insert(plain(&name));
                 }
                 TokenTree::Literal(literal) => {
-                    // A formatted text can name variables.
+                    // A format string can mention variables.
                     let text = match syn::parse_str::<syn::LitStr>(&literal.to_string()) {
                         Ok(text) => text.value(),
                         Err(_) => literal.to_string(),
@@ -646,26 +647,27 @@ impl Mentioned {
         }
     }
 
-    /// A macro's call: one of the cells has its own names only, as far as it calls others like it.
+    /// Adds the names of a called macro. A macro that cells define mentions only the names in its body, and
+    /// those of the macros that it calls.
     fn call(
         &mut self,
         name: &str,
         macros: &HashMap<String, &TokenStream>,
-        seen: &mut HashSet<String>,
+        visited: &mut HashSet<String>,
     ) {
-        const WORDS: [&str; 9] =
+        const KEYWORDS: [&str; 9] =
             ["return", "in", "if", "while", "match", "else", "break", "move", "yield"];
-        if WORDS.contains(&name) || !seen.insert(name.to_owned()) {
+        if KEYWORDS.contains(&name) || !visited.insert(name.to_owned()) {
             return;
         }
         match macros.get(name) {
-            Some(body) => self.look((*body).clone(), macros, seen),
+            Some(body) => self.look((*body).clone(), macros, visited),
             None => self.all |= !PLAIN_MACROS.contains(&name),
         }
     }
 
     fn has(&self, name: &str) -> bool {
-        // A letter outside of ASCII can be written in several ways.
+        // Names with characters outside of ASCII have several spellings.
         self.all || !name.is_ascii() || self.names.contains(name)
     }
 }
@@ -674,44 +676,44 @@ fn idents_of(tokens: TokenStream) -> HashSet<String> {
     crate::definitions::idents(tokens).into_iter().collect()
 }
 
-/// `return` at the level of the cell, which the function around it returns from; with the place
-/// behind the word, and the value.
+/// The `return` expressions at the level of the cell, outside of closures and items: the position after
+/// the keyword, and the value.
 struct Returns<'ast> {
-    found: Vec<(usize, Option<&'ast Expr>)>,
+    results: Vec<(usize, Option<&'ast Expr>)>,
 }
 
 impl<'ast> Visit<'ast> for Returns<'ast> {
     fn visit_expr_return(&mut self, part: &'ast syn::ExprReturn) {
         let word = edits::of_span(part.return_token.span).end;
-        self.found.push((word, part.expr.as_deref()));
+        self.results.push((word, part.expr.as_deref()));
         visit::visit_expr_return(self, part);
     }
 
-    // These have their own.
+    // A `return` in these does not return from the cell.
     fn visit_expr_closure(&mut self, _: &'ast syn::ExprClosure) {}
     fn visit_expr_async(&mut self, _: &'ast syn::ExprAsync) {}
     fn visit_item(&mut self, _: &'ast Item) {}
 }
 
-/// Has `return` end the cell, whatever function evcxr puts around it.
+/// Makes `return` end the cell, independent of the function that evcxr generates around it.
 fn returns(parts: &Parts, edits: &mut Edits) {
     let mut values = Vec::new();
-    let mut found = Returns { found: Vec::new() };
+    let mut results = Returns { results: Vec::new() };
     for statement in &parts.users {
-        found.visit_stmt(statement);
+        results.visit_stmt(statement);
         arguments(statement, &mut values);
     }
     let mut all: Vec<(usize, Option<Range<usize>>, Returned)> = Vec::new();
     let mut note = |returns: &Returns| {
-        for (word, value) in &returns.found {
+        for (word, value) in &returns.results {
             all.push((*word, value.map(edits::range), Returned::of(*value)));
         }
     };
-    note(&found);
+    note(&results);
     for value in &values {
-        let mut found = Returns { found: Vec::new() };
-        found.visit_expr(value);
-        note(&found);
+        let mut results = Returns { results: Vec::new() };
+        results.visit_expr(value);
+        note(&results);
     }
     for (word, value, kind) in all {
         let Some(value) = value else {
@@ -724,10 +726,10 @@ fn returns(parts: &Parts, edits: &mut Edits) {
             Returned::Ok(function) if !parts.handles_errors => {
                 edits.replace(function, "::std::mem::drop");
             }
-            // Of the type that the function around it returns.
+            // The value has the return type of the inner function.
             Returned::Ok(_) | Returned::IntoError if parts.handles_errors => {}
             Returned::Question => {}
-            // Where `?` is not possible yet, evcxr sees by the compiler's error that it must be.
+            // Without an inner function, `?` does not compile. evcxr then adds the inner function.
             Returned::IntoError => edits.replace(value, "Err::<(), ()>(())?"),
             Returned::Error(_) | Returned::Ok(_) | Returned::Other => {
                 if let Returned::Error(function) = kind {
@@ -746,13 +748,13 @@ fn returns(parts: &Parts, edits: &mut Edits) {
 
 /// A value that a cell returns.
 enum Returned {
-    /// `Ok(…)`; where `Ok` stands.
+    /// `Ok(…)`; the range of `Ok`.
     Ok(Range<usize>),
-    /// `Err(…)`; where `Err` stands.
+    /// `Err(…)`; the range of `Err`.
     Error(Range<usize>),
-    /// `Err(….into())`, whose type only the function around it decides.
+    /// `Err(….into())`, whose type depends on the inner function.
     IntoError,
-    /// `Err(…)?`, which leaves the function before it returns.
+    /// `Err(…)?`, where `?` already ends the function.
     Question,
     Other,
 }
@@ -786,8 +788,8 @@ impl Returned {
     }
 }
 
-/// The arguments of macros in a statement, as far as they are expressions.
-fn arguments(statement: &Stmt, found: &mut Vec<Expr>) {
+/// Collects the arguments of macros in a statement that are expressions.
+fn arguments(statement: &Stmt, results: &mut Vec<Expr>) {
     struct Macros<'a>(&'a mut Vec<Expr>);
     impl<'ast> Visit<'ast> for Macros<'_> {
         fn visit_macro(&mut self, call: &'ast syn::Macro) {
@@ -803,12 +805,12 @@ fn arguments(statement: &Stmt, found: &mut Vec<Expr>) {
         fn visit_expr_async(&mut self, _: &'ast syn::ExprAsync) {}
         fn visit_item(&mut self, _: &'ast Item) {}
     }
-    Macros(found).visit_stmt(statement);
+    Macros(results).visit_stmt(statement);
 }
 
-/// Reports an error at a `?` instead of printing it.
+/// Makes evcxr's conversion of errors at a `?` report the error instead of printing it.
 fn errors(items: &[Item], edits: &mut Edits) -> Result<(), String> {
-    let missing = || "its conversion of errors is another".to_owned();
+    let missing = || "its conversion of errors is not that of evcxr 0.22".to_owned();
     let convert = items.iter().find_map(|item| match item {
         Item::Impl(item) if item.trait_.is_some() && is_path(&item.self_ty, ERROR) => {
             item.items.iter().find_map(|part| match part {
@@ -892,12 +894,12 @@ mod tests {
                 )),
                 each(self.variables, &put),
             )
-            // The store has `self`, which a function outside of an `impl` block cannot have.
+            // The store's method has `self`, so it must be in an `impl` block.
             .replace("pub fn check_variable", "impl VariableStore { pub fn check_variable")
             .replace(" true }\n}\n", " true }\n}\n}\n")
         }
 
-        /// The lines that differ, after a check that no other moves.
+        /// The changed lines. Asserts that the number of lines stays the same.
         fn changed(&self) -> String {
             let source = self.source();
             let order = Order::read(Path::new("/no/such/file"), self.code);
@@ -916,30 +918,33 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_reports_its_beginning_and_its_end() {
-        let made = Cell { code: "let n = 1;", ..CELL }.changed();
+    fn cell_reports_its_begin_and_end() {
+        let result = Cell { code: "let n = 1;", ..CELL }.changed();
         let call = "match ::kernel_cell::caught(7, false, ::kernel_cell::whole, \n";
-        assert!(made.contains(call), "{made}");
-        assert!(made.contains("::kernel_cell::reached(); }))"), "{made}");
-        let made = Cell { code: "let n = 1;", question: true, ..CELL }.changed();
-        assert!(made.contains(call) && made.contains("::kernel_cell::reached(); Ok(())})();"));
-        assert!(made.contains("#[track_caller] fn from(error: T)"), "{made}");
-        assert!(made.contains("::kernel_cell::failed::<T>(&format!(\"{}\", error));"), "{made}");
+        assert!(result.contains(call), "{result}");
+        assert!(result.contains("::kernel_cell::reached(); }))"), "{result}");
+        let result = Cell { code: "let n = 1;", question: true, ..CELL }.changed();
+        assert!(result.contains(call) && result.contains("::kernel_cell::reached(); Ok(())})();"));
+        assert!(result.contains("#[track_caller] fn from(error: T)"), "{result}");
+        assert!(
+            result.contains("::kernel_cell::failed::<T>(&format!(\"{}\", error));"),
+            "{result}"
+        );
     }
 
     #[test]
-    fn a_cell_whose_panics_are_not_caught_reports_too() {
+    fn cell_with_uncaught_panics_reports_its_begin_and_end() {
         for question in [false, true] {
             let variables = &[("a", "i32")];
-            let made = Cell { variables, code: "let n = a;", question, caught: false, ..CELL };
-            let made = made.changed();
-            assert!(made.contains("; ::kernel_cell::begin_uncaught(7, false); "), "{made}");
-            assert!(made.contains("::kernel_cell::end_uncaught(7); evcxr_variable_store"));
+            let result = Cell { variables, code: "let n = a;", question, caught: false, ..CELL };
+            let result = result.changed();
+            assert!(result.contains("; ::kernel_cell::begin_uncaught(7, false); "), "{result}");
+            assert!(result.contains("::kernel_cell::end_uncaught(7); evcxr_variable_store"));
         }
     }
 
     #[test]
-    fn a_cell_that_only_defines_items_reports_too() {
+    fn cell_with_only_items_reports_its_begin_and_end() {
         let source = "struct A;\n#[unsafe(no_mangle)]\npub extern \"C\" fn run_user_code_3(\nmut x: *mut std::os::raw::c_void) -> *mut std::os::raw::c_void {x}\n";
         let kernel = Kernel {
             interruptible: None,
@@ -947,17 +952,17 @@ mod tests {
             folder: Path::new(""),
             redefined: &|_| 0,
         };
-        let made = instrumented(source, &kernel).compiled;
+        let result = instrumented(source, &kernel).compiled;
         assert!(
-            made.contains(
+            result.contains(
                 "{ ::kernel_cell::begin_uncaught(3, false); ::kernel_cell::end_uncaught(3); x}"
             ),
-            "{made}"
+            "{result}"
         );
     }
 
     #[test]
-    fn a_source_that_is_not_evcxrs_does_not_compile() {
+    fn source_in_an_unexpected_form_does_not_compile() {
         let other = Cell { code: "let n = 1;", ..CELL }.source();
         let kernel = Kernel {
             interruptible: None,
@@ -972,14 +977,14 @@ mod tests {
             other.replace(LOST, "other();"),
             Cell { question: true, ..CELL }.source().replace("eprintln", "print"),
         ] {
-            let made = instrumented(&source, &kernel).compiled;
-            assert!(made.contains("compile_error!"), "{made}");
-            assert!(made.starts_with(&source));
+            let result = instrumented(&source, &kernel).compiled;
+            assert!(result.contains("compile_error!"), "{result}");
+            assert!(result.starts_with(&source));
         }
     }
 
     #[test]
-    fn a_return_ends_the_cell() {
+    fn return_ends_the_cell() {
         let returned = |code: &str, question: bool| Cell { code, question, ..CELL }.changed();
         for (code, without, with) in [
             ("return;", None, Some("return Ok(());")),
@@ -1004,11 +1009,13 @@ mod tests {
             ("let f = async { return; };", None, None),
         ] {
             for (question, expected) in [(false, without), (true, with)] {
-                let made = returned(code, question);
-                let mut lines = made.lines().filter(|line| !line.contains("contains_key"));
+                let result = returned(code, question);
+                let mut lines = result.lines().filter(|line| !line.contains("contains_key"));
                 let line = lines.find(|line| line.contains("return"));
                 match expected {
-                    Some(expected) => assert!(line.is_some_and(|l| l.contains(expected)), "{made}"),
+                    Some(expected) => {
+                        assert!(line.is_some_and(|l| l.contains(expected)), "{result}")
+                    }
                     None => assert_eq!(line, None, "{code}"),
                 }
             }
@@ -1016,10 +1023,10 @@ mod tests {
     }
 
     #[test]
-    fn variables_that_are_not_mentioned_stay_in_the_store() {
+    fn unmentioned_variables_stay_in_the_store() {
         let kept = |name: &str, code: &str| {
-            let made = Cell { variables: &[(name, "i32")], code, ..CELL }.changed();
-            !made.lines().any(str::is_empty)
+            let result = Cell { variables: &[(name, "i32")], code, ..CELL }.changed();
+            !result.lines().any(str::is_empty)
         };
         for code in [
             "a + 1;",
@@ -1037,21 +1044,21 @@ mod tests {
         }
         assert!(kept("r#type", "r#type + 1;") && kept("r#use", "println!(\"{use}\");"));
         assert!(kept("e\u{301}", "b;"));
-        // A macro of the cells mentions what it calls.
+        // A macro of the cells mentions the names of the macros that it calls.
         let of_cells = |body: &str| {
             let items = format!("macro_rules! m {{ ($p:ident) => {{ {body} }} }}");
-            let made = Cell { items: &items, variables: &[("a", "i32")], code: "m!(b);", ..CELL };
-            !made.changed().lines().any(str::is_empty)
+            let result = Cell { items: &items, variables: &[("a", "i32")], code: "m!(b);", ..CELL };
+            !result.changed().lines().any(str::is_empty)
         };
         assert!(of_cells("paste!([<$p x>])") && !of_cells("$p + 1"));
     }
 
     #[test]
-    fn a_variable_that_is_declared_again_is_not_fetched() {
+    fn redeclared_variable_is_not_taken() {
         let fetched = |code: &str| {
-            let made = Cell { variables: &[("a", "i32")], new: &[("a", "R")], code, ..CELL };
-            // evcxr does not put back the old one.
-            let source = made.source();
+            let result = Cell { variables: &[("a", "i32")], new: &[("a", "R")], code, ..CELL };
+            // evcxr does not put back the old variable.
+            let source = result.source();
             let (head, tail) =
                 source.rsplit_once("evcxr_variable_store.put_variable::<i32>").unwrap();
             let source = format!("{head}{}", tail.split_once('\n').unwrap().1);
@@ -1068,40 +1075,40 @@ mod tests {
     }
 
     #[test]
-    fn a_type_of_cells_is_stored_with_a_hash() {
-        let made = Cell {
+    fn variable_with_a_type_of_cells_is_stored_with_a_hash() {
+        let result = Cell {
             items: "struct R(u8);",
             variables: &[("a", "Vec<R>"), ("b", "i32")],
             new: &[("c", "R")],
             code: "a; b;",
             ..CELL
         };
-        let made = made.changed();
-        assert_eq!(made.matches("::kernel_cell::Versioned<Vec<R>, 0x").count(), 3, "{made}");
-        assert_eq!(made.matches(">(stringify!(a)).0;").count(), 1, "{made}");
-        assert_eq!(made.matches(">(stringify!(a), ::kernel_cell::Versioned(a));").count(), 1);
-        assert_eq!(made.matches(">(stringify!(c), ::kernel_cell::Versioned(c));").count(), 1);
-        assert!(!made.contains("i32"), "{made}");
+        let result = result.changed();
+        assert_eq!(result.matches("::kernel_cell::Versioned<Vec<R>, 0x").count(), 3, "{result}");
+        assert_eq!(result.matches(">(stringify!(a)).0;").count(), 1, "{result}");
+        assert_eq!(result.matches(">(stringify!(a), ::kernel_cell::Versioned(a));").count(), 1);
+        assert_eq!(result.matches(">(stringify!(c), ::kernel_cell::Versioned(c));").count(), 1);
+        assert!(!result.contains("i32"), "{result}");
     }
 
     #[test]
-    fn traits_are_named_by_their_paths() {
+    fn traits_get_their_paths() {
         for (kind, expected) in [
             ("Result<(), Box<dyn Any + Send>>", "Box<dyn ::std::any::Any + Send>"),
             ("Result<!, u8>", "Result<(), u8>"),
             ("Box<dyn Speak>", "Box<dyn crate::m::Speak>"),
         ] {
             let items = "mod m { pub trait Speak {} }";
-            let made = Cell { items, variables: &[("a", kind)], code: "a;", ..CELL }.changed();
-            assert_eq!(made.matches(expected).count(), 3, "{made}");
+            let result = Cell { items, variables: &[("a", kind)], code: "a;", ..CELL }.changed();
+            assert_eq!(result.matches(expected).count(), 3, "{result}");
         }
         let (items, variables) = ("trait Any {}", &[("a", "Box<dyn Any>"), ("b", "fn() -> !")]);
-        let made = Cell { items, variables, code: "a; b;", ..CELL }.changed();
-        assert!(!made.contains("::std::any") && !made.contains("fn() -> ()"), "{made}");
+        let result = Cell { items, variables, code: "a; b;", ..CELL }.changed();
+        assert!(!result.contains("::std::any") && !result.contains("fn() -> ()"), "{result}");
     }
 
     #[test]
-    fn a_later_impl_replaces_an_earlier_one() {
+    fn later_impl_replaces_an_earlier_one() {
         let old = "impl S for A { fn s(&self) -> u8 { 1 } }";
         let left = |items: &str| {
             let order = Order::default();
@@ -1112,37 +1119,37 @@ mod tests {
                 folder: Path::new(""),
                 redefined: &|_| 0,
             };
-            let made = instrumented(&source, &kernel).compiled;
-            assert_eq!(made.lines().count(), source.lines().count());
-            made
+            let result = instrumented(&source, &kernel).compiled;
+            assert_eq!(result.lines().count(), source.lines().count());
+            result
         };
         for new in [
             "impl S for A { fn s(&self) -> u8 { 2 } }",
             "impl S for A\n{ fn s(&self)\n -> u8 { 2 } }",
             "#[cfg(unix)] impl S for A { fn s(&self) -> u8 { 2 } }",
         ] {
-            let made = left(&format!("{old}\n{new}"));
-            assert!(!made.contains("{ 1 }") && made.contains("{ 2 }"), "{made}");
+            let result = left(&format!("{old}\n{new}"));
+            assert!(!result.contains("{ 1 }") && result.contains("{ 2 }"), "{result}");
         }
-        let made = left(
+        let result = left(
             "impl<T> S for W<T> { const N: u8 = 1; }\nimpl<U: Copy> S for W<U> where U: Eq { const N: u8 = 2; }",
         );
-        assert!(!made.contains("u8 = 1") && made.contains("u8 = 2"), "{made}");
-        let made = left("impl A { fn a() { 1 } fn b() { 1 } }\nimpl A { fn b() { 2 } }");
-        assert!(made.contains("fn a() { 1 }") && !made.contains("fn b() { 1 }"), "{made}");
+        assert!(!result.contains("u8 = 1") && result.contains("u8 = 2"), "{result}");
+        let result = left("impl A { fn a() { 1 } fn b() { 1 } }\nimpl A { fn b() { 2 } }");
+        assert!(result.contains("fn a() { 1 }") && !result.contains("fn b() { 1 }"), "{result}");
         for others in [
             "impl S for B { fn s(&self) -> u8 { 2 } }",
             "impl T for A { fn s(&self) -> u8 { 2 } }",
             "impl S for W<u8> { const N: u8 = 1; } impl S for W<u16> { const N: u8 = 1; }",
             "impl W<u8> { fn a() { 1 } } impl W<u16> { fn a() { 2 } }",
         ] {
-            let made = left(&format!("{old}\n{others}"));
-            assert!(made.contains(old) && made.contains(others), "{made}");
+            let result = left(&format!("{old}\n{others}"));
+            assert!(result.contains(old) && result.contains(others), "{result}");
         }
     }
 
     #[test]
-    fn the_current_cells_impl_replaces_one_that_stands_behind_it() {
+    fn impl_of_the_current_cell_replaces_one_after_it_in_the_source() {
         let (one, two) = ("impl S for A { const N: u8 = 1; }", "impl S for A { const N: u8 = 2; }");
         let file = std::env::temp_dir().join(format!("impls-{}", std::process::id()));
         let left = |cell: &str| {
@@ -1155,24 +1162,24 @@ mod tests {
                 folder: Path::new(""),
                 redefined: &|_| 0,
             };
-            let made = instrumented(&source, &kernel).compiled;
-            (made.contains("u8 = 1"), made.contains("u8 = 2"))
+            let result = instrumented(&source, &kernel).compiled;
+            (result.contains("u8 = 1"), result.contains("u8 = 2"))
         };
         assert_eq!(left(one), (true, false));
         assert_eq!(left("a;"), (true, false));
         assert_eq!(left(two), (false, true));
         assert_eq!(left(one), (true, false));
-        // Both in one cell are for the compiler.
+        // The compiler reports two blocks in one cell.
         assert_eq!(left(&format!("{one}\n{two}")), (true, true));
         std::fs::remove_file(file).unwrap();
     }
 
     #[test]
-    fn what_is_analysed_has_the_same_items() {
+    fn analysed_source_has_the_same_items() {
         let source = "impl S for A { const N: u8 = 1; }\nimpl S for A { const N: u8 = 2; }\nasync fn evcxr_analysis_wrapper(a: Box<dyn Any>,) -> Result<(), EvcxrUserCodeError> {\nreturn;\nOk(())\n}\n";
-        let made = analysed(source, &Order::default(), Path::new(""));
-        assert!(!made.contains("u8 = 1") && made.contains("return Ok(());"), "{made}");
-        assert!(made.contains("a: Box<dyn ::std::any::Any>,"), "{made}");
+        let result = analysed(source, &Order::default(), Path::new(""));
+        assert!(!result.contains("u8 = 1") && result.contains("return Ok(());"), "{result}");
+        assert!(result.contains("a: Box<dyn ::std::any::Any>,"), "{result}");
         assert_eq!(analysed("fn (", &Order::default(), Path::new("")), "fn (");
     }
 }

@@ -51,7 +51,7 @@ def install_wrappers(directory: Path, program: Path, library: Path, module: str)
         ("rustc", toolchain.sysroot() / "bin" / "rustc"),
         ("library", paths.CRATE),
         ("interruptible", INTERRUPTIBLE),
-        ("told_by", library),
+        ("cell_runtime", library),
         ("source", library.with_name("cell.rs")),
         ("cell", toolchain.shared_library("ctx")),
         *(("link", word) for word in (*paths.PYTHON_MODULE, module, "--link", directory)),
