@@ -1,4 +1,4 @@
-"""What `./justw test` does when a stage fails, hangs or is interrupted."""
+"""`./justw test` handles stages that fail, hang or are interrupted."""
 
 import os
 import re
@@ -27,7 +27,7 @@ def is_gone(pid: int) -> bool:
     return False
 
 
-def test_every_stage_runs_and_the_exit_code_covers_all(capsys):
+def test_all_stages_run_and_one_failure_fails_the_command(capsys):
     ran = []
 
     def fail():
@@ -37,14 +37,14 @@ def test_every_stage_runs_and_the_exit_code_covers_all(capsys):
     stages = {"first": fail, "second": lambda: ran.append("good"), "third": fail}
     assert development.run_stages(stages) == 1
     assert ran == ["bad", "good", "bad"]
-    said = capsys.readouterr()
-    assert said.out.endswith("FAILED: first, third (2 of 3 stages)\n")
-    assert said.err.count("error: why") == 2
+    printed = capsys.readouterr()
+    assert printed.out.endswith("FAILED: first, third (2 of 3 stages)\n")
+    assert printed.err.count("error: why") == 2
     assert development.run_stages({"second": lambda: None}) == 0
     assert "All 1 stages passed" in capsys.readouterr().out
 
 
-def test_the_python_tests_run_after_a_failure_of_rusts(monkeypatch):
+def test_python_tests_run_after_failing_rust_tests(monkeypatch):
     ran = []
 
     def stage(name, fails):
@@ -63,23 +63,23 @@ def test_the_python_tests_run_after_a_failure_of_rusts(monkeypatch):
     assert ran == ["prepare", "lints", "rust", "python"]
 
 
-def test_a_program_that_hangs_is_ended_with_all_that_it_started(tmp_path):
+def test_hanging_program_is_killed_with_its_children(tmp_path):
     pid = tmp_path / "pid"
     script = f"sleep 60 & echo $! > {pid}; trap '' INT TERM; sleep 60"
     start = time.monotonic()
-    with pytest.raises(UserError, match="The tests took longer than 2 s"):
+    with pytest.raises(UserError, match="The tests exceeded 2 s"):
         development.run_limited("The tests", ["sh", "-c", script], 2)
     assert time.monotonic() - start < 30
     assert is_gone(int(pid.read_text()))
 
 
-def test_a_program_that_fails_is_a_problem():
+def test_failing_program_is_an_error():
     development.run_limited("The tests", ["true"], 60)
-    with pytest.raises(UserError, match="The tests failed, see above"):
+    with pytest.raises(UserError, match="The tests failed; see above"):
         development.run_limited("The tests", ["false"], 60)
 
 
-def test_an_interrupt_ends_the_program_and_is_a_line(tmp_path):
+def test_interrupt_ends_the_program_and_prints_one_line(tmp_path):
     pid = tmp_path / "pid"
     script = (
         "import sys; from wearable_jupyter import development; from wearable_jupyter.setup import "
@@ -92,6 +92,6 @@ def test_an_interrupt_ends_the_program_and_is_a_line(tmp_path):
         assert running.poll() is None
         time.sleep(0.05)
     os.kill(running.pid, signal.SIGINT)
-    _, said = running.communicate(timeout=60)
-    assert running.returncode == 130 and re.fullmatch("interrupted\n", said)
+    _, stderr = running.communicate(timeout=60)
+    assert running.returncode == 130 and re.fullmatch("interrupted\n", stderr)
     assert is_gone(int(pid.read_text()))

@@ -1,1 +1,1 @@
-"""What Jupyter needs for the Rust notebooks; see DESIGN.md."""
+"""Kernel, runner, export and set-up for the Rust notebooks; see DESIGN.md."""

@@ -1,4 +1,4 @@
-"""The commands behind the justfile's recipes, and their arguments."""
+"""Commands of the justfile's recipes, with their arguments."""
 
 import argparse
 import os
@@ -15,7 +15,7 @@ from .setup import dataset, offline_bundle
 
 
 def setup(bundle: str | None, dependencies: bool) -> None:
-    # justw has had it taken already, for the Python packages in it.
+    # justw has already installed the bundle, because it needs the Python packages in it.
     if bundle is not None and not os.environ.get(BUNDLE_VARIABLE):
         offline_bundle.install(Path(bundle))
     if dependencies:
@@ -28,7 +28,7 @@ def setup(bundle: str | None, dependencies: bool) -> None:
 
 
 def bench(what: str, rounds: int | None) -> None:
-    from .bench import generate, measure, queries  # what they need is for development only
+    from .bench import generate, measure, queries  # needs packages for development
 
     work = {
         "kernel": measure.kernel,
@@ -40,13 +40,13 @@ def bench(what: str, rounds: int | None) -> None:
 
 
 def cluster(options: list[str]) -> int | None:
-    from .cluster import recipe  # seldom wanted
+    from .cluster import recipe  # rarely used
 
     return recipe.command(options)
 
 
 def seconds(text: str) -> int:
-    """A time limit. Without one, a cell could run forever."""
+    """A positive time limit."""
     number = int(text)
     if number <= 0:
         raise ValueError
@@ -58,7 +58,7 @@ def directory(text: str) -> Path:
 
 
 def parser() -> argparse.ArgumentParser:
-    # No abbreviations: `--upd` must not overwrite what is expected.
+    # No abbreviations: `--upd` must not overwrite snapshots.
     new_parser = partial(argparse.ArgumentParser, allow_abbrev=False)
     commands_parser = new_parser(prog="wearable_jupyter", description=__doc__)
     table = commands_parser.add_subparsers(dest="command", required=True, parser_class=new_parser)
@@ -74,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
             "names",
             nargs="*",
             metavar="notebook",
-            help="a path, or the name of one of the project's notebooks; all of those if none",
+            help="a path or the name of a project notebook [default: all project notebooks]",
         )
         added.add_argument(
             "--cell-seconds",
@@ -82,59 +82,65 @@ def parser() -> argparse.ArgumentParser:
             default=CELL_SECONDS,
             dest="limit",
             metavar="SECONDS",
-            help=f"a cell's time limit, {CELL_SECONDS} if not given",
+            help=f"time limit for each cell [default: {CELL_SECONDS}]",
         )
-        # The recipes pass it, because just changes the directory.
+        # Recipes pass the caller's directory, because just changes it.
         added.add_argument("--caller", type=directory, default=Path.cwd(), help=argparse.SUPPRESS)
         return added
 
     ready = command("setup", setup, "install and compile everything")
-    ready.add_argument("--from", dest="bundle", metavar="FILE", help="a bundle, instead")
+    ready.add_argument(
+        "--from", dest="bundle", metavar="FILE", help="install from this offline bundle"
+    )
     ready.add_argument(
         "--dependencies",
         action="store_true",
-        help="only what other people's packages make, for an image or a cache for many users",
+        help="compile third-party packages only, for an image or a shared cache",
     )
     packed = command(
-        "offline-bundle", offline_bundle.create, "write a set-up into one file, for other machines"
+        "offline-bundle", offline_bundle.create, "write an offline bundle for other machines"
     )
     packed.add_argument(
         "--toolchain",
         action="store_true",
         dest="with_toolchain",
-        help="with the Rust toolchain",
+        help="include the Rust toolchain",
     )
-    command("doctor", doctor.report, "say what is ready and what is not")
+    command("doctor", doctor.report, "check the set-up and print fixes")
     kernel = command(
-        "install-kernel", install.install, "install the kernel for the user's other Jupyters"
+        "install-kernel",
+        install.install,
+        "install the kernel for VS Code and other Jupyter installations",
     )
-    kernel.add_argument("--remove", action="store_true", help="take it away again")
-    with_notebooks("run", commands.run, "run notebooks, write them and their HTML")
-    check = with_notebooks("check", commands.check, "run notebooks, and compare what they show")
-    check.add_argument("--update", action="store_true", help="keep what is shown as expected")
+    kernel.add_argument("--remove", action="store_true", help="uninstall the kernel")
+    with_notebooks("run", commands.run, "run notebooks, and write the executed notebooks and HTML")
+    check = with_notebooks(
+        "check", commands.check, "run notebooks and compare their outputs with the snapshots"
+    )
+    check.add_argument("--update", action="store_true", help="accept the new outputs as snapshots")
     html = with_notebooks("html", commands.to_html, "write notebooks as HTML")
-    html.add_argument("--slides", action="store_true", help="slides of reveal.js")
-    html.add_argument("--no-code", action="store_true", help="without the cells' code")
-    data = command("data", dataset.make, "write a dataset")
+    html.add_argument("--slides", action="store_true", help="write reveal.js slides")
+    html.add_argument("--no-code", action="store_true", help="omit the code of cells")
+    data = command("data", dataset.make, "generate a dataset")
     data.add_argument("size", nargs="?", default="small")
-    data.add_argument("options", nargs=argparse.REMAINDER, help="the generator's own")
-    measured = command("bench", bench, "measure, beside the same in Python")
+    data.add_argument("options", nargs=argparse.REMAINDER, help="options of the generator")
+    measured = command("bench", bench, "benchmark against Python")
     measured.add_argument("what", choices=["kernel", "lab", "queries", "generate"])
     measured.add_argument("--rounds", type=int)
     command("fmt", development.fmt, "format everything")
-    command("lint", development.lint, "check formats and lints")
+    command("lint", development.lint, "check formatting and lints")
     command("test", development.test, "run all tests; options go to pytest")
-    command("cluster", cluster, "start a cluster, query it, test it or measure it")
+    command("cluster", cluster, "start, query, test or measure a local cluster")
     return commands_parser
 
 
-# What follows these is another program's.
-PASSING_ON = ("test", "cluster")
+# Commands whose arguments belong to another program.
+PASS_THROUGH = ("test", "cluster")
 
 
 def main() -> int | None:
-    ours = sys.argv[1:2] if sys.argv[1:2] and sys.argv[1] in PASSING_ON else sys.argv[1:]
+    ours = sys.argv[1:2] if sys.argv[1:2] and sys.argv[1] in PASS_THROUGH else sys.argv[1:]
     given = vars(parser().parse_args(ours))
-    if given.pop("command") in PASSING_ON:
+    if given.pop("command") in PASS_THROUGH:
         given["options"] = sys.argv[2:]
     return given.pop("work")(**given)

@@ -19,17 +19,16 @@ from .setup.build import build_workspace, cargo, prerequisites
 from .setup.errors import UserError
 
 TOOLS = paths.NOTEBOOKS / "tools"
-# A limit for all Python tests, several times what they take on 2 cores. Each has one, too, in
-# pyproject.toml.
+# A limit for all Python tests together. pyproject.toml has the limit for each.
 PYTHON_TESTS_SECONDS = 2 * 60 * 60
-# For a program to end by itself after an interrupt.
+# How long an interrupted program has until it is killed.
 INTERRUPT_SECONDS = 20
 
 Stages = dict[str, Callable[[], object]]
 
 
 def run_stages(stages: Stages) -> int:
-    """Run every stage, also after one that failed, and print which failed; the exit code."""
+    """Run all stages, also after a failure; print those that failed and return the exit code."""
     failed = []
     for name, work in stages.items():
         print(f"\n==> {name}", flush=True)
@@ -46,20 +45,20 @@ def run_stages(stages: Stages) -> int:
 
 
 def run_limited(name: str, command: Sequence[str | Path], seconds: float, **options) -> None:
-    """Run a program, and end it and all that it started after `seconds`, or when interrupted.
+    """Run a program. Kill it and its children after `seconds`, or after an interrupt.
 
-    Raises `UserError` if it fails or takes longer.
+    Raises `UserError` if the program fails or takes longer.
     """
     running = subprocess.Popen(command, start_new_session=True, **options)
     try:
         code = running.wait(seconds)
     except subprocess.TimeoutExpired as error:
         raise UserError(
-            f"{name} took longer than {seconds:.0f} s and were ended. "
-            "The lines above show which test ran last"
+            f"{name} exceeded {seconds:.0f} s and were killed. "
+            "The lines above show the test that ran last"
         ) from error
     except KeyboardInterrupt:
-        # pytest prints what it has so far, and ends its kernels.
+        # Let pytest print its results so far and end its kernels.
         with suppress(ProcessLookupError, subprocess.TimeoutExpired):
             os.killpg(running.pid, signal.SIGINT)
             running.wait(INTERRUPT_SECONDS)
@@ -69,14 +68,14 @@ def run_limited(name: str, command: Sequence[str | Path], seconds: float, **opti
             os.killpg(running.pid, signal.SIGKILL)
         running.wait()
     if code != 0:
-        raise UserError(f"{name} failed, see above")
+        raise UserError(f"{name} failed; see above")
 
 
 def ruff(*arguments: str) -> None:
     """Run ruff on the Python tools."""
     binary = Path(sys.executable).parent / "ruff"
     if subprocess.run([binary, *arguments, "--quiet", TOOLS], cwd=TOOLS).returncode != 0:
-        raise UserError("ruff found something, see above. What it can mend itself: ./justw fmt")
+        raise UserError("ruff reported errors; see above. Apply its automatic fixes: ./justw fmt")
 
 
 def format_notebooks() -> None:
@@ -85,7 +84,7 @@ def format_notebooks() -> None:
 
 
 def check_notebooks() -> None:
-    """Raise `UserError` with all notebooks that have outputs or another trace of a run."""
+    """Raise `UserError` if a notebook contains outputs or other traces of a run."""
     names = [
         path.name
         for path in project_notebooks()
@@ -93,7 +92,8 @@ def check_notebooks() -> None:
     ]
     if names:
         raise UserError(
-            f"not in their normal form, without outputs: {', '.join(names)}. Run: ./justw fmt"
+            f"These notebooks contain outputs or are not formatted: {', '.join(names)}. "
+            "Run: ./justw fmt"
         )
 
 
@@ -104,7 +104,7 @@ def clippy() -> None:
 
 
 def run_rust_tests() -> None:
-    # Compiling may take long, and is no test.
+    # Compile first, without a time limit.
     cargo("test", "--workspace", "--locked", "--no-run", "--quiet")
     rust_tests.run()
 

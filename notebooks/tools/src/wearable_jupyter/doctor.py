@@ -1,4 +1,4 @@
-"""What is ready and what is not, and what mends it. Changes nothing, and takes some ten seconds."""
+"""Checks the set-up and prints a fix for each fault. Changes nothing; takes about ten seconds."""
 
 import importlib.util
 import shutil
@@ -13,23 +13,23 @@ from .setup import artifact_cache, caches, paths, toolchain
 from .setup.build import compiled_parts, dependencies_in, prerequisites, starts
 from .setup.errors import UserError
 
-# For compiling everything, and for a kernel afterwards.
+# Disk space: for compiling everything, and for a kernel after that.
 NEEDED_GB = 6
 NEEDED_GB_COMPILED = 1
 JUPYTER = ("ipykernel", "jupyter_client", "jupyterlab", "nbclient", "nbconvert", "zmq")
-# What a kernel leaves is deleted as it ends, but not in the same moment.
+# A supervisor deletes a kernel's directory a moment after the kernel ends.
 SECONDS_TO_TIDY = 2
 
 
 class CreatedLater(UserError):
-    """Something that is made when it is first needed."""
+    """Something that is missing now, and that the first use creates."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at; `ready` is None where it is made when it is first needed."""
+    """The result of one check; `ready` is None for something that the first use creates."""
 
-    what: str
+    subject: str
     ready: bool | None
     detail: str
 
@@ -43,7 +43,7 @@ def rust() -> str:
 def kernel_binary() -> str:
     binary = caches.evcxr()
     if not binary.is_file():
-        raise UserError("not installed. Run: ./justw setup")
+        raise UserError("evcxr_jupyter is not installed. Run: ./justw setup")
     if not starts(binary):
         raise UserError(f"{binary} does not start. Run: ./justw setup")
     return f"evcxr_jupyter {caches.EVCXR_VERSION}"
@@ -52,16 +52,14 @@ def kernel_binary() -> str:
 def dependencies() -> str:
     compiled = caches.compiled_dependencies()
     if not compiled.is_dir() and (ready := artifact_cache.find_compatible()) is not None:
-        raise CreatedLater(
-            f"compiled already, in {ready.parent}; ./justw setup takes them from there"
-        )
+        raise CreatedLater(f"compiled in {ready.parent}; ./justw setup links them from there")
     if not compiled.is_dir():
         others = list(caches.cache_directory().glob("dependencies-*"))
-        why = " (Cargo.lock, compiler or settings have changed)" if others else ""
+        why = " since Cargo.lock, the compiler or settings changed" if others else ""
         raise UserError(f"not compiled{why}. Run: ./justw setup")
     missing = [part for part in compiled_parts() if not (compiled / part).is_dir()]
     if missing:
-        raise UserError(f"half of {compiled} is missing. Delete it and run: ./justw setup")
+        raise UserError(f"{compiled} is incomplete. Delete it and run: ./justw setup")
     return f"compiled, in {caches.trusted(compiled)}"
 
 
@@ -69,11 +67,11 @@ def template() -> str:
     made_for = dependencies_in(paths.TEMPLATE)
     if made_for is None:
         raise CreatedLater(
-            "not made yet; ./justw setup makes it, or else the first kernel, in some 10 s"
+            "not compiled yet; ./justw setup or the first kernel compiles it in about 10 s"
         )
     if made_for != caches.compiled_dependencies().name:
         raise CreatedLater(
-            "made for other dependencies; ./justw setup or the next kernel makes it anew"
+            "compiled for other dependencies; ./justw setup or the next kernel compiles it again"
         )
     return "compiled and ready"
 
@@ -81,9 +79,7 @@ def template() -> str:
 def jupyter() -> str:
     missing = [name for name in JUPYTER if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(
-            f"{', '.join(missing)} missing in .venv. Run: rm -rf .venv, then ./justw setup"
-        )
+        raise UserError(f".venv lacks {', '.join(missing)}. Run: rm -rf .venv && ./justw setup")
     launcher = spec.project_kernelspec().argv
     return f"installed, with the kernel {launcher[launcher.index('-m') + 1]}"
 
@@ -93,12 +89,14 @@ def space() -> str:
     free = shutil.disk_usage(folder).free / 1e9
     needed = NEEDED_GB_COMPILED if caches.compiled_dependencies().is_dir() else NEEDED_GB
     if free < needed:
-        raise UserError(f"{free:.1f} GB free, {needed} GB are needed. Free some")
+        raise UserError(
+            f"{free:.1f} GB of disk space free, {needed} GB needed. Delete files, then try again"
+        )
     return f"{free:.0f} GB free"
 
 
 def running_kernel() -> str:
-    """Last, because it needs all the others."""
+    """Run two cells in a new kernel. The last check, because it needs all others to pass."""
     started = time.monotonic()
     smoke.check_kernel()
     return f"a new kernel ran two cells, in {time.monotonic() - started:.0f} s"
@@ -110,14 +108,14 @@ def leftovers() -> str:
         running = sum(kernels.values())
         if running == len(kernels):
             prewarmed = sum(map(directories.is_prewarmed, kernels))
-            counts = f"{running - prewarmed} running, nothing left of others"
-            return f"{counts}; a spare one waits" if prewarmed else counts
+            counts = f"{running - prewarmed} running, no leftovers"
+            return f"{counts}; one prewarmed" if prewarmed else counts
         if waited < SECONDS_TO_TIDY:
             time.sleep(1)
     dead = len(kernels) - running
     raise UserError(
-        f"{dead} directories of kernels that were killed; the next kernel deletes them. "
-        f"Or: rm -r {paths.KERNELS}"
+        f"{dead} directories of killed kernels are left; the next kernel deletes them. "
+        f"Or run: rm -r {paths.KERNELS}"
     )
 
 
@@ -127,7 +125,7 @@ def data() -> str:
     tables = [directory / f"{name}.parquet" for name in ("user_profile", "sleep_diary")]
     there = sum(table.is_file() for table in tables) + (parts > 0)
     if there == 0:
-        raise CreatedLater("no dataset yet; ./justw data small writes one, or else the notebook")
+        raise CreatedLater("no dataset yet; ./justw data small or the notebook generates one")
     if there < 3:
         raise UserError("the dataset is incomplete. Run: ./justw data small")
     return f"a dataset with {parts} sensor parts"
@@ -147,23 +145,23 @@ CHECKS: tuple[tuple[str, Callable[[], str]], ...] = (
 
 
 def findings() -> Iterator[Finding]:
-    """Each check's finding, in order; one that fails does not stop the others."""
-    for what, check in CHECKS:
+    """Run all checks in order. A failing check does not stop the others."""
+    for subject, check in CHECKS:
         try:
-            yield Finding(what, True, check())
+            yield Finding(subject, True, check())
         except CreatedLater as error:
-            yield Finding(what, None, str(error))
+            yield Finding(subject, None, str(error))
         except UserError as error:
-            yield Finding(what, False, str(error))
+            yield Finding(subject, False, str(error))
         except (OSError, ValueError, subprocess.SubprocessError) as error:
-            yield Finding(what, False, f"could not be checked: {error}")
+            yield Finding(subject, False, f"the check failed: {error}")
 
 
 def report() -> int:
-    """Print all findings; 1 if something is to be mended."""
+    """Print all findings; the exit code is 1 if there is a fault."""
     marks = {True: "✔", None: "·", False: "✘"}
     ready = True
     for finding in findings():
-        print(f"{marks[finding.ready]} {finding.what}: {finding.detail}", flush=True)
+        print(f"{marks[finding.ready]} {finding.subject}: {finding.detail}", flush=True)
         ready = ready and finding.ready is not False
     return 0 if ready else 1

@@ -1,6 +1,6 @@
-"""Start JupyterLab on the walkthrough: python -m wearable_jupyter.lab OPTION…
+"""Open the walkthrough in JupyterLab: python -m wearable_jupyter.lab OPTION…
 
-The options are JupyterLab's. A module of its own, so that it loads no more than it needs.
+The options are JupyterLab's. A separate module, because it starts faster with few imports.
 """
 
 import os
@@ -12,24 +12,24 @@ from .setup import entry_point, paths
 
 
 def main(options: list[str]) -> None:
-    """Become JupyterLab's server, with a spare kernel under way."""
+    """Replace this process by JupyterLab's server, and start a prewarmed kernel."""
     prepare()
-    # Not by its script, in whose first line is a path that may have spaces and quotes.
+    # As a module: the first line of its script contains a path that may have spaces and quotes.
     command = [*paths.PYTHON_MODULE, "jupyterlab"]
-    # Root may only start Jupyter with this said; in a container there often is no other user.
+    # Jupyter refuses to run as root without this option. Containers often have no other user.
     command += ["--allow-root"] if os.geteuid() == 0 else []
-    # As the default page, so that the address in the terminal leads there too.
+    # The default page, so that the address in the terminal opens the walkthrough too.
     command += [
         f"--ServerApp.root_dir={paths.ROOT}",
-        # Our kernel by its path, whatever JUPYTER_PATH has by that name, and no other: before the
-        # notebook has its kernel, a click opens a list of kernels to choose from.
+        # Offer only this project's kernel, found by its path and not by JUPYTER_PATH. Otherwise
+        # JupyterLab asks which kernel to use if you click before the kernel has started.
         f"--ServerApp.kernel_spec_manager_class={spec.__name__}.ProjectKernelSpecManager",
         "--MultiKernelManager.default_kernel_name=rust",
         "--LabApp.default_url=/lab/tree/notebooks/02a_lazy_join.ipynb",
     ]
     os.chdir(paths.ROOT)
-    command += options  # last, so that they take precedence
-    server = os.getpid()  # from the last line on
+    command += options  # last, because later options take precedence
+    server = os.getpid()  # exec keeps the process number
     if prewarmed.enable(server):
         prewarmed.start(server)
     os.execv(command[0], [str(part) for part in command])

@@ -1,4 +1,4 @@
-"""Rust's tests, with a time limit for each: a test that hangs is named and ended."""
+"""Runs the Rust tests with a time limit for each; a hanging test is reported and killed."""
 
 import os
 import re
@@ -26,9 +26,9 @@ def run() -> None:
 
 
 def run_with_limit(command: Sequence[str], limit: float) -> None:
-    """Run `cargo test` and pass its output on; end it after `limit` seconds without output.
+    """Run `cargo test` and print its output; kill it after `limit` seconds without output.
 
-    Each test that ends prints a line, so after that time at least one test has run for as long.
+    Each finished test prints a line, so at least one test has run for `limit` seconds by then.
     """
     process = subprocess.Popen(
         command,
@@ -56,20 +56,20 @@ def run_with_limit(command: Sequence[str], limit: float) -> None:
                 sys.stdout.buffer.flush()
                 *lines, line = (line + output).split(b"\n")
                 for text in lines:
-                    note(text.decode(errors="replace"), running)
+                    update_running(text.decode(errors="replace"), running)
                 deadline = time.monotonic() + limit
         if process.wait() != 0:
-            raise UserError(f"`{' '.join(command)}` failed, see above")
+            raise UserError(f"`{' '.join(command)}` failed; see above")
     finally:
-        # Tests and their child processes are in the group of cargo.
+        # Tests and their children are in cargo's process group.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.stdout.close()
         process.wait()
 
 
-def note(line: str, running: dict[str, None]) -> None:
-    """Note which tests are slow and still running, from a line of a test program."""
+def update_running(line: str, running: dict[str, None]) -> None:
+    """Update the slow tests that still run from one line of a test program's output."""
     if slow := SLOW.match(line):
         running[slow[1]] = None
     elif ended := ENDED.match(line):
@@ -77,9 +77,9 @@ def note(line: str, running: dict[str, None]) -> None:
 
 
 def too_long(running: Sequence[str], limit: float) -> str:
-    """The message for tests that were ended."""
+    """The message for tests that exceeded the limit."""
     names = ", ".join(running) or "the program in the last line above that begins with Running"
     return (
-        f"No Rust test has ended for {limit:.0f} s, so all were stopped. Still running: {names}.\n"
-        "Run that test alone: cargo test NAME"
+        f"No Rust test finished within {limit:.0f} s, so all were killed. "
+        f"Still running: {names}.\nRun that test alone: cargo test NAME"
     )

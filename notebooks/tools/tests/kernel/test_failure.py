@@ -100,7 +100,7 @@ def test_why_evcxr_stopped_is_its_panic(tmp_path):
         ("echo one >&2; echo the reason >&2", 1, "exit status 1: the reason"),
         ("", 0, "exit status 0."),
         ("", -9, "signal 9."),
-        ("", None, "does not answer any more"),
+        ("", None, "stopped responding"),
     ):  # fmt: skip
         process = subprocess.Popen(["sh", "-c", script], stderr=subprocess.PIPE)
         output = supervisor.ErrorOutput(process.stderr.fileno())

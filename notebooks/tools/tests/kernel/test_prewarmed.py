@@ -173,6 +173,6 @@ def test_whose_spare_kernels_are_made(monkeypatch):
 
 def test_where_memory_is_short_there_is_no_spare_kernel(monkeypatch):
     before = set(directories.list_kernels())
-    monkeypatch.setattr(prewarm, "ROOM", psutil.virtual_memory().total)
+    monkeypatch.setattr(prewarm, "MIN_AVAILABLE", psutil.virtual_memory().total)
     prewarm.prewarm(os.getpid())
     assert set(directories.list_kernels()) == before

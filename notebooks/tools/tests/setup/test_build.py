@@ -518,6 +518,6 @@ def test_a_cache_that_others_can_change_is_not_used(first, clone, tmp_path):
         **other.command(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert result.returncode == 0, result.stdout
-    told = f"Nothing is taken from {first.used()}: {first.used()} can be changed by every user"
+    told = f"Ignoring the shared cache {first.used()}: {first.used()} can be changed by every user"
     assert told in result.stdout
     assert compiles_dependency(result.stdout)

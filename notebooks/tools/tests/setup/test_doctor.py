@@ -1,4 +1,4 @@
-"""The doctor finds what is missing, and names the command that mends it."""
+"""The doctor reports each fault with the command that fixes it."""
 
 import shutil
 from pathlib import Path
@@ -11,25 +11,25 @@ from wearable_jupyter.runner import smoke, strict_run
 from wearable_jupyter.setup import build, caches, dataset, errors, paths, toolchain
 
 
-def finding(what: str) -> doctor.Finding:
-    return next(f for f in doctor.findings() if f.what == what)
+def finding(subject: str) -> doctor.Finding:
+    return next(f for f in doctor.findings() if f.subject == subject)
 
 
-def test_everything_but_perhaps_the_data_is_ready():
+def test_every_check_passes_after_setup():
     for found in doctor.findings():
-        assert found.ready or found.what == "data", found
+        assert found.ready or found.subject == "data", found
 
 
 @pytest.mark.parametrize(
-    ("what", "mend"), [("kernel", "./justw setup"), ("dependencies", "./justw setup")]
+    ("subject", "fix"), [("kernel", "./justw setup"), ("dependencies", "./justw setup")]
 )
-def test_an_empty_cache_is_found(what, mend, monkeypatch, tmp_path):
+def test_empty_cache_is_reported(subject, fix, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    found = finding(what)
-    assert not found.ready and mend in found.detail
+    found = finding(subject)
+    assert not found.ready and fix in found.detail
 
 
-def test_a_kernel_that_does_not_start_is_found(monkeypatch, tmp_path):
+def test_kernel_binary_that_does_not_start_is_reported(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     binary = caches.evcxr()
     binary.parent.mkdir(parents=True)
@@ -39,39 +39,39 @@ def test_a_kernel_that_does_not_start_is_found(monkeypatch, tmp_path):
     assert not build.starts(binary)
 
 
-def test_dependencies_that_are_half_there_are_found(monkeypatch, tmp_path):
+def test_incomplete_dependencies_are_reported(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     caches.compiled_dependencies().mkdir(parents=True)
     assert "Delete it and run" in finding("dependencies").detail
 
 
-def test_a_missing_compiler_is_found(monkeypatch, tmp_path):
+def test_missing_c_compiler_is_reported(monkeypatch, tmp_path):
     real = shutil.which
     monkeypatch.setattr(shutil, "which", lambda name: None if name == "cc" else real(name))
     assert "build-essential" in finding("Rust").detail
 
 
-def test_a_part_of_the_toolchain_that_is_missing_is_found_and_fetched(monkeypatch, tmp_path):
-    """The doctor looks only; whoever needs it has rustup fetch it, whatever its settings are."""
+def test_missing_toolchain_component_is_reported_and_setup_installs_it(monkeypatch, tmp_path):
+    """The doctor only reports it. Setup runs rustup, independent of rustup's settings."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "rustfmt").touch()
     asked = []
     monkeypatch.setattr(toolchain, "sysroot", lambda: tmp_path)
     monkeypatch.setattr(build, "rustup", lambda *arguments: asked.append(arguments))
-    assert "rust-src is not there. Run: ./justw setup" in finding("Rust").detail
+    assert "the component rust-src is missing. Run: ./justw setup" in finding("Rust").detail
     assert not asked
     build.prerequisites()
     (command,) = asked
     assert command[:2] == ("component", "add") and set(command[-2:]) == {"clippy", "rust-src"}
 
 
-def test_without_rustup_a_missing_part_is_told(monkeypatch):
+def test_missing_rustup_is_reported(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    with pytest.raises(errors.UserError, match=r"There is no rustup for `rustup component add x`"):
+    with pytest.raises(errors.UserError, match=r"rustup is needed for `rustup component add x`"):
         build.rustup("component", "add", "x")
 
 
-def test_a_dataset_that_lacks_a_table_is_found(monkeypatch, tmp_path):
+def test_dataset_without_a_table_is_reported(monkeypatch, tmp_path):
     monkeypatch.setattr(paths, "DATA", tmp_path)
     assert finding("data").ready is None
     assert "./justw data small" in finding("data").detail
@@ -83,7 +83,7 @@ def test_a_dataset_that_lacks_a_table_is_found(monkeypatch, tmp_path):
     assert finding("data").ready
 
 
-def test_a_dataset_in_folders_by_date_is_found(monkeypatch, tmp_path):
+def test_partitioned_dataset_is_found(monkeypatch, tmp_path):
     for name in ("sensor_hrv/date=2024-01-01", "sensor_hrv/date=2024-01-02"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "part-00000.parquet").touch()
@@ -96,7 +96,7 @@ def test_a_dataset_in_folders_by_date_is_found(monkeypatch, tmp_path):
     dataset.ensure()
 
 
-def test_a_relative_directory_for_data_or_outputs_is_refused(monkeypatch):
+def test_relative_data_or_output_directory_is_rejected(monkeypatch):
     """Each program would look for it below its own working directory."""
     monkeypatch.setenv("WEARABLE_OUTPUT_DIR", "results")
     with pytest.raises(errors.UserError, match="WEARABLE_OUTPUT_DIR must be an absolute path"):
@@ -106,25 +106,25 @@ def test_a_relative_directory_for_data_or_outputs_is_refused(monkeypatch):
     found = finding("data")
     assert found.ready is False and "WEARABLE_DATA_DIR must be an absolute path" in found.detail
     for command in (dataset.ensure, lambda: dataset.make("small")):
-        with pytest.raises(errors.UserError, match="and is '~/data'"):
+        with pytest.raises(errors.UserError, match="but it is '~/data'"):
             command()
 
 
-def test_what_a_killed_kernel_left_is_found(monkeypatch, tmp_path):
+def test_directory_of_a_killed_kernel_is_reported(monkeypatch, tmp_path):
     monkeypatch.setattr(paths, "KERNELS", tmp_path)
     (tmp_path / "4194305-1").mkdir()  # above the largest process number of Linux
-    assert "1 directories of kernels that were killed" in finding("kernels").detail
+    assert "1 directories of killed kernels are left" in finding("kernels").detail
 
 
-def test_what_is_made_when_needed_is_no_failure(monkeypatch, capsys):
-    made_later = [doctor.Finding("data", None, "no dataset yet")]
-    monkeypatch.setattr(doctor, "findings", lambda: made_later)
+def test_missing_item_that_the_first_use_creates_is_not_a_failure(monkeypatch, capsys):
+    created_later = [doctor.Finding("data", None, "no dataset yet")]
+    monkeypatch.setattr(doctor, "findings", lambda: created_later)
     assert doctor.report() == 0 and "· data" in capsys.readouterr().out
     monkeypatch.setattr(doctor, "findings", lambda: [doctor.Finding("data", False, "half")])
     assert doctor.report() == 1
 
 
-def test_a_kernel_that_cannot_start_is_not_ready(monkeypatch, tmp_path):
+def test_kernel_that_cannot_start_is_reported(monkeypatch, tmp_path):
     """Whatever the reason: here, its program ends at once."""
     program = tmp_path / "evcxr"
     program.write_text("#!/bin/sh\nexit 3\n")
@@ -148,7 +148,7 @@ def run(printed: str, *failures: tuple[int | None, str]) -> strict_run.Result:
 
 
 @pytest.mark.parametrize(
-    ("made", "fault"),
+    ("result", "fault"),
     [
         (run("42\n", (1, "thread panicked: a cell that must fail")), None),
         (run("42\n"), "it passed"),
@@ -158,6 +158,6 @@ def run(printed: str, *failures: tuple[int | None, str]) -> strict_run.Result:
         (run("42\n", (None, "the kernel died")), "the kernel died"),
     ],
 )
-def test_the_smoke_cells_must_pass_and_fail_as_they_are_meant_to(made, fault):
-    found = smoke.judge(made)
+def test_smoke_cells_must_pass_and_fail_as_intended(result, fault):
+    found = smoke.judge(result)
     assert found is None if fault is None else fault in found

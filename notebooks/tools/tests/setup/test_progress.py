@@ -89,4 +89,4 @@ def test_with_four_cores_kernel_and_dependencies_are_compiled_at_once(monkeypatc
     ],
 )
 def test_a_package_is_known_by_its_name(identity, name):
-    assert progress.name(identity) == name
+    assert progress.package_name(identity) == name

@@ -1,4 +1,4 @@
-"""The time limit of Rust's tests."""
+"""The Rust tests run with a time limit."""
 
 import sys
 import textwrap
@@ -18,11 +18,11 @@ def program(text: str) -> list[str]:
 def test_passing_and_failing_tests_are_reported(capfdbinary):
     run_with_limit(program("print('test a ... ok')"), 60)
     assert b"test a ... ok" in capfdbinary.readouterr().out
-    with pytest.raises(UserError, match="failed, see above"):
+    with pytest.raises(UserError, match="failed; see above"):
         run_with_limit(program("print('test a ... FAILED'); exit(101)"), 60)
 
 
-def test_hanging_test_is_named_and_ended(tmp_path):
+def test_hanging_test_is_reported_and_killed(tmp_path):
     pid = tmp_path / "pid"
     hangs = program(
         f"""

@@ -1,16 +1,16 @@
 """The environment variables of the programs that this project starts.
 
-A shell, an IDE or CI sets variables that change how cargo, rustc, pip or Jupyter work. The results
-must not depend on them. So there are two environments, and both are made here:
+A shell, an IDE or CI sets variables that change how cargo, rustc, pip or Jupyter work. Results must
+not depend on them, so this module creates two environments:
 
-- `tool_environment`: for cargo, rustc, rustup, pip and uv. It contains the variables in `FOR_TOOLS`
-  and our own settings, and nothing else.
+- `tool_environment`: for cargo, rustc, rustup, pip and uv. It contains only the variables in
+  `FOR_TOOLS` and the project's settings.
 - `user_environment`: for kernels, JupyterLab and the project's programs. It contains all variables
-  of the user, such as credentials and proxies, except those in `NOT_FOR_KERNELS`. Our own commands
-  and the kernel's launcher begin by reducing their environment to it.
+  of the user, such as credentials and proxies, except those in `NOT_FOR_KERNELS`. Commands and the
+  kernel's launcher reduce their own environment to it first.
 
-Only Python's standard library is used, and no syntax that Python 3.8 rejects: `venv.py`
-imports this before it has found a suitable Python.
+Uses the standard library only, and no syntax that Python 3.8 rejects, because `venv.py` imports
+this before it has checked Python's version.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-# Patterns of names, as in a shell.
+# Shell patterns of names.
 FOR_TOOLS = (
     # The user and the machine.
     *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "TZ", "TMPDIR", "XDG_*"),
@@ -44,7 +44,7 @@ FOR_TOOLS = (
 )
 
 NOT_FOR_KERNELS = (
-    # cargo and rustc. The directories and the network settings of cargo stay.
+    # cargo and rustc, but not the directories and network settings of cargo.
     *("CARGO", "CARGO_LOG", "CARGO_INCREMENTAL", "CARGO_MAKEFLAGS", "CARGO_PRIMARY_PACKAGE"),
     *(
         f"CARGO_{part}_*"
@@ -57,7 +57,7 @@ NOT_FOR_KERNELS = (
     *("RUSTC", "RUSTC_*", "RUSTDOC", "RUSTDOCFLAGS", "RUSTFLAGS", "RUST_SRC_PATH"),
     *("RUST_TARGET_PATH", "RUST_RECURSION_COUNT", "RUSTUP_TOOLCHAIN", "RUSTUP_AUTO_INSTALL"),
     *("RUSTUP_FORCE_ARG0", "__CARGO_*", "SCCACHE_*"),
-    # Variables that build scripts read: another value compiles polars again. A test compares these
+    # Variables that build scripts read: another value recompiles polars. A test compares these
     # patterns with the names that the build scripts report.
     *("CC", "CC_*", "CXX", "CXX_*", "AR", "AR_*", "ARFLAGS", "ARFLAGS_*", "RANLIB", "RANLIB_*"),
     *("CFLAGS", "CFLAGS_*", "CXXFLAGS", "CXXFLAGS_*", "CPPFLAGS", "LDFLAGS", "HOST_*", "TARGET_*"),
@@ -65,21 +65,20 @@ NOT_FOR_KERNELS = (
     *("CRATE_CC_*", "PKG_CONFIG", "PKG_CONFIG_*", "CMAKE_*", "NUM_JOBS", "SOURCE_DATE_EPOCH"),
     *("ICU4X_DATA_DIR", "LIBC_BUILD_VERBOSE", "RING_*", "RUST_LIBC_*", "ZSTD_SYS_*"),
     *("MAKEFLAGS", "MFLAGS", "MAKELEVEL"),
-    # evcxr and Jupyter. Directories for what Jupyter writes stay.
+    # evcxr and Jupyter, but not the directories that Jupyter writes to.
     *("EVCXR_*", "JUPYTER_CONFIG_*", "JUPYTER_PATH", "JUPYTER_PREFER_ENV_PATH"),
     *("JUPYTER_NO_CONFIG", "JUPYTER_GATEWAY_*", "JUPYTER_DEFAULT_*", "JUPYTER_PLATFORM_DIRS"),
     *("JUPYTER_USE_*", "JUPYTERLAB_*", "IPYTHONDIR", "JPY_SESSION_NAME"),
     # Python and its environments.
     *("PYTHON*", "VIRTUAL_ENV*", "CONDA_*", "PIPENV_*", "POETRY_*", "__PYVENV_*"),
     *("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD"),
-    # Colours in messages of compilers.
+    # Colors in compiler messages.
     *("CLICOLOR", "CLICOLOR_FORCE", "FORCE_COLOR", "NO_COLOR"),
     # Another repository, or another recipe of just.
     *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_CEILING_DIRECTORIES", "JUST_*"),
 )
 
-# For all tools: variables go before what a configuration file sets. An empty value resets a setting
-# of pip's.
+# For all tools. Variables override configuration files. An empty value resets a setting of pip.
 SETTINGS = {
     "LANG": "C.UTF-8",
     "LC_ALL": "C.UTF-8",
@@ -102,7 +101,7 @@ SETTINGS = {
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:
-    """Whether a variable's name is one of those."""
+    """Whether a variable's name matches one of the patterns."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
@@ -120,7 +119,7 @@ def user_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]
 
 
 def use_user_environment() -> None:
-    """Reduce this process's own environment to the user's variables, for all that it starts."""
+    """Reduce this process's environment, and so its children's, to `user_environment`."""
     wanted = user_environment()
     for name in set(os.environ) - set(wanted):
         del os.environ[name]
@@ -128,12 +127,12 @@ def use_user_environment() -> None:
 
 
 def usable(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables, with those replaced or left out that no program could work with."""
+    """The variables, with unusable values of HOME, PATH and TMPDIR replaced or removed."""
     given = dict(environ)
     if not given.get("HOME"):
         given["HOME"] = str(Path.home())
     given["PATH"] = given.get("PATH") or os.defpath
-    # rustc stops if it is not there.
+    # rustc fails if this directory does not exist.
     temporary = given.get("TMPDIR")
     if temporary is not None and not os.access(temporary, os.W_OK | os.X_OK):
         del given["TMPDIR"]
@@ -143,10 +142,10 @@ def usable(environ: Mapping[str, str]) -> dict[str, str]:
 def cargo_settings(
     *, flags: str, target: Path, toolchain: str, profile: Mapping[str, object]
 ) -> dict[str, str]:
-    """Settings that go before the user's cargo configuration, in a kernel too.
+    """Variables that override the user's cargo configuration, also in a kernel.
 
-    `flags` are rustc's, and `target` is the directory for what is compiled. `profile` is
-    `[profile.dev]` as it is in `Cargo.toml`; evcxr writes the same into a kernel's manifest.
+    `flags` are rustc's, and `target` is the build directory. `profile` is `[profile.dev]` of
+    `Cargo.toml`; evcxr writes the same into a kernel's manifest.
     """
     return {
         "CARGO_BUILD_BUILD_DIR": str(target),
@@ -156,7 +155,7 @@ def cargo_settings(
         "CARGO_TERM_PROGRESS_WHEN": "never",
         "CARGO_TERM_QUIET": "false",
         "CARGO_TERM_VERBOSE": "false",
-        # Empty: no wrapper, whatever a configuration file sets.
+        # Empty values disable a wrapper that a configuration file sets.
         "RUSTC_WORKSPACE_WRAPPER": "",
         "RUSTC_WRAPPER": "",
         "RUSTDOCFLAGS": "",
@@ -166,7 +165,7 @@ def cargo_settings(
         **{
             f"CARGO_PROFILE_DEV_{key.replace('-', '_').upper()}": str(value).lower()
             for key, value in profile.items()
-            # Kernels and the workspace have different levels, and dependencies one of their own.
+            # Kernels, the workspace and dependencies have different optimization levels.
             if isinstance(value, (bool, int, str)) and key != "opt-level"
         },
     }

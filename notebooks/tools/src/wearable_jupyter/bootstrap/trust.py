@@ -1,8 +1,8 @@
 """Decide whether files of a cache can be used, or whether another user could have changed them.
 
-A program or a compiled library from a cache runs as the user who takes it. `find_fault` is asked
-before anything is used from a cache: the kernel's program, compiled dependencies, wheels, uv's and
-pip's caches. Only the standard library is needed, for `venv.py` runs before any package is
+A program or a compiled library from a cache runs as the user who loads it. So `find_fault` checks
+everything in a cache before use: the evcxr binary, compiled dependencies, wheels, and the caches of
+uv and pip. Uses the standard library only, because `venv.py` runs before any package is
 installed.
 """
 
@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT_USER = 0
-# As many as Linux follows in one path.
+# Linux follows at most this number in one path.
 MAX_SYMLINKS = 40
-# Sources of accounts that can be listed completely. A directory service often cannot.
+# Sources of accounts that can be listed completely. A directory service often cannot list them.
 LOCAL_ACCOUNTS = {"files", "compat", "systemd", "altfiles", "extrausers", "db"}
 
 
 class Fault(NamedTuple):
-    """Why files are not used: the first path with a fault, the reason, and a command against it."""
+    """Why files cannot be used: the first path with a fault, the reason, and the fix."""
 
     path: str
     reason: str
@@ -36,56 +36,56 @@ class Fault(NamedTuple):
         return f"{self.path} {self.reason}. Fix: {self.fix}"
 
     def with_advice(self, folder: Path) -> str:
-        """The fault, and what else to do if it has been used already."""
+        """The fault, with advice for a folder that another user may have changed already."""
         if not self.is_open:
             return str(self)
         return (
-            f"{self}. Code from there would run as you, so it is not used. "
-            f"Delete it if another user may have changed it: rm -rf {shlex.quote(str(folder))}"
+            f"{self}. Code in this folder would run as you, so setup does not use it. "
+            f"If another user may have changed it, delete it: rm -rf {shlex.quote(str(folder))}"
         )
 
 
 def find_fault(
     path: Path, *, contents: bool = True, writable: bool = False, complete: bool = False
 ) -> Fault | None:
-    """Find out why another user could change `path`, or why this user cannot read it.
+    """Find a reason why another user could change `path`, or why this user cannot read it.
 
     Covers the path, everything below it (unless `contents` is false), every directory above it,
     and the same for the target of each symbolic link. Root and this user may own these files, and
     no other user may write to them. A directory above may be sticky, as /tmp is, because there only
     the owner can replace an entry. A path that does not exist has no fault of its own.
 
-    If it is to be `writable`, this user must be able to write to each folder. If it is to be
-    `complete`, no symbolic link may lead to something that is not there.
+    With `writable`, this user must be able to write to each folder. With `complete`, no symbolic
+    link may be broken.
     """
     top = os.path.join(os.getcwd(), path)
     check = _Check(top, contents, writable, complete)
     try:
         check.everything(top)
-    except _Found as found:
+    except _FaultFound as found:
         return found.fault
     return None
 
 
 def prepare_folder(folder: Path, *, readable: bool) -> str | None:
-    """Make a cache if it is not there; why it cannot be used if so, and what to do."""
+    """Create a cache if it does not exist. Return why it cannot be used, with a fix, or None."""
     other = "or set WEARABLE_CACHE_DIR to another folder"
     try:
         make_directory(folder, readable=readable)
     except OSError as error:
         at = error.filename or folder
-        return f"{at} cannot be made ({error.strerror}). Make room for it there, {other}"
+        return f"{at} could not be created: {error.strerror}. Change its folder, {other}"
     if (fault := find_fault(folder, contents=False, writable=True)) is not None:
         return f"{fault}, {other}"
     if os.statvfs(folder).f_flag & getattr(os, "ST_NOEXEC", 0):
-        return f"No program can run in {folder}, which is mounted noexec. Fix: remount it, {other}"
+        return f"Programs cannot run in {folder}, which is mounted noexec. Fix: remount it, {other}"
     return None
 
 
 def make_directory(path: Path, *, readable: bool) -> None:
-    """Make a directory and those above it that only this user can write to, whatever the umask.
+    """Create a directory and its parents so that only this user can write to them.
 
-    If it is to be `readable`, by every user.
+    With `readable`, every user can read them. The umask changes neither.
     """
     if not path.is_dir():
         make_directory(path.parent, readable=readable)
@@ -95,9 +95,9 @@ def make_directory(path: Path, *, readable: bool) -> None:
 
 
 def protect(path: Path, *, readable: bool) -> None:
-    """Take the right to write away from other users, in a whole tree that this user has made.
+    """Revoke write permission from other users, in a whole tree of this user.
 
-    If it is to be `readable`, every user gets the right to read, which a umask of 077 would deny.
+    With `readable`, every user gets read permission, which a umask of 077 denies.
     """
     _protect(str(path), os.lstat(path), readable)
 
@@ -118,14 +118,14 @@ def _protect(path: str, status: os.stat_result, readable: bool) -> None:
                 _protect(entry.path, entry.stat(follow_symlinks=False), readable)
 
 
-class _Found(Exception):
+class _FaultFound(Exception):
     def __init__(self, fault: Fault) -> None:
         super().__init__(str(fault))
         self.fault = fault
 
 
 class _Check:
-    """One call of `find_fault`; it remembers the directories that it has checked."""
+    """The state of one call of `find_fault`, with the directories that it has checked."""
 
     def __init__(self, top: str, contents: bool, writable: bool, complete: bool) -> None:
         self.top = top
@@ -157,7 +157,7 @@ class _Check:
                 for entry in entries:
                     self.content(entry)
         except FileNotFoundError:
-            return  # deleted in the meantime, so it is not used either
+            return  # deleted meanwhile, so nothing uses it
         except OSError as error:
             raise self.unreadable(folder, error) from error
 
@@ -169,9 +169,9 @@ class _Check:
         if stat.S_ISLNK(status.st_mode):
             self.everything(entry.path)
             if self.complete and not os.path.exists(entry.path):
-                reason = f"leads to {os.path.realpath(entry.path)}, which is not there"
+                reason = f"is a broken link to {os.path.realpath(entry.path)}"
                 fix = f"rm -rf {shlex.quote(self.top)}"
-                raise _Found(Fault(entry.path, reason, fix))
+                raise _FaultFound(Fault(entry.path, reason, fix))
             return
         self.entry(entry.path, status)
         if stat.S_ISDIR(status.st_mode):
@@ -196,7 +196,7 @@ class _Check:
                 status = os.lstat(following)
             except FileNotFoundError:
                 if followed and os.path.isdir(current):
-                    # What the link leads to could be made there at any time.
+                    # Another user could create the missing target of the link.
                     self.entry(current, os.lstat(current))
                 return os.path.join(following, *reversed(names))
             except OSError as error:
@@ -205,12 +205,12 @@ class _Check:
                 self.owner(following, status)
                 followed += 1
                 if followed > MAX_SYMLINKS:
-                    raise _Found(Fault(following, "is a circle of links", remove(following)))
+                    raise _FaultFound(Fault(following, "is a circular link", remove(following)))
                 target = os.readlink(following)
                 names += reversed(target.split("/"))
                 current = "/" if target.startswith("/") else current
                 continue
-            # The last one is checked by the caller, and more strictly.
+            # The caller checks the last component more strictly.
             if names or stat.S_ISDIR(status.st_mode):
                 self.entry(following, status, above=True)
             current = following
@@ -221,14 +221,16 @@ class _Check:
         self.owner(path, status)
         mode = status.st_mode
         if not (above or mode & stat.S_IROTH or os.access(path, os.R_OK)):
-            raise _Found(Fault(path, "cannot be read", self.readable(path)))
+            raise _FaultFound(Fault(path, "cannot be read", self.readable(path)))
         if above and mode & stat.S_ISVTX:
             return
         if self.writable and not above and stat.S_ISDIR(mode) and not os.access(path, os.W_OK):
             whole = self.top if path.startswith(f"{self.top}/") else path
             reason = f"belongs to {user_name(status.st_uid)}, and you cannot write there"
-            raise _Found(Fault(path, reason, f"sudo chown -hR {self.user} {shlex.quote(whole)}"))
-        # uv's lock files, which it lets everyone write to: nothing is read from them.
+            raise _FaultFound(
+                Fault(path, reason, f"sudo chown -hR {self.user} {shlex.quote(whole)}")
+            )
+        # uv makes its empty lock files writable for all users; nothing reads them.
         if stat.S_ISREG(mode) and path.endswith(".lock") and status.st_size == 0:
             return
         if mode & stat.S_IWOTH:
@@ -239,7 +241,7 @@ class _Check:
             return
         inside = path != self.top and path.startswith(f"{self.top}/")
         fix = ("chmod", "-R", "go-w", self.top) if inside else ("chmod", "go-w", path)
-        raise _Found(Fault(path, f"can be changed by {who}", shlex.join(fix), is_open=True))
+        raise _FaultFound(Fault(path, f"can be changed by {who}", shlex.join(fix), is_open=True))
 
     def owner(self, path: str, status: os.stat_result) -> None:
         if status.st_uid in self.owners:
@@ -248,10 +250,10 @@ class _Check:
         whole = self.top if path.startswith(f"{self.top}/") else path
         reason = f"belongs to {name}, who can change it"
         fix = f"sudo chown -hR {self.user} {shlex.quote(whole)}, or delete it"
-        raise _Found(Fault(path, reason, fix, is_open=True))
+        raise _FaultFound(Fault(path, reason, fix, is_open=True))
 
-    def unreadable(self, path: str, error: OSError) -> _Found:
-        return _Found(Fault(path, f"cannot be read ({error.strerror})", self.readable(path)))
+    def unreadable(self, path: str, error: OSError) -> _FaultFound:
+        return _FaultFound(Fault(path, f"cannot be read ({error.strerror})", self.readable(path)))
 
     def readable(self, path: str) -> str:
         whole = self.top if path.startswith(f"{self.top}/") else path
@@ -259,15 +261,15 @@ class _Check:
 
 
 def trusted_owners() -> set[int]:
-    """Root, this user, and the owner of `/`, which is root by another number in some containers."""
+    """Root, this user, and the owner of `/`, which is a mapped root in some containers."""
     return {ROOT_USER, os.geteuid(), os.stat("/").st_uid}
 
 
 def is_private(path: str, group: int) -> bool:
-    """Whether a group that may write has no other member than root and this user.
+    """Whether a group with write permission has no members but root and this user.
 
-    Ubuntu and Fedora give each user a group of that kind, and the umask 002 to go with it. An
-    access control list can let others write in the group's name, so it rules this out.
+    Ubuntu and Fedora create such a group for each user and set the umask to 002. An access control
+    list can let others write through the group bits, so such a file counts as not private.
     """
     try:
         if "system.posix_acl_access" in os.listxattr(path, follow_symlinks=False):
@@ -279,21 +281,21 @@ def is_private(path: str, group: int) -> bool:
 
 @cache
 def has_only_us(group: int, user: int) -> bool:
-    """Whether all members of a group are root or `user`; false where that is not certain."""
+    """Whether all members of a group are root or `user`; false if that is uncertain."""
     try:
         entry, name = grp.getgrgid(group), user_name(user)
     except KeyError:
         return False
-    # Where accounts cannot be listed, the name decides, as it does in pam_umask.
+    # If accounts cannot be listed, compare names, as pam_umask does.
     if entry.gr_name != name and not accounts_are_local():
         return False
-    us = {user_name(ROOT_USER), name}
+    allowed = {user_name(ROOT_USER), name}
     members = {*entry.gr_mem, *(one.pw_name for one in pwd.getpwall() if one.pw_gid == group)}
-    return bool(members) and members <= us
+    return bool(members) and members <= allowed
 
 
 def accounts_are_local() -> bool:
-    """Whether all accounts are this machine's own, and so can be listed."""
+    """Whether all accounts are local, so that they can be listed."""
     try:
         lines = Path("/etc/nsswitch.conf").read_text().splitlines()
     except OSError:

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Make the project's Python environment, `.venv`, from the locked requirements.
+"""Create the project's virtual environment, `.venv`, from the locked requirements.
 
-    python3 -I notebooks/tools/src/wearable_jupyter/bootstrap/venv.py          everything
-    python3 -I notebooks/tools/…/venv.py --just   the installers only: uv and just
+    python3 -I notebooks/tools/src/wearable_jupyter/bootstrap/venv.py          all packages
+    python3 -I notebooks/tools/…/venv.py --just   uv and just only
 
-Runs before anything is installed, so it needs only Python's standard library. A second call finds
-its stamp and returns at once. An environment that works is kept, whichever Python calls this.
+Runs before anything is installed, so it uses the standard library only. A second call compares a
+fingerprint and returns at once. A working environment is kept, whichever Python runs this.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ ROOT = TOOLS.parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 REQUIREMENTS = TOOLS / "requirements.txt"
-# A bundle to set up from, and the name of one that lies in the clone; see offline_bundle.py.
+# Names an offline bundle, and the file name of a bundle in the clone; see offline_bundle.py.
 BUNDLE_VARIABLE = "WEARABLE_BUNDLE"
 BUNDLES = "wearable-environment-*.tar.zst"
-# Among a bundle's Python packages, in lines: for which lock file (its SHA-256) and Python they are.
+# A file next to the wheels of a bundle. Each line has the SHA-256 of a lock file and a version of
+# Python for which the wheels are complete.
 WHEEL_INDEX = "index.txt"
-# Files that are copied into .venv; see shared-data in pyproject.toml.
+# Files that the installation copies into .venv; see shared-data in pyproject.toml.
 SHARED = (TOOLS / "kernelspec" / "kernel.json", TOOLS / "settings" / "overrides.json")
 BOOTSTRAP = ("uv", "rust-just")
 OLDEST = (3, 11)
@@ -41,16 +42,16 @@ import runpy, sys
 sys.path.insert(0, sys.argv.pop(1))
 runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
-# The first release of pip that installs into another environment.
+# The first release of pip with --python, which installs into another environment.
 OLDEST_PIP = (22, 3)
 
-# What the path of a clone or of the cache cannot contain, and why.
+# Characters that the paths of the clone and of the cache cannot contain, with the reason.
 IMPOSSIBLE = {
-    os.pathsep: "PATH and other lists of paths are split there",
-    "\n": "Lists of files are split there",
-    "%": "Rust's linker writes a digit in place of it, into a folder that is not there",
-    "{": "cargo takes it for a variable in the path of its build directory",
-    "}": "cargo takes it for the end of a variable in the path of its build directory",
+    os.pathsep: "It separates the entries of PATH and of similar lists",
+    "\n": "It separates the entries of lists of files",
+    "%": "Rust's linker replaces it by a digit, and then the folder does not exist",
+    "{": "cargo expands it as a variable in the path of its build directory",
+    "}": "cargo expands it as a variable in the path of its build directory",
 }
 
 if not __package__:
@@ -60,41 +61,41 @@ from wearable_jupyter.bootstrap.command_environment import tool_environment  # n
 
 
 def cache_directory() -> Path:
-    """The one folder outside the repository that the project writes to.
+    """The only folder outside the repository that the project writes to.
 
-    It is $WEARABLE_CACHE_DIR, if this user may write there. If not, that is only read.
+    It is $WEARABLE_CACHE_DIR if this user can write there. Otherwise, that folder is only read.
     """
     chosen = chosen_cache()
     return chosen if chosen and may_write(chosen) else default_cache()
 
 
 def default_cache() -> Path:
-    """This user's cache, unless another is chosen."""
+    """This user's cache if $WEARABLE_CACHE_DIR is not set."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or "")
-    # As its specification has it, a relative path does not count.
+    # The XDG specification ignores relative paths.
     return (base if base.is_absolute() else Path.home() / ".cache") / "wearable_demo"
 
 
 def chosen_cache() -> Path | None:
-    """The folder that $WEARABLE_CACHE_DIR names; a relative one is in the repository."""
+    """The folder in $WEARABLE_CACHE_DIR; a relative path starts at the repository's root."""
     chosen = os.environ.get("WEARABLE_CACHE_DIR")
     return ROOT / Path(chosen).expanduser() if chosen else None
 
 
 def is_shared() -> bool:
-    """Whether other users may take from this cache, because it is a folder chosen for that."""
+    """Whether other users may read this cache, because $WEARABLE_CACHE_DIR names it."""
     return cache_directory() != default_cache()
 
 
 def may_write(folder: Path) -> bool:
-    """Whether this user may write into a folder, or make it."""
+    """Whether this user can write into a folder, or create it."""
     while not os.path.exists(folder):
         folder = folder.parent
     return os.path.isdir(folder) and os.access(folder, os.W_OK)
 
 
 def package_cache(name: str) -> str:
-    """The cache of pip or uv. Ends this process if it cannot be used safely."""
+    """The cache of pip or uv. Exits with an error if another user can change it."""
     if (reason := trust.prepare_folder(cache_directory(), readable=is_shared())) is not None:
         fail(reason)
     folder = cache_directory() / name
@@ -107,8 +108,8 @@ def fail(message: str) -> NoReturn:
     sys.exit(f"error: {message}")
 
 
-def stamp(*files: Path) -> str:
-    """What the environment's content depends on, as one string."""
+def fingerprint(*files: Path) -> str:
+    """A fingerprint of the environment's content."""
     digest = hashlib.sha256(f"{python_version()}{VENV}".encode())
     for file in files:
         digest.update(file.read_bytes())
@@ -116,33 +117,33 @@ def stamp(*files: Path) -> str:
 
 
 def wheels() -> Path:
-    """Where a bundle puts the Python packages, for these requirements."""
+    """The folder in the cache for the wheels of an offline bundle, for these requirements."""
     digest = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:16]
     return cache_directory() / f"wheels-{digest}"
 
 
 def python_version() -> str:
-    """The version of the Python in .venv, or of this one; wheels depend on it."""
+    """The version of .venv's Python, or of this one. Wheels depend on it."""
     return venv_version() or f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def venv_version() -> str | None:
-    """The version of the Python in .venv, such as 3.11; None if it does not work, or was moved."""
+    """The version of .venv's Python, such as 3.11; None if it is broken or was moved."""
     if not (VENV / "bin").is_dir():
         return None
     code = "import sys; print('%d.%d' % sys.version_info[:2], sys.prefix)"
     version, _, prefix = output(PYTHON, "-I", "-X", "utf8", "-c", code).partition(" ")
     try:
-        made = (VENV / "pyvenv.cfg").read_text(encoding="utf-8")
+        settings = (VENV / "pyvenv.cfg").read_text(encoding="utf-8")
     except (OSError, ValueError):
         return None
-    # Its packages are in a folder named after the version, and its scripts contain its path.
-    works = prefix == str(VENV) and f"version = {version}." in made and f" {VENV}\n" in made
+    # Packages are in a folder named after the version, and scripts contain the path of .venv.
+    works = prefix == str(VENV) and f"version = {version}." in settings and f" {VENV}\n" in settings
     return version if works else None
 
 
 def output(*command: str | Path) -> str:
-    """What a command prints, empty if it fails."""
+    """The stdout of a command; empty if the command fails."""
     try:
         result = subprocess.run(
             [str(part) for part in command],
@@ -157,7 +158,7 @@ def output(*command: str | Path) -> str:
 
 
 def wheel_options(lock: Path = REQUIREMENTS) -> tuple[str | Path, ...]:
-    """What has pip and uv take packages from there alone, if all of `lock` for this Python are."""
+    """Options that restrict pip and uv to the bundle's wheels, if these are complete for `lock`."""
     index = wheels() / WHEEL_INDEX
     entry = f"{hashlib.sha256(lock.read_bytes()).hexdigest()} {python_version()}"
     here = index.is_file() and entry in index.read_text().splitlines()
@@ -167,7 +168,7 @@ def wheel_options(lock: Path = REQUIREMENTS) -> tuple[str | Path, ...]:
 
 
 def unpack_bundle() -> None:
-    """Put what a bundle has in its places, once; it may be named, or lie in the clone."""
+    """Install an offline bundle once: the named one, or those in the clone."""
     named = os.environ.get(BUNDLE_VARIABLE)
     bundles = [Path(named)] if named else sorted(ROOT.glob(BUNDLES))
     marker = ROOT / ".bundle-unpacked"
@@ -186,7 +187,7 @@ def unpack_bundle() -> None:
 
 
 def run(*command: str | Path, **environment: str) -> None:
-    # What is written is in a cache, or linked from there, where no other user may write to it.
+    # The umask keeps other users from changing files in the cache and links to them.
     result = subprocess.run(
         [str(part) for part in command],
         cwd=TOOLS,
@@ -195,16 +196,16 @@ def run(*command: str | Path, **environment: str) -> None:
     )
     if result.returncode != 0:
         fail(
-            f"`{' '.join(str(part) for part in command)}` failed (see above). "
-            "Without a network nothing can be installed; otherwise try again after: rm -rf .venv"
+            f"`{' '.join(str(part) for part in command)}` failed; see above. "
+            "Check the network, then run: rm -rf .venv && ./justw setup"
         )
 
 
 def locked_requirement(name: str) -> str:
-    """The requirement `name` with its hashes, as it stands in the lock."""
+    """The requirement `name` with its hashes, from the lock file."""
     match = re.search(rf"^{name}==.*(?:\n +--hash=.*)+", REQUIREMENTS.read_text(), re.MULTILINE)
     if match is None:
-        fail(f"{name} is not in {REQUIREMENTS}")
+        fail(f"{REQUIREMENTS} has no entry for {name}. Restore it: git checkout {REQUIREMENTS}")
     return match.group(0)
 
 
@@ -214,7 +215,7 @@ def bootstrap() -> None:
     if marker.is_file() and venv_version() is not None:
         return
     print("Creating the Python environment in .venv", flush=True)
-    # Debian's python3 has no ensurepip without python3-venv, so .venv gets no pip of its own.
+    # Debian's python3 lacks ensurepip without python3-venv, so .venv gets no pip.
     run(sys.executable, "-I", "-m", "venv", "--clear", "--without-pip", VENV)
     subset = VENV / "bootstrap.txt"
     subset.write_text("\n".join(locked_requirement(name) for name in BOOTSTRAP) + "\n")
@@ -229,10 +230,10 @@ def bootstrap() -> None:
 
 
 def installer() -> tuple[str | Path, ...]:
-    """A command that installs packages into .venv: some pip, or else uv.
+    """A command that installs packages into .venv: pip if possible, otherwise uv.
 
-    The first Python on the PATH may be that of a uv environment, which has neither pip nor
-    ensurepip; the one that the environment was made from, or another one, has.
+    The first Python on the PATH may belong to a uv environment, which has neither pip nor
+    ensurepip. Then its base Python or another one on the PATH may have pip.
     """
     for python in pythons():
         version = re.match(r"pip (\d+)\.(\d+)", output(python, "-E", "-m", "pip", "--version"))
@@ -243,13 +244,14 @@ def installer() -> tuple[str | Path, ...]:
     if uv := shutil.which("uv"):
         return (uv, "pip", "install", "--python", PYTHON)
     fail(
-        f"{sys.executable} has no pip {'.'.join(map(str, OLDEST_PIP))} or newer, and neither has "
-        "another Python on the PATH. Debian and Ubuntu: sudo apt install python3-pip"
+        f"Neither {sys.executable} nor another Python on the PATH has pip "
+        f"{'.'.join(map(str, OLDEST_PIP))} or newer. "
+        "Debian and Ubuntu: sudo apt install python3-pip"
     )
 
 
 def pythons() -> Iterator[str]:
-    """Interpreters: this one, the one that its environment was made from, those on the PATH."""
+    """Interpreters: this one, its base, and those on the PATH."""
     found = [sys.executable, getattr(sys, "_base_executable", sys.executable)]
     names = ["python3", *(f"python3.{minor}" for minor in range(20, OLDEST[1] - 1, -1)), "python"]
     for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
@@ -261,30 +263,30 @@ def pythons() -> Iterator[str]:
 
 
 def check_location() -> None:
-    """Stop where cargo or Python cannot work, before anything is installed or compiled."""
-    for what, folder in (("this clone", ROOT), ("the cache", cache_directory())):
+    """Exit with an error if cargo or Python cannot work in this clone or with this cache."""
+    for name, folder in (("this clone", ROOT), ("the cache", cache_directory())):
         if not may_write(folder):
             fail(
-                f"you cannot write to {what}, {folder}. Use a clone of your own, and set "
-                "WEARABLE_CACHE_DIR to a directory that you can write to"
+                f"Permission denied: you cannot write to {name}, {folder}. "
+                "Use a clone of your own, and set WEARABLE_CACHE_DIR to a writable directory"
             )
     try:
         str(ROOT).encode()
     except UnicodeEncodeError:
-        fail(f"the path of this clone, {str(ROOT)!a}, is not UTF-8. Move the clone")
+        fail(f"The path of this clone, {str(ROOT)!a}, is not valid UTF-8. Move the clone")
     for character, reason in IMPOSSIBLE.items():
-        for what, path in (("this clone", ROOT), ("the cache", cache_directory())):
+        for name, path in (("this clone", ROOT), ("the cache", cache_directory())):
             if character in str(path):
                 fail(
-                    f"the path of {what}, {str(path)!r}, contains {character!r}. {reason}. "
-                    "Move the clone, or set WEARABLE_CACHE_DIR"
+                    f"The path of {name}, {str(path)!r}, contains {character!r}. {reason}. "
+                    "Move the clone, or set WEARABLE_CACHE_DIR to another directory"
                 )
 
 
 def install() -> None:
-    """Install every locked package, and the project's own Jupyter tools."""
+    """Install all locked packages and the project's own package."""
     marker = VENV / ".installed"
-    wanted = stamp(REQUIREMENTS, TOOLS / "pyproject.toml", *SHARED)
+    wanted = fingerprint(REQUIREMENTS, TOOLS / "pyproject.toml", *SHARED)
     if marker.is_file() and marker.read_text() == wanted:
         return
     print("Installing JupyterLab and the other Python packages (about a minute)", flush=True)
@@ -298,12 +300,12 @@ def install() -> None:
 
 
 def main() -> None:
-    # What is installed and compiled must not be writable by a group.
+    # Groups must not be able to write to installed and compiled files.
     os.umask(os.umask(0o022) | 0o022)
     check_location()
     if sys.version_info < OLDEST:
         fail(
-            f"Python 3.11 or newer is needed, {sys.executable} is {sys.version.split()[0]}. "
+            f"Python 3.11 or newer is needed; {sys.executable} is {sys.version.split()[0]}. "
             "Debian and Ubuntu: sudo apt install python3"
         )
     with (ROOT / ".venv.lock").open("w") as handle:

@@ -1,12 +1,11 @@
-"""The text of a cell as evcxr's parser splits it: commands first, then Rust code.
+"""Splits the text of a cell into commands and Rust code, by the rules of evcxr's parser.
 
-evcxr reads line by line. A line is a command (`:dep …`), a shell command (`!ls`), a comment or
-blank, until the first other line: there the Rust code begins and takes all that follows. The same
-rules stand here, because a cell without Rust code has nothing to report, and any other cell must
-report that it ran.
+evcxr reads commands (`:dep …`), shell commands (`!ls`), comments and blank lines until the first
+other line, which starts the Rust code. The kernel needs the same rules, because a cell with Rust
+code must report that it ran, and a cell without Rust code does not report anything.
 
-Some texts make evcxr itself panic, or reply "ok" without compiling anything. Those are refused
-here, or changed so that evcxr takes them.
+Some texts make evcxr panic, or reply "ok" without compiling anything. Such texts are rejected, or
+changed so that evcxr accepts them.
 """
 
 import re
@@ -14,7 +13,7 @@ from typing import NamedTuple
 
 COMMAND = re.compile(r" *(:[^ ]*)(?: +(.*))?", re.DOTALL)
 SHELL = "!"
-# Characters that Rust's `str::trim` removes, and those that rustc skips between tokens.
+# Characters that Rust's `str::trim` removes, and characters that rustc skips between tokens.
 TRIMMED = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
     map(chr, range(0x2000, 0x200B))
 )
@@ -28,25 +27,25 @@ TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-# Brackets in brackets: evcxr's parser overflows its stack at some hundreds, and evcxr ends.
-DEEPEST = 200
-TOO_DEEP = f"brackets are nested more than {DEEPEST} deep, which evcxr cannot parse"
-# evcxr drops a `let` without a pattern, and this without a name, and replies "ok".
+# evcxr's parser overflows its stack at a few hundred nested brackets.
+MAX_NESTING = 200
+TOO_DEEP = f"brackets are nested more than {MAX_NESTING} deep, which evcxr cannot parse"
+# evcxr drops a `let` without a pattern and an `extern crate` without a name, and replies "ok".
 AFTER_A_LET_WITHOUT_PATTERN = ("=", ";", ":", "else", "}", None)
 
 
 class CellCode(NamedTuple):
-    """Commands, each with its arguments, and the place at which the Rust code begins."""
+    """The commands of a cell with their arguments, and the text for evcxr."""
 
     commands: list[tuple[str, str]]
     has_rust: bool
-    # Why evcxr cannot be given this text.
+    # Why evcxr must not receive this text, or None.
     fault: str | None
     # The text for evcxr.
     sent: str
 
     def setting(self, command: str) -> str | None:
-        """The arguments of the last of these commands; None if there is none."""
+        """The arguments of the last command of this name, or None."""
         return next((args for name, args in reversed(self.commands) if name == command), None)
 
     @property
@@ -77,7 +76,7 @@ def read(text: str) -> CellCode:
 
 
 def skip_trivia(rust: str, at: int = 0) -> tuple[int, bool]:
-    """The place behind blanks, comments and `;`; whether the last comment has no end."""
+    """The position after blanks, comments and `;`, and whether the last comment is unterminated."""
     while at < len(rust):
         if rust[at] in SKIPPED or rust[at] == ";":
             at += 1
@@ -99,7 +98,7 @@ def skip_trivia(rust: str, at: int = 0) -> tuple[int, bool]:
 
 
 def faulty_command(command: tuple[str, str]) -> str | None:
-    """Why evcxr must not be given a command: it would panic, or fail at every later cell."""
+    """Why evcxr must not receive a command: it would panic, or fail in every later cell."""
     name, arguments = command
     if "\0" in name + arguments:
         return f"`{name}` has a NUL character in its arguments"
@@ -109,7 +108,7 @@ def faulty_command(command: tuple[str, str]) -> str | None:
 
 
 def faulty_statement(rust: str) -> str | None:
-    """Why evcxr would leave out a part of the code and reply "ok", or would end."""
+    """Why evcxr would drop a part of the code and reply "ok", or would crash."""
     if rust.startswith("}"):
         return "unexpected closing delimiter: `}`"
     before, depth = None, 0
@@ -123,14 +122,14 @@ def faulty_statement(rust: str) -> str | None:
             if (token, after) == ("extern", "crate") and then in (";", None):
                 return "expected the name of a crate after `extern crate`"
         depth += (token in "([{") - (token in ")]}") if len(token) == 1 else 0
-        if depth > DEEPEST:
+        if depth > MAX_NESTING:
             return TOO_DEEP
         before = token
     return None
 
 
 def significant(rust: str) -> list[str]:
-    """Tokens, roughly: words, strings and single characters, without blanks and comments."""
+    """Approximate tokens: words, strings and single characters, without blanks and comments."""
     found, at = [], 0
     while at < len(rust):
         if rust[at] in SKIPPED or rust.startswith(("//", "/*"), at):
@@ -143,10 +142,10 @@ def significant(rust: str) -> list[str]:
 
 
 def aligned(rust: str, first: int) -> str:
-    """The code, with its first `let` at the start of a line.
+    """The code with its first `let` at the start of a line.
 
-    evcxr counts the place of a variable's name from the `let`, and then looks from the start of
-    the line: within a letter of several bytes, it panics. Lines keep their numbers.
+    evcxr computes the position of a variable's name from the `let`, but applies it from the start
+    of the line. It panics if the position is inside a multi-byte character. Line numbers stay.
     """
     before = rust[:first]
     starts_with_let = re.match(r"(?:#\s*\[|let\b)", rust[first:])

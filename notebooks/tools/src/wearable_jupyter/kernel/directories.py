@@ -1,20 +1,20 @@
-"""Kernels' directories in `target/kernels/`: how they are made, found, and removed.
+"""Kernels' directories in `target/kernels/`: creates, lists and removes them.
 
-Two evcxr kernels that share a directory run each other's code, so each gets one of its own, named
-`PID-TIME` after the process that made it, which lives as long as the kernel does.
+Two evcxr kernels in one directory run each other's code, so each gets its own. The name is
+`PID-TIME`, from the process that owns the directory and lives as long as the kernel.
 
-    project/           evcxr's Cargo project, and what it compiles
-    config/            its start-up commands, and the workspace's lock file
-    library/           our crates, and kernel_cell, as they were when the directory was made
-    bin/, known/       its cargo, and what it knows; see rustc_call.py
-    alive              locked by the process that made the directory, until it ends
-    events             a pipe, in which cells tell how they end; see events.py
-    attended           there when evcxr has started, and somebody takes what cells print
-    interrupted        there when the cell that is being compiled is not wanted any more
-    connection.json    its connection file; Jupyter's is another, see proxy.py
-    evcxr              its process
-    handoff              a pipe, in which the kernel's companion is told whom it is for
-    spare              in a prewarmed kernel: for which server it was started; see prewarmed.py
+    project/           evcxr's Cargo project and its artifacts
+    config/            evcxr's start-up commands, and the workspace's lock file
+    library/           the workspace's crates and kernel_cell, as of the directory's creation
+    bin/, known/       the kernel's cargo, and the calls of rustc that it repeats; see rustc_call.py
+    alive              locked by the owner until it ends
+    events             a pipe for events of cells; see events.py
+    attended           exists when evcxr has started and its output is read
+    interrupted        exists when the cell that is being compiled was interrupted
+    connection.json    evcxr's connection file; Jupyter's is another, see proxy.py
+    evcxr              evcxr's process number
+    handoff            a pipe for the handoff to a launcher; see handoff.py
+    prewarmed          for which server a kernel was prewarmed; see prewarmed.py
 """
 
 import errno
@@ -41,14 +41,13 @@ from . import prune_metadata, rustc_call, template
 
 MODULE = __spec__.name if __spec__ else __name__
 CONNECTION, EVCXR, HANDOFF, PREWARMED = "connection.json", "evcxr", "handoff", "prewarmed"
-# Held locked by the process that made a directory, as long as it lives.
+# The owner of a directory holds a lock on this file until it ends.
 ALIVE = "alive"
-# Before the number of a launcher: a file beside the directories, with why its kernel did not start.
+# The prefix of a file with the reason why a launcher's kernel did not start.
 REASON = "reason-"
 PORTS = tuple(f"{channel}_port" for channel in ("shell", "control", "stdin", "hb", "iopub"))
-# What makes evcxr load the library, and rust-analyzer read all that it needs for a first `let`. No
-# variable stays and nothing is imported; only the crate can be named without a `:dep`. If this does
-# not compile, evcxr ends.
+# Makes evcxr load the library, and rust-analyzer read all crates that a first `let` needs.
+# Leaves no variables and no imports. If this does not compile, evcxr ends.
 PREWARM_CELL = """\
 :dep {crate} = {{ path = {library} }}
 let warm_up = {{
@@ -60,7 +59,7 @@ drop(warm_up);
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process is there; a zombie counts as gone."""
+    """Whether a process runs; a zombie does not."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -73,11 +72,10 @@ def is_alive(pid: int) -> bool:
 
 
 def folder() -> Path:
-    """`target/kernels`, by a path without spaces.
+    """The path of `target/kernels`, or a symbolic link to it if the path contains a space.
 
-    evcxr passes the path of a compiled cell to the process that runs it in a line of words. A clone
-    whose path has a space gets a symbolic link in a directory that only this user can change.
-    Raises `UserError` if there is no place for it.
+    evcxr passes the path of a compiled cell to its process in a line separated by spaces. The link
+    is in a directory that only this user can change. Raises `UserError` if there is none.
     """
     paths.KERNELS.mkdir(parents=True, exist_ok=True)
     if " " not in str(paths.KERNELS):
@@ -94,39 +92,39 @@ def folder() -> Path:
                 part.replace(short)
             return short
     raise UserError(
-        f"The path of this clone, {paths.ROOT}, contains a space, and there is no writable "
-        "directory without one for a link to it. Set WEARABLE_CACHE_DIR to such a directory"
+        f"The path of this clone, {paths.ROOT}, contains a space, and no writable directory "
+        "without a space was found for a link to it. Set WEARABLE_CACHE_DIR to such a directory"
     )
 
 
 def is_private(place: Path) -> bool:
-    """Whether a directory is there, or could be made, that no other user can change."""
+    """Whether a directory, which is created if missing, is writable for this user only."""
     with suppress(OSError):
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = place.lstat()
-        mine = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
-        return mine and not status.st_mode & 0o022 and os.access(place, os.W_OK)
+        own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+        return own and not status.st_mode & 0o022 and os.access(place, os.W_OK)
     return False
 
 
 def owned_by(pid: int) -> list[Path]:
-    """The directories that a process has made: one, if it is a kernel's."""
+    """The directories that a process owns: one, if it is a supervisor."""
     return list(paths.KERNELS.glob(f"{pid}-*"))
 
 
 def owner_pid(directory: Path) -> int:
-    """The process that made a directory."""
+    """The process that created a directory."""
     return int(directory.name.split("-")[0])
 
 
 def list_kernels() -> dict[Path, bool]:
-    """Every kernel's directory, and whether the kernel is alive."""
+    """Every kernel's directory, and whether the kernel runs."""
     named = (path for path in paths.KERNELS.glob("*-*") if path.name.split("-")[0].isdigit())
     return {directory: is_in_use(directory) for directory in named}
 
 
 def is_in_use(directory: Path) -> bool:
-    """Whether the process that made a directory lives; its number may be another's by now."""
+    """Whether the owner of a directory runs; another process may have its number by now."""
     if not is_alive(owner_pid(directory)):
         return False
     with suppress(OSError), (directory / ALIVE).open() as file:
@@ -135,28 +133,28 @@ def is_in_use(directory: Path) -> bool:
         except BlockingIOError:
             return True
         return False
-    return True  # it is just being made
+    return True  # the owner is just creating it
 
 
 def evcxr(directory: Path) -> int | None:
-    """The process of evcxr in a directory, while it runs."""
+    """evcxr's process number in a directory, or None if evcxr does not run."""
     with suppress(OSError, ValueError):
         pid = int((directory / EVCXR).read_text())
-        # After its end, the number may become another process's.
+        # Another process may have this number after evcxr's end.
         if directory.name in Path(f"/proc/{pid}/cmdline").read_text():
             return pid
     return None
 
 
 def is_prewarmed(directory: Path) -> bool:
-    """Whether nobody has asked for a kernel yet."""
+    """Whether a kernel is prewarmed and not taken yet."""
     return (directory / PREWARMED).exists()
 
 
 def prepare() -> None:
-    """Check what a kernel needs, and bring the template up to date.
+    """Check a kernel's prerequisites, and update the template.
 
-    Raises `UserError`, also for a disk that is full.
+    Raises `UserError`, also if the disk is full.
     """
     prerequisites()
     if not caches.evcxr().is_file():
@@ -172,9 +170,9 @@ def prepare() -> None:
 
 
 def create(prewarm: bool = False) -> Path:
-    """Make a directory for a kernel of this process, which warms itself up if asked to.
+    """Create a directory for a kernel of this process; with `prewarm`, it loads the library.
 
-    Raises `UserError` when the disk is full; then there is none.
+    Raises `UserError` if the disk is full, and leaves no directory then.
     """
     directory = folder() / f"{os.getpid()}-{time.time_ns():x}"
     try:
@@ -188,17 +186,17 @@ def create(prewarm: bool = False) -> Path:
 
 
 def hold_lock(directory: Path) -> None:
-    """Lock a directory's file until this process ends, however it does."""
+    """Lock a file in a directory until this process ends."""
     file = os.open(directory / ALIVE, os.O_CREAT | os.O_RDWR, 0o600)
-    with suppress(OSError):  # of a file system without locks
+    with suppress(OSError):  # the file system does not support locks
         fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def populate(directory: Path, prewarm: bool) -> None:
-    """Everything that evcxr starts from.
+    """Fill a directory with everything that evcxr needs.
 
-    What it needs to compile a cell is named in the call that the template was compiled by. The
-    dependencies stay where they are; the library is linked, for an edit replaces the template's.
+    The call of rustc that compiled the template names all inputs of a cell. Dependencies are used
+    in place. The library is linked, because an edit replaces the one in the template.
     """
     project, config, library = (directory / name for name in ("project", "config", "library"))
     for folder in (config, library):
@@ -212,32 +210,32 @@ def populate(directory: Path, prewarm: bool) -> None:
     shutil.copy(paths.KERNEL_CARGO / "src" / "cell.rs", library)
     rustc_call.install_wrappers(directory, template.program(), runtime, MODULE)
     dependencies = compiled()
-    for known, made in (("template", template.TEMPLATE), ("bare", template.BARE)):
-        call = (made.folder / "call").read_text()
+    for name, project_ in (("template", template.TEMPLATE), ("bare", template.BARE)):
+        call = (project_.folder / "call").read_text()
         for part, replacement in (
             *((f"={file}", f"={library / file.name}") for file in own),
             (f"dependency={template.TEMPLATE.target}", f"dependency={dependencies}"),
             (f"native={template.TEMPLATE.target}", f"native={dependencies}"),
             (str(template.cell_library()), str(runtime)),
-            (str(made.folder), str(project)),
+            (str(project_.folder), str(project)),
         ):
             call = call.replace(part, replacement)
         call += f"\0-L\0dependency={library}"
-        key = rustc_call.key(toolchain.RUSTFLAGS, made.arguments(), made.manifest)
+        key = rustc_call.key(toolchain.RUSTFLAGS, project_.arguments(), project_.manifest)
         folder = rustc_call.output_folder(call)
         folder.mkdir(parents=True, exist_ok=True)
         cell = folder / toolchain.shared_library("ctx")
-        rustc_call.save_call(directory / "known" / known, key, call, cell)
+        rustc_call.save_call(directory / "known" / name, key, call, cell)
 
     lock = config / "Cargo.lock"
     shutil.copy(paths.TEMPLATE / "Cargo.lock", lock)
-    # evcxr starts with no dependencies, and cargo prunes the lock file to match. Putting it back
-    # before the first `:dep` keeps the workspace's versions. Cells are compiled without
-    # optimisation; what they call, polars and the library, is optimised already.
+    # evcxr starts without dependencies, so cargo prunes the lock file. Restoring it before the
+    # first `:dep` keeps the workspace's versions. Cells are compiled without optimization, because
+    # polars and the library are optimized already.
     commands = (
         f":build_env RUSTFLAGS={toolchain.RUSTFLAGS}\n"
         f":build_env CARGO_HOME={toolchain.cargo_home()}\n"
-        # Not mold or lld, which evcxr takes if they are installed.
+        # Prevents evcxr from using mold or lld if they are installed.
         ":linker system\n"
         ":opt 0\n"
         ":offline 1\n"
@@ -251,9 +249,9 @@ def populate(directory: Path, prewarm: bool) -> None:
 
 
 def compiled() -> Path:
-    """The compiled dependencies, which no other process changes; marked as in use.
+    """The folder of the compiled dependencies, marked as in use.
 
-    Raises `UserError` if another user can change them.
+    Raises `UserError` if another user can change it.
     """
     folder = caches.trusted(caches.compiled_dependencies())
     with suppress(OSError):
@@ -262,22 +260,22 @@ def compiled() -> Path:
 
 
 def write_connection(file: Path) -> None:
-    """Write a connection file for evcxr, with free ports of this machine and a key of its own."""
+    """Write a connection file for evcxr, with free local ports and a new key."""
     connection = {"transport": "tcp", "ip": "127.0.0.1", "signature_scheme": "hmac-sha256"}
     connection["key"] = secrets.token_hex(16)
-    with ExitStack() as held:
+    with ExitStack() as stack:
         for name in PORTS:
-            found = held.enter_context(socket.socket())
-            found.bind((connection["ip"], 0))
-            connection[name] = found.getsockname()[1]
+            sock = stack.enter_context(socket.socket())
+            sock.bind((connection["ip"], 0))
+            connection[name] = sock.getsockname()[1]
     file.touch(mode=0o600)
     file.write_text(json.dumps(connection))
 
 
 def link_compiled(directory: Path) -> None:
-    """Link what is compiled into a kernel's project, for cargo to go on from.
+    """Link compiled dependencies into a kernel's project, so that cargo does not compile them.
 
-    Raises `UserError` when the disk is full; what is there by then is gone on from the next time.
+    Raises `UserError` if the disk is full. The next call continues from there.
     """
     target = directory / "project" / "target"
     try:
@@ -287,7 +285,7 @@ def link_compiled(directory: Path) -> None:
             copy=is_rewritten,
             skip=lambda path: path.name == "incremental",
         )
-        # The library that the kernel runs with, should it have been edited since.
+        # The kernel's own version of the library, which may have been edited since.
         library = directory / "library"
         for path in template.own_in(library):
             (target / path).unlink(missing_ok=True)
@@ -298,20 +296,20 @@ def link_compiled(directory: Path) -> None:
 
 
 def end(group: int) -> None:
-    """End a process group, if it has not ended."""
+    """Kill a process group if it still runs."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
 
 
 def remove(directory: Path, group: int | None = None) -> None:
-    """End evcxr and whatever it has started, and delete its directory.
+    """Kill evcxr and all that it started, and delete its directory.
 
-    `group` is evcxr's process group, which may outlive it; without one it is looked for.
+    `group` is evcxr's process group, which may outlive evcxr; the default is from the directory.
     """
     group = group or evcxr(directory)
     if group is not None:
         end(group)
-    # A compiler that is just dying may still write a file into it.
+    # A dying compiler may still write a file.
     for _ in range(20):
         shutil.rmtree(directory, ignore_errors=True)
         if not directory.exists():
@@ -320,7 +318,7 @@ def remove(directory: Path, group: int | None = None) -> None:
 
 
 def sweep() -> None:
-    """Remove what is left of kernels whose other processes were all killed before they could."""
+    """Remove the directories of kernels whose supervisor was killed."""
     for directory, running in list_kernels().items():
         if not running:
             remove(directory)
@@ -331,13 +329,13 @@ def sweep() -> None:
 
 
 def leave_reason(launcher: int, reason: str) -> None:
-    """Leave for a launcher why its kernel could not start."""
+    """Store the reason why a launcher's kernel could not start."""
     with suppress(OSError):
         (paths.KERNELS / f"{REASON}{launcher}").write_text(reason)
 
 
 def take_reason(launcher: int) -> str | None:
-    """The reason that was left for a launcher, which is then gone."""
+    """Read and delete the reason that was stored for a launcher."""
     with suppress(OSError):
         file = paths.KERNELS / f"{REASON}{launcher}"
         reason = file.read_text()
@@ -347,18 +345,18 @@ def take_reason(launcher: int) -> str | None:
 
 
 def not_written(error: OSError) -> UserError:
-    """What to say of a file that could not be made."""
-    # Of a whole directory, shutil says it in words alone.
+    """The error for a file that could not be written."""
+    # For a directory, shutil's error has only text.
     message = f"{error.strerror}: {error.filename}" if error.errno else str(error)
     full = (os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
     hint = "Run: ./justw setup"
     if any(reason in message for reason in full):
-        hint = "Free some space (./justw clean removes what runs left)"
+        hint = "Free some disk space; ./justw clean deletes generated files"
     return UserError(f"{message}. {hint}")
 
 
 if __name__ == "__main__":
-    # For a kernel's cargo: `--link DIRECTORY`.
+    # A kernel's cargo runs this: `--link DIRECTORY`.
     try:
         link_compiled(Path(sys.argv[2]))
     except UserError as error:

@@ -1,8 +1,8 @@
-"""A kernel that runs nothing and says why: what a notebook gets when ours cannot start.
+"""A fallback kernel that reports in each cell why the real kernel could not start.
 
-A kernel that just exits leaves a reader with "Kernel died", and the reason in a terminal that may
-not be in sight. This one answers every cell with the reason and the command that mends it; after
-that command, Kernel > Restart starts the real one.
+After the exit of a kernel, Jupyter shows only "Kernel died"; the reason is in a terminal that the
+user may not see. This kernel replies to each cell with the reason and the command that fixes it.
+After that command, Kernel > Restart Kernel starts the real kernel.
 """
 
 import os
@@ -16,7 +16,7 @@ REASON = "WEARABLE_KERNEL_ERROR"
 
 
 class ErrorKernel(Kernel):
-    """Fails every cell with the reason in the environment."""
+    """Fails every cell with the reason from the environment."""
 
     implementation = "wearable_jupyter"
     implementation_version = "0"
@@ -39,7 +39,7 @@ class ErrorKernel(Kernel):
 
 
 def start(connection_file: str, reason: str) -> None:
-    """Become that kernel; does not return before it is shut down."""
+    """Run the fallback kernel until it is shut down."""
     os.environ[REASON] = reason
     sys.argv = [sys.argv[0], "-f", connection_file]
     IPKernelApp.launch_instance(kernel_class=ErrorKernel)

@@ -1,7 +1,7 @@
-"""The kernel for Jupyters other than the project's own: a kernelspec in the user's folder.
+"""Installs a kernelspec for the user's other Jupyter installations, such as VS Code's.
 
-The project's own kernelspec names `python`, which Jupyter replaces by the interpreter that it runs
-on. Another Jupyter's would not have this package. So this one names whole paths.
+The project's own kernelspec names `python`, which Jupyter replaces by its own interpreter. In
+another installation, that interpreter lacks this package, so this kernelspec has absolute paths.
 """
 
 import json
@@ -24,15 +24,17 @@ SPEC = {
 
 
 def install(remove: bool = False) -> None:
-    """Install the kernel for the user, or take it away."""
+    """Install the kernel for the user, or remove it."""
     specs = KernelSpecManager()
     if remove:
         try:
             print(f"Removed {specs.remove_kernel_spec(NAME)}")
         except KeyError:
-            print("The kernel is not installed for you; there is nothing to remove")
+            print("The kernel is not installed, so there is nothing to remove")
         except OSError as error:
-            raise UserError(f"{error.filename} could not be removed: {error.strerror}") from error
+            raise UserError(
+                f"{error.filename} could not be removed: {error.strerror}. Delete it yourself"
+            ) from error
         return
     prepare()
     with tempfile.TemporaryDirectory() as folder:
@@ -40,9 +42,12 @@ def install(remove: bool = False) -> None:
         try:
             installed = specs.install_kernel_spec(folder, NAME, user=True)
         except OSError as error:
-            raise UserError(f"{error.filename} could not be written: {error.strerror}") from error
+            raise UserError(
+                f"{error.filename} could not be written: {error.strerror}. "
+                "Change its permissions or set JUPYTER_DATA_DIR"
+            ) from error
     print(
         f"Installed as {SPEC['display_name']!r} in {installed}\n"
-        f"It runs from this clone, {paths.ROOT}, which must stay. "
-        "Take it away with: ./justw install-kernel --remove"
+        f"The kernel needs this clone, {paths.ROOT}: do not move or delete it. "
+        "Uninstall the kernel with: ./justw install-kernel --remove"
     )

@@ -20,11 +20,11 @@ from .handoff import Handoff
 
 
 def main(connection_file: str) -> None:
-    # Jupyter says who it is: should it be gone already, this process has another parent.
+    # If Jupyter has ended already, this process has another parent.
     jupyter = int(os.environ.get("JPY_PARENT_PID") or os.getppid())
     handoff = Handoff(os.getpid(), jupyter, connection_file)
     command_environment.use_user_environment()
-    toolchain.find_rust()  # an editor may have been started from a menu
+    toolchain.find_rust()  # an editor may lack the PATH of the shell
     try:
         directories.prepare()
         supervisor_pid = prewarmed.take(handoff) or supervisor.start(directories.create(), handoff)
@@ -33,21 +33,21 @@ def main(connection_file: str) -> None:
         start_error_kernel(connection_file, str(error))
         return
 
-    # To be interrupted is evcxr's business; Jupyter tells it by a message.
+    # Jupyter interrupts evcxr by a message, so this process ignores the signal.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     supervisor.wait_for_end(supervisor_pid)
-    # It ends this process first, unless evcxr could not start, or it was killed itself.
+    # The supervisor ends this process, unless evcxr did not start or the supervisor was killed.
     if (reason := directories.take_reason(os.getpid())) is not None:
         start_error_kernel(connection_file, reason)
         return
     for directory in (*directories.owned_by(os.getpid()), *directories.owned_by(supervisor_pid)):
         directories.remove(directory)
-    sys.exit("error: the process that cares for this kernel is gone")
+    sys.exit("error: The kernel's supervisor was killed. Restart the kernel")
 
 
 def start_error_kernel(connection_file: str, reason: str) -> None:
-    """Become a kernel that gives the reason in each cell."""
-    from . import error_kernel  # only now: it loads IPython
+    """Replace this kernel by one that reports the reason in each cell."""
+    from . import error_kernel  # rarely needed, and it loads IPython
 
     error_kernel.start(connection_file, reason)
 

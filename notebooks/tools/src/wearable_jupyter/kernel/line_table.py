@@ -1,4 +1,4 @@
-"""Which line of its source an address in a compiled cell belongs to."""
+"""Maps addresses in a compiled cell to lines of its source, by its DWARF line tables."""
 
 from bisect import bisect_right
 from pathlib import Path
@@ -7,11 +7,11 @@ from .source_map import Place
 
 
 def called(compiled: Path, addresses: str) -> Place | None:
-    """The innermost of the calls at these addresses, hexadecimal, that stands in the cell's source.
+    """The position of the innermost of these hexadecimal addresses that is in the cell's source.
 
-    A cell also holds generic code of other sources. None if it has no line tables.
+    A cell also contains generic code of other sources. None if it has no line tables.
     """
-    from elftools.common.exceptions import ELFError  # only now: it takes a moment to load
+    from elftools.common.exceptions import ELFError  # loading it takes a moment
     from elftools.elf.elffile import ELFFile
 
     try:
@@ -28,12 +28,12 @@ def called(compiled: Path, addresses: str) -> Place | None:
 
 
 def table_of(debug_information):
-    """Every row: an address, the name of the source's file, line, column."""
+    """All rows of the line tables: address, file name, line and column."""
     for unit in debug_information.iter_CUs():
         program = debug_information.line_program_for_CU(unit)
         if program is None:
             continue
-        # Files are counted from 1 before DWARF 5.
+        # File numbers start at 1 before DWARF 5.
         first = 0 if program["version"] >= 5 else 1
         for entry in program.get_entries():
             if (state := entry.state) is not None:

@@ -1,7 +1,7 @@
-"""Messages as they stand on the wire: where sockets are, signatures, and the parts of a message.
+"""Jupyter messages in their wire format: addresses, signatures, and the parts of a message.
 
-A message is a list of frames: identities, a delimiter, a signature, then header, parent's header,
-metadata and content as JSON, and perhaps buffers.
+A message is a list of frames: identities, a delimiter, a signature; header, parent header, metadata
+and content as JSON; and optional buffers.
 """
 
 import hmac
@@ -12,13 +12,13 @@ from typing import Any
 
 DELIMITER = b"<IDS|MSG>"
 Frames = list[bytes]
-# The parts of a request that evcxr reads, and the largest number that it can read exactly.
+# The fields of a request that evcxr reads, and the largest number that it reads exactly.
 READ_BY_EVCXR = ("code", "cursor_pos", "allow_stdin", "restart", "value", "target_name", "comm_id")
 LARGEST = 2**53
 
 
 def address(connection: dict, channel: str) -> str:
-    """Where a channel is, by a connection file's content."""
+    """The address of a channel, from a connection file's content."""
     separator = "-" if connection["transport"] == "ipc" else ":"
     return (
         f"{connection['transport']}://{connection['ip']}{separator}{connection[channel + '_port']}"
@@ -26,7 +26,7 @@ def address(connection: dict, channel: str) -> str:
 
 
 def signature(connection: dict, parts: Frames) -> bytes:
-    """What a message's four parts are signed with, by a connection file's key."""
+    """The signature of a message's four parts, with a connection file's key."""
     if not connection["key"]:
         return b""
     digest = connection["signature_scheme"].removeprefix("hmac-")
@@ -34,7 +34,7 @@ def signature(connection: dict, parts: Frames) -> bytes:
 
 
 class Message:
-    """A message, with the parts that are looked at unpacked when they are."""
+    """A message; a changed part is encoded again."""
 
     def __init__(self, frames: Frames, delimiter: int) -> None:
         self.identities = frames[:delimiter]
@@ -44,7 +44,7 @@ class Message:
 
     @classmethod
     def received(cls, frames: Frames, sender: dict) -> "Message | None":
-        """A message of a sender; None if that did not sign it, or it is none."""
+        """Decode a message; None if it is malformed or its signature is not the sender's."""
         delimiter = frames.index(DELIMITER) if DELIMITER in frames else len(frames)
         if len(frames) < delimiter + 6:
             return None
@@ -58,7 +58,7 @@ class Message:
         return message if message.is_complete() else None
 
     def is_complete(self) -> bool:
-        """Whether each part is what it must be, and the message has a kind and an id."""
+        """Whether each part is an object, and the header has a kind and an id."""
         parts = (self.header, self.parent, self._metadata, self._content)
         return all(isinstance(part, dict) for part in parts) and all(
             isinstance(self.header.get(name), str) for name in ("msg_type", "msg_id")
@@ -74,12 +74,12 @@ class Message:
 
     @property
     def request(self) -> str | None:
-        """The id of the request that it belongs to."""
+        """The id of the request that this message belongs to."""
         return self.parent.get("msg_id")
 
     @property
     def content(self) -> dict[str, Any]:
-        """The content; to change it, set it as a whole."""
+        """A copy of the content; to change the content, set the property."""
         return dict(self._content)
 
     @content.setter
@@ -97,15 +97,15 @@ class Message:
         self.parts[2] = json.dumps(metadata).encode()
 
     def text(self, name: str) -> str:
-        """A text in the content; empty if it is no text."""
+        """A string in the content; empty if the field is not a string."""
         value = self._content.get(name)
         return replace_surrogates(value) if isinstance(value, str) else ""
 
     def for_evcxr(self, **changed: Any) -> "Message":
-        """The message with only the parts that evcxr reads, each as evcxr can read it.
+        """The message with only the fields that evcxr reads, in a form that evcxr can parse.
 
-        evcxr's loop ends at a message that it cannot read, although Jupyter's protocol allows it:
-        with binary buffers, NaN, half of a surrogate pair, or deep nesting.
+        evcxr's loop ends at valid messages that it cannot parse: with binary buffers, NaN, a lone
+        surrogate, or deep nesting.
         """
         content = {name: self._content[name] for name in READ_BY_EVCXR if name in self._content}
         data = self._content.get("data")
@@ -126,12 +126,12 @@ class Message:
         return [*self.identities, DELIMITER, signed, *self.parts, *self.buffers]
 
     def answer(self, kind: str, content: dict[str, Any]) -> "Message":
-        """A new message that belongs to this request, for whom has sent it."""
+        """A new message in reply to this request, for its sender."""
         return new_message(kind, content, self.header, self.parts[0], self.identities)
 
 
 def replace_surrogates(text: str) -> str:
-    """A text that can be written as UTF-8: half of a surrogate pair becomes U+FFFD."""
+    """Replace lone surrogates by U+FFFD, so that the text can be encoded as UTF-8."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
@@ -151,7 +151,7 @@ def scalar_fields(fields: dict[str, Any]) -> dict[str, Any]:
 def new_message(
     kind: str, content: dict[str, Any], like: dict[str, Any], parent: bytes, to: Frames
 ) -> Message:
-    """A new message, in a session `like` that of another header's."""
+    """Create a message in the session of the header `like`."""
     header = like | {
         "msg_id": secrets.token_hex(16),
         "msg_type": kind,
@@ -161,5 +161,5 @@ def new_message(
     return Message([*to, DELIMITER, b"", *parts], len(to))
 
 
-# For requests of nobody's.
+# The session of the kernel's own requests.
 SESSION = {"username": "kernel", "session": secrets.token_hex(16), "version": "5.3"}

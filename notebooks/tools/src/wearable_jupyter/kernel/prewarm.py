@@ -1,7 +1,4 @@
-"""Make a spare kernel, and be its companion.
-
-python -m wearable_jupyter.kernel.prewarm SERVER
-"""
+"""Prewarms a kernel and supervises it: python -m wearable_jupyter.kernel.prewarm SERVER."""
 
 import fcntl
 import json
@@ -13,13 +10,13 @@ from ..setup import paths
 from ..setup.errors import UserError
 from . import directories, prewarmed, supervisor
 
-# Bytes that must be available, or a spare kernel is not made: its own and as much for cells again.
-ROOM = 2 * 1024**3
+# Available memory in bytes that a prewarmed kernel requires, for itself and for cells.
+MIN_AVAILABLE = 2 * 1024**3
 
 
 def prewarm(server: int) -> None:
-    """Make a spare kernel and stay its companion, unless there is one, or memory is short."""
-    if psutil.virtual_memory().available < ROOM:
+    """Prewarm a kernel and supervise it, unless there is one already or memory is short."""
+    if psutil.virtual_memory().available < MIN_AVAILABLE:
         return
     with (paths.TARGET / ".prewarmed-kernel.lock").open("w") as handle:
         try:
@@ -42,4 +39,4 @@ if __name__ == "__main__":
     try:
         prewarm(int(sys.argv[1]))
     except (UserError, OSError):
-        sys.exit(1)  # whoever asks for a kernel meets the same, and is told
+        sys.exit(1)  # the next launcher gets the same error and reports it

@@ -1,10 +1,10 @@
-"""A spare kernel: loaded and warmed up before anyone asks for it.
+"""Prewarmed kernels: started before a notebook needs one.
 
-A new kernel takes nine seconds to its first result, most of which rust-analyzer reads polars. So
-`./justw lab` has one made while JupyterLab itself starts, and a kernel's companion the next when
-nothing runs. The launcher takes it if it is what it would make itself: with the library as it is
-now, in the same working directory, for the same server. It holds some 700 MB, so there is one at
-most in a clone, and none where memory is short, or with WEARABLE_PREWARMED_KERNEL=0.
+A new kernel takes nine seconds to its first result, mostly because rust-analyzer reads polars. So
+`./justw lab` prewarms a kernel while JupyterLab starts, and a supervisor prewarms the next one when
+no cell runs. The launcher takes a prewarmed kernel that equals a new one: with the current library,
+in the same working directory, for the same server. It needs about 700 MB of memory, so a clone has
+at most one, and none if memory is short or with WEARABLE_PREWARMED_KERNEL=0.
 """
 
 import hashlib
@@ -21,14 +21,14 @@ from . import directories
 from .handoff import Handoff, hand_off
 
 VARIABLE = "WEARABLE_PREWARMED_KERNEL"
-# Makes one, and is its companion.
-MAKER = f"{__package__}.prewarm"
+# The module that prewarms a kernel and supervises it.
+PREWARM_MODULE = f"{__package__}.prewarm"
 
 
 def enable(server: int) -> bool:
-    """Tell this process and those that it starts that a server is to have spare kernels.
+    """Enable prewarmed kernels for a server, in this process and its children.
 
-    Returns False if the user does not want them.
+    Returns False if the user disabled them.
     """
     if os.environ.get(VARIABLE) == "0":
         return False
@@ -37,17 +37,17 @@ def enable(server: int) -> bool:
 
 
 def is_enabled(jupyter: int) -> bool:
-    """Whether this Jupyter, a server or a headless run, is to have spare kernels."""
+    """Whether prewarmed kernels are enabled for this Jupyter process."""
     return os.environ.get(VARIABLE) == str(jupyter)
 
 
 def start(server: int) -> None:
-    """Have a spare kernel made for a server, by a process that is not this one's child."""
-    command = (*paths.PYTHON_MODULE, MAKER, str(server))
+    """Prewarm a kernel for a server, in a process that is not a child of this one."""
+    command = (*paths.PYTHON_MODULE, PREWARM_MODULE, str(server))
     subprocess.run(
         ["sh", "-c", '"$@" &', "sh", *command],
         cwd=paths.NOTEBOOKS,
-        # What Jupyter says of the kernel that runs here is not true of the next.
+        # Without Jupyter's variables, which describe the kernel that runs here.
         env={k: v for k, v in os.environ.items() if not k.startswith("JPY_")},
         start_new_session=True,
         stdin=subprocess.DEVNULL,
@@ -56,16 +56,16 @@ def start(server: int) -> None:
 
 
 def purpose(server: int) -> dict[str, int | str]:
-    """What a kernel made now, here, for this server is good for."""
+    """What a kernel that is created now can be used for: the server, directory and template."""
     made_from = (paths.TEMPLATE / name for name in (DEPENDENCIES, "sources"))
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in made_from))
     return {"server": server, "directory": os.getcwd(), "template": digest.hexdigest()}
 
 
 def take(handoff: Handoff) -> int | None:
-    """Handoff the spare kernel of a server, if there is one and it is as it should be.
+    """Take the prewarmed kernel of a server if there is one that equals a new kernel.
 
-    Returns its companion, which from now on is this kernel's, or None.
+    Returns the process number of its supervisor, or None.
     """
     with suppress(OSError):
         needed = purpose(handoff.jupyter)
@@ -75,17 +75,17 @@ def take(handoff: Handoff) -> int | None:
             if any(found[part] != needed[part] for part in ("server", "directory")):
                 continue
             supervisor = directories.owner_pid(directory)
-            # Of several launchers, the one that removes the mark has the kernel.
+            # If several launchers compete, the one that deletes the file gets the kernel.
             (directory / directories.PREWARMED).unlink()
             if found == needed:
                 hand_off(directory, handoff)
                 return supervisor
-            os.kill(supervisor, signal.SIGTERM)  # the library was edited
+            os.kill(supervisor, signal.SIGTERM)  # the library was edited since
     return None
 
 
 def read_purpose(directory: Path) -> dict[str, int | str] | None:
-    """What a kernel is good for that nobody has asked for yet; None if it is no such kernel."""
+    """What a prewarmed kernel can be used for; None if it is no running prewarmed kernel."""
     if directories.evcxr(directory) is not None:
         with suppress(OSError, ValueError):
             return json.loads((directory / directories.PREWARMED).read_text())

@@ -1,4 +1,4 @@
-"""End processes together with all that they have started."""
+"""Kills processes together with their descendants."""
 
 import os
 import signal
@@ -12,38 +12,38 @@ from . import directories
 
 
 def end_tree(*roots: int) -> None:
-    """End processes and their descendants.
+    """Kill processes and their descendants.
 
-    They are stopped first: cargo would start the next rustc while the last one is being ended.
+    Stops them first, because cargo would start the next rustc while the last one is killed.
     """
-    found: list[int] = []
+    stopped: list[int] = []
     waiting = [pid for pid in roots if pid > 1]
     while waiting:
         pid = waiting.pop()
-        if pid in found:
+        if pid in stopped:
             continue
-        found.append(pid)
+        stopped.append(pid)
         with suppress(OSError):
             os.kill(pid, signal.SIGSTOP)
         with suppress(psutil.Error):
             waiting += [child.pid for child in psutil.Process(pid).children()]
-    for pid in found:
+    for pid in stopped:
         with suppress(OSError):
             os.kill(pid, signal.SIGKILL)
 
 
 def end_compilers(directory: Path) -> None:
-    """End what evcxr runs in a kernel's directory besides the process of the cells."""
+    """Kill evcxr's children, except the process that runs cells."""
     evcxr = directories.evcxr(directory)
     if evcxr is not None:
         end_tree(*compilers(evcxr))
 
 
 def end_orphans(directory: Path) -> None:
-    """End what is left of a cell's process that has ended.
+    """Kill the programs that an ended cell process left running.
 
-    evcxr waits until nobody can write to the process's stderr any more, so a program that the cell
-    left running would keep evcxr waiting.
+    evcxr waits until all writers of the process's stderr have closed it, and such a program would
+    keep it open.
     """
     evcxr = directories.evcxr(directory)
     if evcxr is not None:
@@ -52,7 +52,7 @@ def end_orphans(directory: Path) -> None:
 
 
 def orphans(evcxr: int) -> Iterator[int]:
-    """The processes in evcxr's group that have another parent than a process of evcxr's."""
+    """The processes in evcxr's group that are not its descendants."""
     with suppress(psutil.Error):
         family = {evcxr, *(child.pid for child in psutil.Process(evcxr).children(recursive=True))}
         for process in psutil.process_iter():
@@ -62,7 +62,7 @@ def orphans(evcxr: int) -> Iterator[int]:
 
 
 def compilers(evcxr: int) -> Iterator[int]:
-    """evcxr's children, without the one that runs cells, which is the same program."""
+    """evcxr's children, except the one that runs cells, which has the same executable."""
     with suppress(psutil.Error):
         parent = psutil.Process(evcxr)
         program = parent.exe()

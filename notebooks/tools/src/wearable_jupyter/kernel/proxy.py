@@ -1,13 +1,13 @@
-"""Carry messages between Jupyter and evcxr.
+"""Relays messages between Jupyter and evcxr.
 
-evcxr ends when a client goes away while it answers, and Jupyter's server does that: as long as a
-kernel starts, it asks again every half second, from sockets that it closes at the first answer. So
-Jupyter connects to this relay, and evcxr has one client that stays. ZeroMQ drops an answer that
-nobody waits for any more.
+evcxr crashes when a client disconnects while evcxr replies. Jupyter's server does that: during the
+start of a kernel, it sends a request every half second, from sockets that it closes at the first
+reply. So Jupyter connects to this proxy, and evcxr has one permanent client. ZeroMQ drops replies
+to closed sockets.
 
-Messages are signed, by Jupyter with a key that evcxr was not started with: the kernel may have been
-a spare one. So the relay checks each signature and signs anew. What a request to run a cell comes
-to, `execution.py` decides.
+Jupyter signs messages with another key than evcxr's, because the kernel may be prewarmed. So the
+proxy verifies each signature and signs messages again. `execution.py` decides the result of a
+request to run a cell.
 """
 
 import secrets
@@ -21,21 +21,21 @@ from .events import Events
 from .execution import Execution
 from .messages import SESSION, Message, address, new_message
 
-# Requests, each of which has its answer. The other channel is iopub, which everybody hears.
+# Channels with requests and replies. The other channel is iopub, which all clients receive.
 REQUESTS = ("shell", "control", "stdin", "hb")
 CHANNELS = (*REQUESTS, "iopub")
-# A kernel that restarts gets the ports of the one before, whose relay is just ending.
+# A restarted kernel gets the ports of the previous one, whose proxy may still be ending.
 BIND_SECONDS = 15
 CLOSE_MS = 1000
-# Messages that are taken from one socket before the others have their turn.
-AT_ONCE = 1000
+# The number of messages that are read from one socket before the next socket.
+BATCH = 1000
 
 
 class Proxy:
-    """Sockets for Jupyter, in `front`, and each one's to evcxr, in `back`.
+    """The sockets for Jupyter, in `front`, and the corresponding sockets to evcxr, in `back`.
 
-    `connection` is Jupyter's connection file, `private` evcxr's, as their content; `directory` is
-    the kernel's.
+    `connection` is the content of Jupyter's connection file, and `private` of evcxr's. `directory`
+    is the kernel's.
     """
 
     def __init__(
@@ -44,15 +44,15 @@ class Proxy:
         private: dict,
         events: Events,
         directory: Path,
-        why_evcxr_stopped: Callable[[], str] = lambda: "evcxr does not answer.",
+        why_evcxr_stopped: Callable[[], str] = lambda: "evcxr stopped responding.",
     ) -> None:
         self.connection, self.private, self.events = connection, private, events
-        # evcxr sends its requests for input to the identity that asked it to run the cell.
+        # evcxr sends requests for input to the identity that sent the request to run the cell.
         self.identity = secrets.token_hex(8).encode()
         self.input_request: Message | None = None
         self.shutdown_requested = False
         self.context = zmq.Context()
-        self.busy, self.since = True, time.monotonic()  # until it answers
+        self.busy, self.since = True, time.monotonic()  # until its first reply
         self.poller = zmq.Poller()
         self.front: dict[str, zmq.Socket] = {}
         self.back: dict[str, zmq.Socket] = {}
@@ -61,7 +61,7 @@ class Proxy:
             front = self.front[channel] = self._socket(zmq.ROUTER if requests else zmq.PUB)
             back = self.back[channel] = self._socket(zmq.DEALER if requests else zmq.SUB)
             if requests:
-                # A client that connects anew, by the same name, is not turned away.
+                # Accept a client that reconnects with the same identity.
                 front.set(zmq.ROUTER_HANDOVER, 1)
                 self.poller.register(front, zmq.POLLIN)
             else:
@@ -77,7 +77,7 @@ class Proxy:
 
     def _socket(self, kind: int) -> zmq.Socket:
         sock = self.context.socket(kind)
-        sock.set_hwm(0)  # keep everything: a cell may print more than ZeroMQ's 1000 messages
+        sock.set_hwm(0)  # unlimited: a cell may print more than ZeroMQ's default of 1000 messages
         return sock
 
     def _bind(self, front: zmq.Socket, where: str) -> None:
@@ -91,7 +91,7 @@ class Proxy:
                     raise
                 time.sleep(0.05)
 
-    # What `execution.Outlet` wants.
+    # The methods of `execution.Outlet`.
 
     def to_evcxr(self, message: Message, **changed: str) -> None:
         self._to_evcxr("shell", message, **changed)
@@ -103,18 +103,18 @@ class Proxy:
         self.front["shell"].send_multipart(message.frames(self.connection))
 
     def publish(self, message: Message) -> None:
-        message.identities = []  # everybody hears it
+        message.identities = []  # for all clients
         if message.kind == "status":
             self.busy = message.content.get("execution_state") != "idle"
             self.since = time.monotonic()
         self.front["iopub"].send_multipart(message.frames(self.connection))
 
     def step(self, seconds: float) -> bool:
-        """Wait for messages, and pass on those that have come; whether there were any."""
+        """Wait for messages and relay them. Returns whether there were any."""
         if self.pause is not None:
             seconds = min(seconds, self.pause)
         ready = dict(self.poller.poll(1000 * seconds))
-        # What evcxr says comes first: it belongs to what was asked before.
+        # evcxr's messages come first, because they belong to earlier requests.
         for message in self._received(self.back["iopub"], self.private, ready):
             self.execution.published(message)
         for message in self._received(self.back["shell"], self.private, ready):
@@ -134,8 +134,8 @@ class Proxy:
         return any(sock in ready for sock in (*self.front.values(), *self.back.values()))
 
     def _received(self, source: zmq.Socket, sender: dict, ready: dict):
-        """Messages that have come, as far as their sender has signed them."""
-        for _ in range(AT_ONCE if source in ready else 0):
+        """The received messages with a valid signature."""
+        for _ in range(BATCH if source in ready else 0):
             try:
                 frames = source.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
@@ -145,7 +145,7 @@ class Proxy:
                 yield message
 
     def _control(self, message: Message) -> None:
-        """An interrupt is answered here, unless it is to end the process; the rest by evcxr."""
+        """Reply to an interrupt, unless it must kill the process; relay other requests to evcxr."""
         if message.kind == "interrupt_request":
             self._end_input()
         if message.kind == "interrupt_request" and not self.execution.interrupt():
@@ -156,31 +156,31 @@ class Proxy:
         self._to_evcxr("control", message)
 
     def _input(self, ready: dict) -> None:
-        """Pass on evcxr's request for input, and one reply to it."""
+        """Relay evcxr's request for input, and one reply to it."""
         for message in self._received(self.back["stdin"], self.private, ready):
             self.input_request = message
             self.front["stdin"].send_multipart(message.frames(self.connection))
         for message in self._received(self.front["stdin"], self.connection, ready):
-            # evcxr would take a second reply for that to its next request.
+            # evcxr would use a second reply for its next request.
             if self.input_request is not None:
                 self.input_request = None
                 self._to_evcxr("stdin", message)
 
     def _end_input(self) -> None:
-        """End a request for input that an interrupted cell waits for."""
+        """Reply to the request for input of an interrupted cell."""
         if self.input_request is not None:
             self.input_request = None
             empty = new_message("input_reply", {"value": ""}, SESSION, b"{}", [])
             self._to_evcxr("stdin", empty)
 
     def quiet_seconds(self) -> float:
-        """How long nothing has run."""
+        """The seconds since the last cell ended; 0 while a cell runs."""
         return 0.0 if self.busy else time.monotonic() - self.since
 
     def close(self, reason: str | None = None) -> None:
-        """Pass on evcxr's last messages and free the ports.
+        """Relay evcxr's last messages and close the sockets.
 
-        With a reason why evcxr has stopped, the cell that runs fails with it.
+        If evcxr stopped for a `reason`, the running cell fails with it.
         """
         deadline = time.monotonic() + CLOSE_MS / 1000
         while self.step(0.05) and time.monotonic() < deadline:

@@ -1,15 +1,15 @@
-"""Give the kernel's rust-analyzer less to read.
+"""Prunes `cargo metadata` so that the kernel's rust-analyzer reads fewer packages.
 
-    python prune_metadata.py CRATE CARGO ARGUMENT…    `cargo metadata`, with packages left out
+    python prune_metadata.py CRATE CARGO ARGUMENT…    `cargo metadata` with fewer packages
 
-evcxr asks rust-analyzer for the types of `let`, for completions and for hovers. It reads every
-package of the graph before the first answer: 325, among them an HTTP stack, cryptography and
-procedural macros, none of which a cell can name. rust-analyzer learns of packages from `cargo
-metadata`, and looks for cargo in `$CARGO_HOME/bin` first. `make_home` makes such a home, whose
-cargo leaves out what cells have no use for. What is compiled does not change: evcxr builds with the
-real cargo, and is told so in the kernel's start-up commands.
+evcxr uses rust-analyzer for the types of `let`, for completions and for hovers. rust-analyzer reads
+all 325 packages of the graph before its first reply. Cells cannot name most of them, such as an
+HTTP stack, cryptography and procedural macros. rust-analyzer lists packages by `cargo metadata`,
+and prefers the cargo in `$CARGO_HOME/bin`. `make_home` creates such a home, whose cargo omits
+packages that cells cannot use. Compilation does not change, because the kernel's start-up commands
+make evcxr build with the real cargo.
 
-Only Python's standard library is used here: this runs for every kernel, before its first cell.
+Uses the standard library only, because it runs for every kernel before its first cell.
 """
 
 import json
@@ -19,24 +19,24 @@ import subprocess
 import sys
 from pathlib import Path
 
-# Below the library: what it re-exports, and the containers in their signatures.
+# Dependencies of the library that it re-exports, and containers in their signatures.
 READ = (
     *("chrono", "dataset_writer", "hashbrown", "indexmap", "plotly", "polars"),
     *("polars_notebook", "polars_profile", "spark_stages", "wearable_datagen"),
 )
 READ_FAMILY = "polars-"
-# Of those, what runs queries; no other crate makes anything of it public.
+# Crates of this family that run queries. No other crate exposes them.
 INNER = ("polars-expr", "polars-mem-engine", "polars-ooc", "polars-stream")
-# Where rust-analyzer has put its copy of the lock file.
+# The variable with the path of rust-analyzer's copy of the lock file.
 LOCK_FILE = "CARGO_RESOLVER_LOCKFILE_PATH"
-# Of the standard library's workspace, which also has its tests and dependencies.
+# The crates to read of the standard library's workspace, which contains more.
 READ_STD = ("alloc", "core", "std")
 
 
 def make_home(home: Path, library: str, cargo: Path, real_home: Path) -> None:
-    """A cargo home in `home` whose cargo is this module; sources stay in `real_home`.
+    """Create a cargo home whose cargo runs this module, with the sources of `real_home`.
 
-    `library` is the name of the crate of which only what cells can name is to be read.
+    Below the crate `library`, only packages that cells can name are kept.
     """
     (home / "bin").mkdir(parents=True, exist_ok=True)
     registry = home / "registry"
@@ -67,10 +67,10 @@ def make_home(home: Path, library: str, cargo: Path, real_home: Path) -> None:
 
 
 def prune(metadata: dict, library: str) -> dict:
-    """`cargo metadata`'s answer without the packages that need not be read.
+    """Remove packages from the output of `cargo metadata`.
 
-    What a notebook adds by `:dep` itself is kept with everything below it; procedural macros are
-    not, for evcxr's rust-analyzer does not run them.
+    Dependencies that a notebook adds by `:dep` are kept with their own dependencies. Procedural
+    macros are removed, because evcxr's rust-analyzer does not run them.
     """
     packages = {package["id"]: package for package in metadata["packages"]}
     nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
@@ -89,9 +89,9 @@ def prune(metadata: dict, library: str) -> dict:
     if standard_library:
         kept = {identity for identity, name in names.items() if name in READ_STD}
     else:
-        # Each package with whether only what `READ` names is kept below it.
+        # Each package with a flag: whether only packages in `READ` are kept below it.
         todo = [(identity, False) for identity in metadata["workspace_members"]]
-        seen = set(todo)
+        visited = set(todo)
         while todo:
             identity, below_library = todo.pop()
             below_library = below_library or names[identity] == library
@@ -100,10 +100,10 @@ def prune(metadata: dict, library: str) -> dict:
                 normal = any(kind["kind"] is None for kind in dependency["dep_kinds"])
                 wanted = dependency["pkg"] not in macros
                 wanted = wanted and (not below_library or read(dependency["pkg"]))
-                if normal and wanted and item not in seen:
-                    seen.add(item)
+                if normal and wanted and item not in visited:
+                    visited.add(item)
                     todo.append(item)
-        kept = {identity for identity, _ in seen}
+        kept = {identity for identity, _ in visited}
 
     metadata["packages"] = [p for p in metadata["packages"] if p["id"] in kept]
     metadata["resolve"]["nodes"] = [
@@ -137,17 +137,17 @@ def lock_file(path: str) -> str:
 
 
 def main(library: str, *command: str) -> int:
-    """Run cargo and print its metadata, pruned. Metadata that cannot be pruned stay as they are."""
+    """Run cargo and print its pruned output, or the original if pruning fails."""
     if LOCK_FILE in os.environ:
         os.environ[LOCK_FILE] = lock_file(os.environ[LOCK_FILE])
     result = subprocess.run(command, stdout=subprocess.PIPE)
-    answer = result.stdout
+    output = result.stdout
     if result.returncode == 0:
         try:
-            answer = json.dumps(prune(json.loads(answer), library)).encode()
+            output = json.dumps(prune(json.loads(output), library)).encode()
         except (KeyError, TypeError, ValueError) as error:
-            print(f"not pruned: {error!r}", file=sys.stderr)
-    sys.stdout.buffer.write(answer)
+            print(f"warning: cargo metadata was not pruned: {error!r}", file=sys.stderr)
+    sys.stdout.buffer.write(output)
     return result.returncode
 
 

@@ -1,8 +1,8 @@
-"""A kernel's cargo: what the program in `crates/evcxr_shim` needs to know.
+"""Stores calls of rustc for a kernel's cargo, the program in `crates/evcxr_shim`.
 
-evcxr runs `cargo build` for every cell, and finds cargo through rustup. In a kernel both are that
-program: it has each cell tell how it ended, and repeats a call of rustc that it knows instead of
-asking cargo again. Here it is told the first call, that by which the template was compiled.
+evcxr runs `cargo build` for every cell, and finds cargo through rustup. In a kernel, both are that
+program. It instruments each cell to report how it ended, and repeats a stored call of rustc instead
+of running cargo again. This module stores the first call, which compiled the template.
 """
 
 import subprocess
@@ -10,14 +10,14 @@ from pathlib import Path
 
 from ..setup import links, paths, toolchain
 
-# A function of the library's, by which a cell is run so that an interrupt stops its query.
+# The library's function that runs a cell so that an interrupt stops its query.
 INTERRUPTIBLE = f"{paths.CRATE}::interrupt::interruptible"
 
 
 def call_from_output(program: Path, library: Path, verbose: str) -> str | None:
-    """The call of rustc for the cell's crate in what `cargo -vv` printed: words, zeros between.
+    """The call of rustc for the cell's crate in the output of `cargo -vv`, separated by NUL.
 
-    `program` is the kernels' cargo, `library` what it links cells with.
+    `program` is the kernels' cargo, and `library` is linked into cells.
     """
     result = subprocess.run(
         [program, "words", library], input=verbose, capture_output=True, text=True, check=True
@@ -26,13 +26,13 @@ def call_from_output(program: Path, library: Path, verbose: str) -> str | None:
 
 
 def output_folder(call: str) -> Path:
-    """Where a call puts what it compiles."""
-    words = call.split("\0")
-    return Path(words[words.index("--out-dir") + 1])
+    """The output folder of a call."""
+    arguments = call.split("\0")
+    return Path(arguments[arguments.index("--out-dir") + 1])
 
 
 def key(flags: str, arguments: list[str], manifest: str) -> str:
-    """What a call depends on: the flags, cargo's arguments, the manifest; as the program has it."""
+    """The key of a call, in the program's format: flags, cargo's arguments and the manifest."""
     return f"{flags}\n{' '.join(arguments)}\n{manifest}".rstrip()
 
 
@@ -60,7 +60,7 @@ def install_wrappers(directory: Path, program: Path, library: Path, module: str)
 
 
 def save_call(folder: Path, call_key: str, call: str, cell: Path) -> None:
-    """Keep a call for the kernel's cargo: for which key, and where the compiled cell will be."""
+    """Store a call for the kernel's cargo, with its key and the path of the compiled cell."""
     folder.mkdir(parents=True)
     (folder / "command").write_text(call)
     (folder / "cell").write_text(str(cell))

@@ -1,7 +1,7 @@
-"""Where in a cell a line of the source stands that evcxr has generated from it.
+"""Maps a line of the source that evcxr generates to a line of the cell.
 
-evcxr copies the statements of a cell line by line into a function, after what items (functions,
-types) the cells have defined, and with lines of its own around them. It does not say where.
+evcxr copies the statements of a cell line by line into a function. Before it are the items
+(functions, types) of all cells, and around it are lines of evcxr. evcxr does not report positions.
 """
 
 from difflib import SequenceMatcher
@@ -15,16 +15,16 @@ class Place(NamedTuple):
     column: int
 
 
-# The line of the call in whose argument the statements of the cell stand; see evcxr_shim.
+# The call whose argument contains the statements of the cell; see evcxr_shim.
 CALL = "kernel_cell::caught("
 
 
 def locate(cell: str, generated: str, place: Place) -> Place | None:
-    """Where in `cell` the place in `generated` is; None if it is not in this cell.
+    """The position in `cell` of a position in `generated`, or None if it is outside this cell.
 
-    Lines are matched in order and in as long runs as there are, so that of two equal lines the
-    right one is found. A line that holds the end of one statement and the start of the next is in
-    two pieces in the generated source: each is looked for between its neighbours.
+    Lines are matched in order and in the longest possible runs, which distinguishes equal lines. A
+    line with the end of one statement and the start of the next is split in the generated source;
+    each part is searched between the neighboring matches.
     """
     ours, theirs = cell.splitlines(), generated.splitlines()
     if not 0 < place.line <= len(theirs):
@@ -50,11 +50,11 @@ def locate(cell: str, generated: str, place: Place) -> Place | None:
 
 
 def shown(cell: str, place: Place, name: str) -> list[str]:
-    """The line of a cell with a mark below the column, as rustc shows it."""
+    """The line of a cell with a caret below the column, in rustc's format."""
     text = cell.splitlines()[place.line - 1].rstrip()
-    if place.column > len(text):  # of code that the kernel has added to the line
+    if place.column > len(text):  # in code that the kernel added to the line
         place = Place(place.line, len(text) - len(text.lstrip()) + 1)
-    # Tabs as the line has them, or the mark would stand elsewhere.
+    # Repeat the tabs of the line, so that the caret is below its column.
     margin = "".join("\t" if c == "\t" else " " for c in text[: place.column - 1])
     number = str(place.line)
     space = " " * len(number)

@@ -1,8 +1,7 @@
-"""This project's kernelspec, read by its path.
+"""Finds this project's kernelspec by its path.
 
-A kernelspec's name decides nothing here: another kernel named `rust`, on `JUPYTER_PATH` or in the
-user's folder, is never found. Clients that select kernels by name, such as papermill, are not
-affected.
+Another kernel named `rust`, on `JUPYTER_PATH` or in the user's folder, is ignored. Clients that
+select kernels by name, such as papermill, are not affected.
 """
 
 from typing import Any
@@ -15,7 +14,7 @@ from ..bootstrap.command_environment import user_environment
 from ..setup import paths
 
 NAME = "rust"
-# For a kernel to reply to its first request.
+# The time limit for a kernel's first reply.
 STARTUP_SECONDS = 120
 FOLDER = paths.NOTEBOOKS / "tools" / "kernelspec"
 

@@ -1,12 +1,12 @@
-"""Run evcxr, carry its messages, and leave nothing of it behind.
+"""Supervises one kernel: runs evcxr, relays its messages, and cleans up after it.
 
     python -m wearable_jupyter.kernel.supervisor DIRECTORY
 
-Each kernel has such a process, in a session of its own, so that it outlives whatever ends a kernel:
-closing a notebook, killing Jupyter. It starts evcxr in a directory made for it, waits to be told
-whom the kernel is for, and relays messages (`proxy.py`) until evcxr, or the launcher that Jupyter
-knows (`kernel.py`), or Jupyter itself is gone, however that came about. Then it ends whatever evcxr
-has started (a compiler, a cell that still runs) and deletes the directory.
+Each kernel has a supervisor in a session of its own, so that it survives whatever ends a kernel:
+closing a notebook, or killing Jupyter. The supervisor starts evcxr in the kernel's directory, waits
+for the handoff, and relays messages (`proxy.py`) until evcxr, the launcher (`launcher.py`) or
+Jupyter ends. Then it kills everything that evcxr started, such as a compiler or a running cell, and
+deletes the directory.
 """
 
 import json
@@ -29,18 +29,20 @@ from .directories import is_alive
 from .events import Events
 from .handoff import POLL_SECONDS, Handoff, hand_off, wait_for_handoff, watch
 
-# So long after the last cell, the processor is free for warming the next kernel up.
+# The next kernel is prewarmed after this time without a running cell.
 QUIET_SECONDS = 10.0
-# Clients read the last reply before they learn of the kernel's end.
+# How long clients have to read the last reply before the kernel ends.
 LAST_REPLY_SECONDS = 0.5
-# Bytes of evcxr's stderr that are kept: the message of a panic, and the backtrace behind it.
+# How long the reason for evcxr's end waits for the rest of its stderr.
+LAST_OUTPUT_SECONDS = 1.0
+# The last bytes of evcxr's stderr, enough for a panic message with a backtrace.
 STDERR_LIMIT = 1 << 16
 
 
 def start(directory: Path, handoff: Handoff) -> int:
-    """Start a companion for a directory of this process's, in this working directory; its pid.
+    """Start a supervisor for a directory of this process, and return its process number.
 
-    Raises `UserError` when it cannot be started; then the directory is gone.
+    Raises `UserError` if it cannot be started, and deletes the directory then.
     """
     try:
         hand_off(directory, handoff)
@@ -56,7 +58,7 @@ def start(directory: Path, handoff: Handoff) -> int:
 
 
 def wait_for_end(pid: int) -> None:
-    """Wait for the end of a companion."""
+    """Wait for the end of a supervisor."""
     poller = select.poll()
     watch(poller, pid)
     while is_alive(pid):
@@ -64,20 +66,23 @@ def wait_for_end(pid: int) -> None:
 
 
 class ErrorOutput:
-    """evcxr's stderr: passed on, and its last part kept for the reason of a failure."""
+    """Forwards evcxr's stderr, and keeps its end for error messages."""
 
     def __init__(self, pipe: int) -> None:
         self.tail = b""
-        threading.Thread(target=self._pass_on, args=(pipe,), daemon=True).start()
+        self.thread = threading.Thread(target=self._forward, args=(pipe,), daemon=True)
+        self.thread.start()
 
-    def _pass_on(self, pipe: int) -> None:
+    def _forward(self, pipe: int) -> None:
         while data := os.read(pipe, STDERR_LIMIT):
             self.tail = (self.tail + data)[-STDERR_LIMIT:]
             with suppress(OSError):
                 os.write(2, data)
 
     def reason(self, status: int | None) -> str:
-        """Why evcxr has stopped; `status` is its exit status, None while it is there."""
+        """Why evcxr stopped. `status` is its exit status, or None while it runs."""
+        if status is not None:
+            self.thread.join(LAST_OUTPUT_SECONDS)
         text = self.tail.decode(errors="replace")
         panics = re.findall(r"panicked at (\S+?):?\n(.+)", text)
         if panics:
@@ -85,15 +90,15 @@ class ErrorOutput:
             place = re.sub(r"^.*/(?=[^/]+/src/)|^.*/rustlib/src/rust/", "", place)
             return f"evcxr, the program that compiles cells, panicked: {message.strip()} ({place})."
         if status is None:
-            return "evcxr, the program that compiles cells, does not answer any more."
+            return "evcxr, the program that compiles cells, stopped responding."
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
         lines = [line for line in text.splitlines() if line.strip()]
         last = f": {lines[-1].strip()}" if lines and status else "."
-        return f"evcxr, the program that compiles cells, has ended with {how}{last}"
+        return f"evcxr, the program that compiles cells, ended with {how}{last}"
 
 
 def start_evcxr(directory: Path, events: Events) -> subprocess.Popen:
-    """Start evcxr in a process group of its own, in this working directory."""
+    """Start evcxr in a new process group, in the current working directory."""
     environment = toolchain.kernel_environment() | {
         **toolchain.with_standard_library(),
         **events.environment,
@@ -101,7 +106,7 @@ def start_evcxr(directory: Path, events: Events) -> subprocess.Popen:
         "EVCXR_CONFIG_DIR": str(directory / "config"),
         "CARGO_HOME": str(paths.ANALYSIS_HOME),
         "PATH": f"{directory / 'bin'}{os.pathsep}{os.environ['PATH']}",
-        # evcxr_jupyter would bring a stock installation that it finds there up to date.
+        # evcxr_jupyter would update a stock installation that it finds in JUPYTER_PATH.
         "JUPYTER_PATH": str(directory / "no-installation"),
     }
     return subprocess.Popen(
@@ -117,11 +122,11 @@ def start_evcxr(directory: Path, events: Events) -> subprocess.Popen:
 def relay_messages(
     evcxr: subprocess.Popen, directory: Path, handoff: Handoff, events: Events, output: ErrorOutput
 ) -> str | None:
-    """Proxy messages until the end of evcxr, or of whom it is for.
+    """Relay messages until evcxr, the launcher or Jupyter ends.
 
-    Returns the reason if evcxr ended before it ever answered: then no cell could show it.
+    Returns the reason if evcxr ended before its first reply, because no cell could show it.
     """
-    from . import proxy  # only now: evcxr is under way, and ZeroMQ takes a moment to load
+    from . import proxy  # after evcxr's start, because loading ZeroMQ takes a moment
 
     private = json.loads((directory / directories.CONNECTION).read_text())
     public = json.loads(Path(handoff.connection_file).read_text())
@@ -135,16 +140,16 @@ def relay_messages(
             messages.step(POLL_SECONDS)
         except Exception as error:
             traceback.print_exc()
-            execution.stop(f"The kernel's proxy failed: {type(error).__name__}: {error}")
+            execution.stop(f"The kernel's message proxy failed: {type(error).__name__}: {error}")
         if to_prewarm and messages.quiet_seconds() > QUIET_SECONDS:
             to_prewarm = False
-            with suppress(OSError):  # this kernel needs no other
+            with suppress(OSError):  # this kernel works without the next one
                 prewarmed.start(handoff.jupyter)
     reason = None
     by_itself = evcxr.poll() is not None and wanted() and not messages.shutdown_requested
     if execution.stopped is not None or by_itself:
         reason = execution.stopped or output.reason(evcxr.poll())
-    # A cell may print without end, and there is nobody who would hear it.
+    # A cell may print endlessly, and no client reads it.
     directories.end(evcxr.pid)
     messages.close(reason)
     if reason is None:
@@ -160,9 +165,9 @@ def supervise(
     started: Callable[[], object] = lambda: None,
     handed_off: Callable[[], object] = lambda: None,
 ) -> None:
-    """Do all of the above, for a kernel that is of no use without the process `waiting_for`.
+    """Supervise a kernel until it ends, or until the process `waiting_for` it ends.
 
-    `started` is called when evcxr runs, `handed_off` when it is told whom the kernel is for.
+    Calls `started` when evcxr runs, and `handed_off` after the handoff.
     """
     evcxr = handoff = reason = None
     try:
@@ -170,7 +175,7 @@ def supervise(
         evcxr = start_evcxr(directory, events)
         output = ErrorOutput(evcxr.stderr.fileno())
         (directory / directories.EVCXR).write_text(str(evcxr.pid))
-        # What has to be done at the end is done then, too.
+        # SIGTERM runs the clean-up too.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit())
         started()
         handoff = wait_for_handoff(evcxr, directory, waiting_for)
@@ -181,7 +186,7 @@ def supervise(
         if reason is not None:
             directories.leave_reason(handoff.launcher, reason)
         elif handoff is not None:
-            # Jupyter takes the end of its launcher for the kernel's.
+            # For Jupyter, the end of the launcher is the end of the kernel.
             with suppress(ProcessLookupError):
                 os.kill(handoff.launcher, signal.SIGTERM)
         directories.remove(directory, evcxr and evcxr.pid)

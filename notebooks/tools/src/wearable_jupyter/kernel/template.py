@@ -1,4 +1,4 @@
-"""A kernel's Cargo project with everything compiled, from which kernels start."""
+"""The template of kernels: a Cargo project in which everything is compiled."""
 
 import fcntl
 import shutil
@@ -24,7 +24,7 @@ from ..setup.links import COMPILED
 from ..setup.progress import parse_message
 from . import rustc_call
 
-# What evcxr starts with, and with our library after a kernel's start-up commands.
+# The dependency that a kernel's start-up commands load.
 LOADED = f"{paths.CRATE} = {{ path = {paths.toml_string(paths.LIBRARY)} }}\n"
 
 
@@ -57,38 +57,38 @@ overflow-checks = true
 """
 
 
-# In a project, and in what a kernel takes of it: paths of own crates' files, from `target/` on.
+# A file that lists the artifacts of the workspace's crates, relative to `target/`.
 OWN = "own"
 
 
 def own_in(folder: Path) -> list[Path]:
-    """What is noted there of own crates' files: their paths from `target/` on."""
+    """The listed artifacts of the workspace's crates, relative to `target/`."""
     return [Path(line) for line in (folder / OWN).read_text().splitlines()]
 
 
 def own_crates(messages: str) -> list[Path]:
-    """What is compiled of crates that lie in a folder, as this project's do, by cargo's `messages`.
+    """The artifacts of local crates, from cargo's `messages`.
 
-    Their names have a hash of where that is, so they are compiled here and for nobody else.
+    Their names contain a hash of the crate's path, so each clone compiles its own.
     """
-    found = []
+    artifacts = []
     for message in map(parse_message, messages.splitlines()):
         if not message.get("package_id", "").startswith("path+file:"):
             continue
-        # Beside the one form that is always there. Of a shared library, cargo names another copy.
-        for made in map(Path, message.get("filenames", [])):
-            if made.suffix == ".rlib":
-                beside = made.parent.glob(f"{made.stem}.*")
-                found += sorted(path for path in beside if path.suffix in COMPILED)
-    return found
+        # cargo reports a copy of a shared library, so find it next to the rlib.
+        for file in map(Path, message.get("filenames", [])):
+            if file.suffix == ".rlib":
+                siblings = file.parent.glob(f"{file.stem}.*")
+                artifacts += sorted(path for path in siblings if path.suffix in COMPILED)
+    return artifacts
 
 
 class Project(NamedTuple):
-    """A Cargo project as a kernel has it, from whose compilation rustc's call is learnt."""
+    """A Cargo project like a kernel's, whose compilation shows how cargo calls rustc."""
 
     folder: Path
     manifest: str
-    # What evcxr says to cargo before `build`.
+    # The options that evcxr passes to cargo before `build`.
     options: tuple[str, ...]
 
     @property
@@ -101,11 +101,12 @@ class Project(NamedTuple):
         (self.folder / "Cargo.toml").write_text(self.manifest)
 
     def compile(self) -> None:
-        """Compile what has changed, and keep what cargo says of it: which files are this project's
-        own crates, and if the cell itself was compiled, by which call."""
+        """Compile changes, and store the artifacts of local crates and the call of rustc."""
         call = self.folder / "call"
         if not call.is_file():
-            (self.folder / "src" / "lib.rs").touch()  # so that it is compiled, and seen how
+            (
+                self.folder / "src" / "lib.rs"
+            ).touch()  # so that cargo compiles it and prints the call
         result = run_cargo(
             *("build", "--offline", "-vv", "--target", toolchain.host()),
             "--message-format=json-render-diagnostics",
@@ -119,25 +120,24 @@ class Project(NamedTuple):
             call.write_text(call_text)
         if not call.is_file():
             raise UserError(
-                "cargo compiled a cell and did not print how it called rustc. Run: "
-                "rm -rf target/kernel-template, then ./justw setup"
+                "cargo compiled a cell without printing its call of rustc. Run: "
+                "rm -rf target/kernel-template && ./justw setup"
             )
         own = (path.relative_to(self.target) for path in own_crates(result.stdout))
         (self.folder / OWN).write_text("".join(f"{path}\n" for path in own))
 
     def arguments(self) -> list[str]:
-        """With what evcxr calls cargo."""
+        """The arguments with which evcxr calls cargo."""
         return [*self.options, "build", "--target", toolchain.host(), "--message-format=json"]
 
 
 TEMPLATE = Project(paths.TEMPLATE, manifest(0, LOADED), ("--offline",))
-# The two cells that evcxr compiles while it starts.
+# The project of the two cells that evcxr compiles while it starts.
 BARE = Project(paths.TEMPLATE / "bare", manifest(2, ""), ())
 
 
 def state() -> str:
-    """What tells an edit: name, time and size of every file of the library and of evcxr_shim, and
-    of this one, which says what is kept of them."""
+    """A fingerprint of all crates and of this module: names, times and sizes."""
     folders = sorted(path.parent for path in paths.ROOT.glob("crates/*/Cargo.toml"))
     files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
     files.append(Path(__file__))
@@ -145,17 +145,17 @@ def state() -> str:
 
 
 def program() -> Path:
-    """The kernels' cargo, as it was compiled by `build`."""
+    """The cargo of kernels, which `build` compiles."""
     return paths.TEMPLATE / paths.KERNEL_CARGO.name
 
 
 def cell_library() -> Path:
-    """What cells are linked with to tell how they end, as it was compiled by `build`."""
+    """The library that is linked into cells to report how they end, which `build` compiles."""
     return paths.TEMPLATE / "libkernel_cell.rlib"
 
 
 def build_program() -> None:
-    """Compile the kernels' cargo: with the standard library in it, so that it can lie anywhere."""
+    """Compile the cargo of kernels, statically linked so that it runs from any folder."""
     target = paths.TARGET / "kernel-cargo"
     cargo(
         *("build", "--offline", "--package", paths.KERNEL_CARGO.name),
@@ -163,14 +163,14 @@ def build_program() -> None:
         CARGO_TARGET_DIR=str(target),
         RUSTFLAGS="",
     )
-    for made in (program(), cell_library()):
-        made.unlink(missing_ok=True)
-        links.link(target / toolchain.host() / "debug" / made.name, made)
+    for file in (program(), cell_library()):
+        file.unlink(missing_ok=True)
+        links.link(target / toolchain.host() / "debug" / file.name, file)
 
 
 @contextmanager
 def locked() -> Iterator[None]:
-    """Let one process at a time change the template."""
+    """Hold the lock of the template."""
     paths.TARGET.mkdir(exist_ok=True)
     with (paths.TARGET / ".kernel-template.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -178,7 +178,7 @@ def locked() -> Iterator[None]:
 
 
 def seed() -> None:
-    """Have the dependencies in the template; its lock must be held."""
+    """Link the dependencies into the template. The caller must hold its lock."""
     template, compiled = paths.TEMPLATE, caches.compiled_dependencies()
     if dependencies_in(template) == compiled.name:
         return
@@ -194,10 +194,10 @@ def seed() -> None:
 
 
 def build() -> None:
-    """Compile a kernel's Cargo project with the library as it is now.
+    """Compile the template with the current library.
 
-    Dependencies come from the cache's folder; the library is compiled anew if its source changed,
-    which takes seconds.
+    Dependencies are linked from the cache. The library is compiled if its source changed, which
+    takes seconds.
     """
     with locked():
         seed()
@@ -211,14 +211,14 @@ def build() -> None:
 
 
 def prepare() -> None:
-    """Everything, in order."""
+    """Prepare everything that a kernel needs."""
     prerequisites()
     compile_all()
     build()
 
 
 def prepare_dependencies() -> None:
-    """What an edit of this project's own code does not change, for an image or a shared cache."""
+    """Prepare only third-party code, for an image or a shared cache."""
     prerequisites()
     compile_all(only_dependencies)
     with locked():

@@ -1,4 +1,4 @@
-"""Compiled dependencies from another place: another user's cache, or a bundle.
+"""Reuses dependencies that were compiled elsewhere: in another user's cache, or in a bundle.
 
 cargo rejects artifacts that were built elsewhere: it records the paths of CARGO_HOME and of the
 workspace. So cargo runs an ordinary build with `rustc_from_cache.sh` as its rustc wrapper. The
@@ -18,27 +18,28 @@ from pathlib import Path
 from . import caches, paths, toolchain
 
 HERE = Path(__file__).parent
-# In a folder of compiled dependencies: where it was made.
+# A file in a folder of compiled dependencies, with the paths of the machine that compiled them.
 ORIGIN = "origin.json"
 
 
 def record_origin(compiled: Path) -> None:
-    """Note in a folder of compiled dependencies what its files know of where they were made."""
+    """Record the paths that the compiled files contain, in their folder."""
     origin = {"target": str(paths.TARGET), "cargo_home": str(toolchain.cargo_home())}
     (compiled / ORIGIN).write_text(json.dumps(origin))
 
 
 def find_compatible() -> Path | None:
-    """Dependencies that were compiled alike, for another user or at another place."""
+    """Dependencies with the same fingerprint, compiled for another user or at another path."""
     name = caches.compiled_dependencies().name
-    alike = re.sub("-[0-9a-f]+$", "-*", name)
-    found = caches.in_caches(alike)
-    return next((folder for folder in found if (folder / ORIGIN).is_file()), None)
+    same_key = re.sub("-[0-9a-f]+$", "-*", name)
+    return next(
+        (folder for folder in caches.in_caches(same_key) if (folder / ORIGIN).is_file()), None
+    )
 
 
 @contextmanager
 def wrapper_environment(cached: Path) -> Iterator[dict[str, str]]:
-    """An environment in which cargo takes from `cached` what it would compile."""
+    """Variables with which cargo links artifacts from `cached` instead of compiling them."""
     origin = json.loads((cached / ORIGIN).read_text())
     here = {"target": str(paths.TARGET), "cargo_home": str(toolchain.cargo_home())}
     moved = [(origin[name], here[name]) for name in here]
@@ -62,10 +63,10 @@ Paths = list[tuple[str, str]]
 
 
 def translate_dep_info(moved: Paths) -> str:
-    """A script for sed that replaces paths in a dep-info file (`.d`), as rustc writes it.
+    """A sed script that replaces paths in a dep-info file (`.d`) of rustc.
 
-    In a file's name rustc escapes spaces only, and not even those where a line starts with the file
-    that depends on others. In an environment variable's value it escapes backslashes.
+    In file names, rustc escapes only spaces, and not in the target at the start of a line. In
+    values of environment variables, it escapes backslashes.
     """
     in_variables = [tuple(path.replace("\\", "\\\\") for path in pair) for pair in moved]
     in_names = [tuple(path.replace(" ", "\\ ") for path in pair) for pair in moved]
@@ -76,10 +77,10 @@ def translate_dep_info(moved: Paths) -> str:
 
 
 def translate(moved: Paths) -> str:
-    """A script for sed that replaces each path with another, as a whole or with more after it.
+    """A sed script that replaces each path, also where it is the start of a longer path.
 
-    A path may be the beginning of another path's name, or part of another path. And one that is put
-    in may contain one that is looked for, so they are put in last.
+    It does not replace a path that only shares a prefix of its last name. A new path may contain an
+    old one, so the script first inserts placeholders.
     """
     searches, insertions = [], []
     for number, (before, after) in enumerate(moved):
@@ -87,31 +88,31 @@ def translate(moved: Paths) -> str:
         for start in ("^[^/]*", "[ =:\"'][^/ =:\"']*"):
             for end in ("/", "$"):
                 kept = "" if end == "$" else end
-                # Twice, because of two that follow each other the second has no start of its own.
+                # Twice, because of two adjacent paths, the first match consumes the start of the
+                # second.
                 searches += 2 * [f"s|\\({start}\\){searched}{end}|\\1{place}{kept}|g\n"]
         insertions.append(f"s|{place}|{text(after)}|g\n")
     return "".join(searches + insertions)
 
 
 def pattern(path: str) -> str:
-    """A path as sed looks for it."""
+    """A path as a basic regular expression."""
     return re.sub(r"[\\.*^$\[|]", r"\\\g<0>", path)
 
 
 def text(path: str) -> str:
-    """A path as sed puts it in."""
+    """A path as the replacement of a sed command."""
     return re.sub(r"[\\&|]", r"\\\g<0>", path)
 
 
 def copy_times(cached: Path) -> None:
-    """Give what is here the times that it has in the cached.
+    """Copy the modification times from the cache.
 
-    What build scripts left is of just now, and cargo would find what it took from the cached too
-    old for it.
+    The outputs of build scripts are new, so cargo would treat the linked artifacts as outdated.
     """
     for file in cached.rglob("*"):
         here = paths.TARGET / file.relative_to(cached)
-        # A link has its time already, and may be another user's.
+        # A link shares its time with the cache, and may belong to another user.
         if file.is_file() and here.is_file() and not (here.is_symlink() or here.samefile(file)):
             status = file.stat()
             os.utime(here, ns=(status.st_atime_ns, status.st_mtime_ns))

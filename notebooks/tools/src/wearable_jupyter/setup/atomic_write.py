@@ -1,4 +1,4 @@
-"""Writing files."""
+"""Writes files atomically."""
 
 import os
 import shlex
@@ -12,7 +12,7 @@ from .errors import UserError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a file next to `path` to write to, which then replaces `path`.
+    """Yield a temporary file next to `path`, which then replaces `path`.
 
     If writing fails or is interrupted, `path` keeps its content.
 
@@ -26,18 +26,18 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise not_written(path, error) from error
     finally:
-        with suppress(OSError):  # where the folder does not exist, which has been reported
+        with suppress(OSError):  # if the folder does not exist, which the error reports
             part.unlink(missing_ok=True)
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file so that no reader ever sees half of it. Raises `UserError`."""
+    """Write a file atomically: readers see the old or the new content. Raises `UserError`."""
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8", newline="")
 
 
 def check_writable(folder: Path) -> None:
-    """Raise `UserError` if no file can be written into `folder`, which is made if it is missing."""
+    """Create `folder` if it is missing. Raise `UserError` if it is not writable."""
     probe = folder / f"writable-{os.getpid()}"
     with replacing(probe) as part:
         part.touch()
@@ -45,7 +45,7 @@ def check_writable(folder: Path) -> None:
 
 
 def not_written(path: Path, error: OSError) -> UserError:
-    """The message for a file that could not be written."""
+    """The error for a file that could not be written."""
     advice = errors.FIXES.get(error.errno, "Check its folder")
     return UserError(
         f"{paths.display_path(path)} could not be written: {error.strerror or error}. {advice}. "

@@ -1,9 +1,8 @@
-"""Make ready what notebooks and tests run on: the kernel's binary, the compiled dependencies, the
-library, and a kernel's Cargo project to copy.
+"""Compiles what notebooks and tests need: evcxr, the dependencies, and the workspace.
 
-Dependencies are compiled once: into `target/`, by an ordinary cargo build, and from there into a
-folder of the cache, from which other clones take them. Each step finds out for itself whether
-there is anything to do, so a second call takes seconds.
+Dependencies are compiled once, into `target/`, by an ordinary cargo build. `publish` links them
+into a folder of the cache, and other clones link them from there. Each step checks whether it has
+anything to do, so a second call takes seconds.
 """
 
 import errno
@@ -29,23 +28,25 @@ from .errors import UserError
 from .links import is_rewritten, link_tree
 from .progress import Task, reporting
 
-# Cores from which the kernel and the dependencies are compiled at once.
+# The number of cores from which evcxr and the dependencies are compiled concurrently.
 CORES_FOR_BOTH = 4
-# Compiled dependencies that nobody has used for so long are deleted.
+# Compiled dependencies that no clone used for this time are deleted.
 KEEP_DAYS = 30
 
 
 def prerequisites(*, fetch: bool = True) -> None:
-    """Check for what the user has to install, and have rustup fetch what it can, if that is wanted.
+    """Check for Rust and a C compiler; with `fetch`, run rustup to install missing components.
 
-    Raises `UserError` naming what is missing and the command that gets it.
+    Raises `UserError` with the missing program and the command that installs it.
     """
     if sys.platform not in ("linux", "darwin"):
-        raise UserError(f"{sys.platform} is not supported; Linux is, and macOS may work.")
+        raise UserError(
+            f"{sys.platform} is not supported. Use Linux, or WSL2 on Windows; macOS is untested."
+        )
     toolchain.find_rust()
     if shutil.which("cargo") is None or shutil.which("rustc") is None:
         raise UserError(
-            "Rust is not installed, or not on the PATH. Get rustup as https://rustup.rs says, "
+            "Rust is not installed, or not on the PATH. Install rustup from https://rustup.rs, "
             "then open a new terminal."
         )
     check_toolchain(fetch)
@@ -54,28 +55,28 @@ def prerequisites(*, fetch: bool = True) -> None:
         raise UserError(conflict)
     if shutil.which("cc") is None:
         raise UserError(
-            "There is no C compiler; Rust links with it. "
+            "No C compiler found; Rust needs it as a linker. "
             "Debian and Ubuntu: sudo apt install build-essential"
         )
 
 
 def check_toolchain(fetch: bool) -> None:
-    """Check for what `rust-toolchain.toml` names, or have rustup `fetch` it.
+    """Check the toolchain of `rust-toolchain.toml`; with `fetch`, run rustup to install it.
 
-    rustup may do so by itself when cargo is called, or not (RUSTUP_AUTO_INSTALL=0), and never
-    fetches a component that is missing. Raises `UserError`.
+    rustup installs a toolchain by itself only without RUSTUP_AUTO_INSTALL=0, and never a missing
+    component. Raises `UserError`.
     """
     pinned = toolchain.pinned()
     try:
         fault = wrong_version(toolchain.rustc("--version"), pinned["channel"])
     except subprocess.CalledProcessError as error:
-        fault = f"rustc does not start ({error.stderr.strip().splitlines()[:1]})"
+        fault = f"rustc failed to start ({' '.join(error.stderr.strip().splitlines()[:1])})"
     if fault is not None:
         if not fetch:
             raise UserError(f"{fault}. Run: ./justw setup")
         if shutil.which("rustup") is None:
             raise UserError(
-                f"{fault}. Get rustup as https://rustup.rs says, then open a new terminal"
+                f"{fault}. Install rustup from https://rustup.rs, then open a new terminal"
             )
         rustup("toolchain", "install", pinned["channel"], "--profile", pinned["profile"])
         toolchain.find_rust()
@@ -88,16 +89,16 @@ def check_toolchain(fetch: bool) -> None:
     }
     missing = [part for part in pinned["components"] if not (sysroot / parts[part]).exists()]
     if missing and not fetch:
-        raise UserError(f"of the toolchain, {', '.join(missing)} is not there. Run: ./justw setup")
+        raise UserError(f"the component {', '.join(missing)} is missing. Run: ./justw setup")
     if missing:
         rustup("component", "add", "--toolchain", pinned["channel"], *missing)
 
 
 def wrong_version(version: str, channel: str) -> str | None:
-    """What is wrong with `rustc --version` for a pinned channel; channels by name have all."""
+    """The fault of `rustc --version` if it is not the pinned release, or None."""
     if not channel[0].isdigit() or version.split()[1:2] == [channel]:
         return None
-    return f"Rust {channel} is needed, and the one on the PATH is {version.strip()}"
+    return f"Rust {channel} is needed, but the PATH has {version.strip()}"
 
 
 def rustup(*arguments: str) -> None:
@@ -105,17 +106,17 @@ def rustup(*arguments: str) -> None:
     command = f"rustup {' '.join(arguments)}"
     if shutil.which("rustup") is None:
         raise UserError(
-            f"There is no rustup for `{command}`. Get it as https://rustup.rs says, "
-            "then open a new terminal."
+            f"rustup is needed for `{command}`, but is not on the PATH. Install it from "
+            "https://rustup.rs, then open a new terminal."
         )
-    print(f"Fetching a part of the Rust toolchain: {command}", flush=True)
+    print(f"Installing a part of the Rust toolchain: {command}", flush=True)
     environment = command_environment.tool_environment()
     if subprocess.run(["rustup", *arguments], env=environment).returncode != 0:
-        raise UserError(f"`{command}` failed, see above; without a network nothing can be fetched")
+        raise UserError(f"`{command}` failed; see above. Check the network, then try again")
 
 
 def cargo_variables(given: dict[str, str]) -> dict[str, str]:
-    """The environment for cargo, with those of a caller. All that is compiled stays together."""
+    """The environment for cargo, with the caller's variables. The build directory is the target."""
     if "CARGO_TARGET_DIR" in given:
         given = {"CARGO_BUILD_BUILD_DIR": given["CARGO_TARGET_DIR"], **given}
     return toolchain.cargo_environment() | given
@@ -124,9 +125,9 @@ def cargo_variables(given: dict[str, str]) -> dict[str, str]:
 def run_cargo(
     *arguments: str, cwd: Path = paths.ROOT, quiet: bool = False, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run cargo and return what it printed: stderr only if `quiet`, or that goes to the terminal.
+    """Run cargo and return its output. stderr goes to the terminal unless `quiet`.
 
-    Raises `UserError` when cargo fails.
+    Raises `UserError` if cargo fails.
     """
     result = subprocess.run(
         ["cargo", *arguments],
@@ -138,8 +139,8 @@ def run_cargo(
     )
     if result.returncode != 0:
         if not quiet:
-            print(result.stdout, end="", flush=True)  # of a test, it says what failed
-        reason = f":\n{result.stderr.strip()}" if quiet else ", see above"
+            print(result.stdout, end="", flush=True)  # of a test, it has the failure
+        reason = f":\n{result.stderr.strip()}" if quiet else "; see above"
         raise UserError(f"`cargo {' '.join(arguments)}` failed{reason}")
     return result
 
@@ -151,7 +152,7 @@ def cargo(*arguments: str, quiet: bool = False, **environment: str) -> str:
 
 @contextmanager
 def locked(name: str) -> Iterator[None]:
-    """Let one process at a time do `name`, among all clones."""
+    """Hold the lock `name` of the cache, so that only one process of all clones does this work."""
     file = caches.make_cache() / f".{name}.lock"
     with os.fdopen(open_lock(file)) as handle:
         try:
@@ -163,7 +164,7 @@ def locked(name: str) -> Iterator[None]:
 
 
 def open_lock(file: Path) -> int:
-    """Open a file for its lock, also one that root has left in this user's cache."""
+    """Open a lock file, also one that root created in this user's cache."""
     for flags in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):
         try:
             return os.open(file, flags | os.O_NOFOLLOW, 0o644)
@@ -174,9 +175,9 @@ def open_lock(file: Path) -> int:
 
 @contextmanager
 def staging(name: str) -> Iterator[Path]:
-    """An empty folder to make a part of the cache in; its lock must be held.
+    """An empty staging folder in the cache. The caller must hold the lock `name`.
 
-    One that a killed process left is emptied first, so there is never more than one.
+    A folder that a killed process left is deleted first, so there is at most one.
     """
     folder = caches.cache_directory() / f".{name}.staging"
     delete_cache_folder(folder)
@@ -188,19 +189,19 @@ def staging(name: str) -> Iterator[Path]:
 
 
 def delete_cache_folder(folder: Path) -> None:
-    """Delete what is in the way in the cache. Raises `UserError` if that is another user's."""
+    """Delete a folder of the cache. Raises `UserError` if it belongs to another user."""
     shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():
         owner = trust.user_name(folder.stat().st_uid)
         fix = f"sudo rm -rf {shlex.quote(str(folder))}"
-        raise UserError(f"{folder} cannot be deleted (it belongs to {owner}). Fix: {fix}")
+        raise UserError(f"{folder} could not be deleted, because it belongs to {owner}. Run: {fix}")
 
 
 def move_into_cache(staged: Path, destination: Path) -> None:
-    """Put what was made into its place in the cache, unless another process has done so meanwhile.
+    """Move a staged folder to its destination, unless another process did so meanwhile.
 
-    No other user can change it there, and in a shared cache every user can read it, whatever the
-    umask is.
+    Other users cannot change it there. In a shared cache, every user can read it. The umask
+    changes neither.
     """
     trust.protect(staged, readable=is_shared())
     try:
@@ -211,7 +212,7 @@ def move_into_cache(staged: Path, destination: Path) -> None:
 
 
 def starts(binary: Path) -> bool:
-    """Whether a program is there and runs here."""
+    """Whether a program exists and runs on this machine."""
     try:
         return subprocess.run([binary, "--help"], capture_output=True).returncode == 0
     except OSError:
@@ -221,12 +222,12 @@ def starts(binary: Path) -> bool:
 def run_with_progress(
     task: Task, *arguments: str, cwd: Path = paths.ROOT, **environment: str
 ) -> None:
-    """Run cargo with `task` hearing how far it is. Raises `UserError` when cargo fails."""
-    # The first word is cargo's command; diagnostics still go to the terminal.
-    command, *rest = arguments
+    """Run cargo and report its progress as `task`. Raises `UserError` if cargo fails."""
+    # The first argument is cargo's command. Diagnostics still go to the terminal.
+    command, *options = arguments
     messages = ("--quiet", "--message-format=json-render-diagnostics")
     running = subprocess.Popen(
-        ["cargo", command, *messages, *rest],
+        ["cargo", command, *messages, *options],
         cwd=cwd,
         env=cargo_variables(environment),
         stdout=subprocess.PIPE,
@@ -236,11 +237,11 @@ def run_with_progress(
         for line in running.stdout:
             task.read_message(line)
     if running.returncode != 0:
-        raise UserError(f"`cargo {' '.join(arguments)}` failed, see above")
+        raise UserError(f"`cargo {' '.join(arguments)}` failed; see above")
 
 
 def install_kernel() -> None:
-    """Compile evcxr_jupyter into the cache, if it is not there or does not run here."""
+    """Compile evcxr_jupyter into the cache, unless a working binary exists."""
     with locked("evcxr"):
         if starts(caches.evcxr()):
             return
@@ -252,8 +253,8 @@ def install_kernel() -> None:
         )
         with staging("evcxr") as build:
             task = Task("kernel", **progress.SECONDS["kernel"])
-            # Its own lock file, and no flag of this workspace: linked dynamically, it would not
-            # start without the toolchain's libraries in its path.
+            # With evcxr's own lock file, and without the workspace's flags: linked dynamically, it
+            # would need the toolchain's libraries in its search path.
             run_with_progress(
                 task,
                 *("install", "--locked", "--version", caches.EVCXR_VERSION, "evcxr_jupyter"),
@@ -261,32 +262,32 @@ def install_kernel() -> None:
                 cwd=caches.cache_directory(),
                 RUSTFLAGS="",
                 CARGO_TARGET_DIR=str(build / "target"),
-                # Its folder lies outside the repository, where the user's configuration applies.
+                # The user's configuration applies, because the folder is outside the repository.
                 CARGO_BUILD_TARGET=toolchain.host(),
                 CARGO_PROFILE_RELEASE_PANIC="unwind",
-                # Or cargo advises to put this passing folder on the PATH.
+                # Keeps cargo from advising to put this temporary folder on the PATH.
                 PATH=f"{build / 'root' / 'bin'}:{os.environ['PATH']}",
             )
             installed = build / "root" / "bin" / binary.name
             if not starts(installed):
                 raise UserError(
-                    "evcxr_jupyter was compiled and does not start. Run: ./justw doctor"
+                    "evcxr_jupyter was compiled, but does not start. Run: ./justw doctor"
                 )
             delete_cache_folder(binary.parent.parent)
             move_into_cache(build / "root", binary.parent.parent)
 
 
 def packages() -> list[str]:
-    """Names of the packages that are compiled here, a name once for each version."""
+    """The names of all packages to compile; a name occurs once for each version."""
     tree = ("tree", "--workspace", "--locked", "--offline", "--edges=normal,build,dev")
     listed = cargo(*tree, "--prefix=none", "--format={p}", quiet=True).splitlines()
     return [line.split()[0] for line in {" ".join(line.split()[:2]) for line in listed if line}]
 
 
 def own_names() -> set[str]:
-    """Names of the workspace's packages and of everything that is compiled from them.
+    """The names of the workspace's packages and of their targets.
 
-    A test may be called as another package is, whose artifacts it does not make our own.
+    A test target may have the name of a dependency, whose artifacts are not the workspace's.
     """
     listed = cargo("metadata", "--no-deps", "--format-version=1", quiet=True)
     members = json.loads(listed)["packages"]
@@ -297,15 +298,15 @@ def own_names() -> set[str]:
     return packages | (targets - others) | {"ctx", "incremental", "examples"}
 
 
-# A directory that cargo makes for one compilation of a package; what is in it goes with it.
+# A directory that cargo creates for one compilation of a package.
 UNIT = re.compile("(^|-)[0-9a-f]{16}$")
 
 
 def is_own(path: Path, own: set[str]) -> bool:
-    """Whether a path in `target/` is made from the workspace itself, by its name alone.
+    """Whether a path in `target/` belongs to the workspace itself, by its name.
 
-    Where cargo puts what changes with its releases; what it calls it does not. A file below another
-    package's directory is of that package, whatever its name is: each build script has an `output`.
+    The folders change with cargo's releases, but the names do not. A file in the directory of one
+    compilation belongs to that package, whatever its name is: each build script has an `output`.
     """
     if any(map(UNIT.search, path.relative_to(paths.TARGET).parts[:-1])):
         return False
@@ -313,15 +314,15 @@ def is_own(path: Path, own: set[str]) -> bool:
     return re.sub("-[0-9a-f]{16}$", "", stem) in own
 
 
-# In a folder that has the dependencies compiled: their name in the cache.
+# A file in a folder with compiled dependencies; it contains their name in the cache.
 DEPENDENCIES = ".dependencies"
-# What has all dependencies compiled, those of tests too. The tests themselves take longer to
-# compile than all else of the workspace, and are compiled when they are run.
+# Options that compile all dependencies, also those of tests. The tests themselves are compiled when
+# they run, because they take longer than the rest of the workspace.
 ALL_DEPENDENCIES = ("--workspace", "--lib", "--bins", "--examples", "--locked")
 
 
 def fetch() -> None:
-    """Get the sources: all platforms', or a kernel's `cargo metadata` would want the network."""
+    """Fetch the sources for all platforms, which a kernel's `cargo metadata` reads."""
     try:
         cargo("fetch", "--locked", "--offline", quiet=True)
     except UserError:
@@ -329,24 +330,24 @@ def fetch() -> None:
 
 
 def build_workspace() -> None:
-    """Compile the library and the programs, and their dependencies first if need be."""
+    """Compile the workspace, and its dependencies first if they are not compiled."""
     compiled = caches.compiled_dependencies()
     if is_seeded() and compiled.is_dir():
-        # No need to wait for another clone that compiles dependencies.
+        # Do not wait for another clone that compiles dependencies.
         fetch()
         with suppress(PermissionError):
             os.utime(compiled)
     else:
         with locked("dependencies"):
             seed()
-    # Other clones need not wait for this one's own code.
+    # Without the lock, because other clones need not wait for this clone's own code.
     cargo("build", "--workspace", "--locked", "--quiet")
 
 
 def only_dependencies() -> None:
-    """Compile the dependencies, and leave nothing in `target/` of what was compiled beside them.
+    """Compile the dependencies, and delete what was compiled of the workspace.
 
-    In an image, sources come after this and may be older, which cargo would take for unchanged.
+    In an image, sources are copied after this. cargo would treat older sources as unchanged.
     """
     with locked("dependencies"):
         if is_seeded():
@@ -359,23 +360,23 @@ def only_dependencies() -> None:
 
 
 def compiled_parts() -> tuple[str, str]:
-    """Where cargo puts what it compiles, for build scripts and for this platform."""
+    """The folders of cargo's artifacts: for build scripts, and for this platform."""
     return "debug", f"{toolchain.host()}/debug"
 
 
 def dependencies_in(folder: Path) -> str | None:
-    """The name of the compiled dependencies that a folder was given, which it keeps in a file."""
+    """The name of the compiled dependencies that a folder contains, or None."""
     stamp = folder / DEPENDENCIES
     return stamp.read_text() if stamp.is_file() else None
 
 
 def is_seeded() -> bool:
-    """Whether `target/` has the dependencies of this key."""
+    """Whether `target/` contains the dependencies for this fingerprint."""
     return dependencies_in(paths.TARGET) == caches.compiled_dependencies().name
 
 
 def seed() -> None:
-    """Have the dependencies in the cache and in `target/`; their lock must be held."""
+    """Put the dependencies into the cache and into `target/`. The caller must hold their lock."""
     compiled = caches.compiled_dependencies()
     fetch()
     if not compiled.is_dir():
@@ -383,20 +384,20 @@ def seed() -> None:
             make_dependencies()
         publish(compiled)
     elif not is_seeded():
-        print("Taking the compiled dependencies from the cache", flush=True)
+        print("Linking the compiled dependencies from the cache", flush=True)
         link_compiled(compiled, paths.TARGET)
-    with suppress(PermissionError):  # root's, from a call with sudo
+    with suppress(PermissionError):  # they belong to root after a call with sudo
         os.utime(compiled)
     (paths.TARGET / DEPENDENCIES).write_text(compiled.name)
     delete_unused(compiled)
 
 
 def check_compiled(compiled: Path) -> None:
-    """Raise `UserError` if compiled dependencies are incomplete, or if others can change them."""
+    """Raise `UserError` if compiled dependencies are incomplete or other users can change them."""
     missing = [part for part in compiled_parts() if not (compiled / part).is_dir()]
     if missing:
-        again = f"rm -rf {shlex.quote(str(compiled))}, then ./justw setup"
-        raise UserError(f"{compiled} is incomplete, without {', '.join(missing)}. Run: {again}")
+        again = f"rm -rf {shlex.quote(str(compiled))} && ./justw setup"
+        raise UserError(f"{compiled} is incomplete; {', '.join(missing)} is missing. Run: {again}")
     caches.trusted(compiled)
 
 
@@ -410,18 +411,18 @@ def link_compiled(compiled: Path, destination: Path) -> None:
         link_tree(compiled, destination, copy=is_rewritten)
     except FileNotFoundError as error:
         raise UserError(
-            f"{error.filename} was deleted while it was linked. Run: ./justw setup"
+            f"Another process deleted {error.filename} during set-up. Run: ./justw setup"
         ) from error
 
 
 def make_dependencies() -> None:
-    """Compile the dependencies in `target/`, or take them from where somebody else has.
+    """Compile the dependencies in `target/`, or link them from a compatible cache.
 
-    evcxr checks a cell that does not compile, and clippy checks the workspace; both want the
-    dependencies' metadata, which a build does not leave.
+    `cargo check` creates the dependencies' metadata, which a build does not create. evcxr needs it
+    for cells that do not compile, and clippy for the workspace.
     """
     if (others := artifact_cache.find_compatible()) is not None:
-        print(f"Taking the compiled dependencies from {others.parent}", flush=True)
+        print(f"Linking the compiled dependencies from {others.parent}", flush=True)
         with artifact_cache.wrapper_environment(others) as environment:
             for command in ("build", "check"):
                 cargo(command, *ALL_DEPENDENCIES, "--quiet", **environment)
@@ -439,7 +440,7 @@ def make_dependencies() -> None:
 
 
 def compile_all(workspace: Callable[[], None] = build_workspace) -> None:
-    """The kernel and the `workspace`; side by side where there are cores for both."""
+    """Compile evcxr and the `workspace`, concurrently if there are enough cores."""
     cores = os.cpu_count() or 1
     with ThreadPoolExecutor(max_workers=2 if cores >= CORES_FOR_BOTH else 1) as pool:
         for work in [pool.submit(install_kernel), pool.submit(workspace)]:
@@ -447,22 +448,22 @@ def compile_all(workspace: Callable[[], None] = build_workspace) -> None:
 
 
 def run_binary(name: str, *arguments: str, example: bool = False, **environment: str) -> None:
-    """Run one of the workspace's programs, compiled by `build_workspace`.
+    """Run a program of the workspace, which `build_workspace` compiles.
 
-    Raises `UserError` when it fails; its own message is on stderr.
+    Raises `UserError` if it fails; its own message is on stderr.
     """
     folder = paths.TARGET / toolchain.host() / "debug"
     binary = folder / "examples" / name if example else folder / name
     if not binary.is_file():
-        raise UserError(f"{binary} is not there. Run: ./justw setup")
+        raise UserError(f"{binary} does not exist. Run: ./justw setup")
     given = command_environment.user_environment() | toolchain.with_standard_library() | environment
     result = subprocess.run([binary, *arguments], cwd=paths.ROOT, env=given)
     if result.returncode != 0:
-        raise UserError(f"{name} failed, see above")
+        raise UserError(f"{name} failed; see above")
 
 
 def publish(compiled: Path) -> None:
-    """Put what was compiled from other people's packages into the cache."""
+    """Link the compiled third-party packages into the cache."""
     own = own_names()
     with staging("dependencies") as folder:
         staged = folder / compiled.name
@@ -478,12 +479,13 @@ def publish(compiled: Path) -> None:
 
 
 def delete_unused(compiled: Path) -> None:
-    """Delete compiled dependencies that no clone has used for a while.
+    """Delete compiled dependencies that no clone used for a while.
 
-    Not those that were compiled alike for another home: symbolic links may lead there.
+    Keep those with the same fingerprint for another home, because symbolic links may refer to
+    them.
     """
     oldest = time.time() - KEEP_DAYS * 24 * 3600
-    alike = f"dependencies-{caches.dependencies_key()}-"
+    same_key = f"dependencies-{caches.dependencies_key()}-"
     for other in caches.cache_directory().glob("dependencies-*"):
-        if not other.name.startswith(alike) and other.stat().st_mtime < oldest:
+        if not other.name.startswith(same_key) and other.stat().st_mtime < oldest:
             shutil.rmtree(other, ignore_errors=True)

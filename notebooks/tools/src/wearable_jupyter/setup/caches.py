@@ -1,4 +1,4 @@
-"""Folders that hold what is compiled: this user's cache, and caches that others have filled."""
+"""Caches of compiled code: this user's, and shared ones that are only read."""
 
 import hashlib
 import os
@@ -13,18 +13,18 @@ from . import cargo_configuration, paths, toolchain
 from .errors import UserError
 
 EVCXR_VERSION = "0.22.0"
-# Where an administrator may put a cache for everybody on a machine.
+# Where an administrator may create a cache for all users of a machine.
 SHARED_CACHE = Path("/opt/wearable_demo")
 
 
 def caches() -> list[Path]:
-    """This user's cache, and those that others have filled, which are only read."""
-    listed = (cache_directory(), chosen_cache() or SHARED_CACHE, SHARED_CACHE)
-    return [cache for cache in dict.fromkeys(listed) if os.path.isdir(cache)]
+    """This user's cache, and shared caches, which are only read."""
+    candidates = (cache_directory(), chosen_cache() or SHARED_CACHE, SHARED_CACHE)
+    return [cache for cache in dict.fromkeys(candidates) if os.path.isdir(cache)]
 
 
 def make_cache() -> Path:
-    """Make this user's cache if it is not there.
+    """Create this user's cache if it does not exist.
 
     Raises `UserError` if another user can change it, or if this user cannot write to it.
     """
@@ -35,7 +35,7 @@ def make_cache() -> Path:
 
 
 def trusted(path: Path) -> Path:
-    """What is compiled in this user's cache. Raises `UserError` if another user can change it."""
+    """Return a path in this user's cache. Raises `UserError` if another user can change it."""
     if (fault := trust.find_fault(path, complete=True)) is not None:
         raise UserError(fault.with_advice(path))
     return path
@@ -43,15 +43,15 @@ def trusted(path: Path) -> Path:
 
 @cache
 def is_refused(path: Path) -> bool:
-    """Whether another user can change what is in a cache; the reason is printed, once."""
+    """Whether another user can change a cache. Prints the reason once."""
     if (fault := trust.find_fault(path)) is None:
         return False
-    print(f"Nothing is taken from {path}: {fault}", file=sys.stderr, flush=True)
+    print(f"Ignoring the shared cache {path}: {fault}", file=sys.stderr, flush=True)
     return True
 
 
 def in_caches(pattern: str) -> Iterator[Path]:
-    """What is called so in the caches, and cannot be changed by another user."""
+    """Matching paths in all caches, without those that another user can change."""
     for folder in caches():
         if not os.access(folder, os.R_OK | os.X_OK):
             is_refused(folder)
@@ -60,35 +60,35 @@ def in_caches(pattern: str) -> Iterator[Path]:
 
 
 def evcxr() -> Path:
-    """The kernel's binary: where there is one, or where it will be installed.
+    """The evcxr binary, or the path at which setup will install it.
 
-    Raises `UserError` if it is this user's, and another user can change it.
+    Raises `UserError` if another user can change the one in this user's cache.
     """
     own = own_evcxr()
     folder, name = own.parent.parent, own.relative_to(own.parent.parent)
     if os.path.isfile(own):
         return trusted(folder) / name
-    found = (path / name for path in in_caches(folder.name))
-    return next((binary for binary in found if binary.is_file()), own)
+    binaries = (path / name for path in in_caches(folder.name))
+    return next((binary for binary in binaries if binary.is_file()), own)
 
 
 def own_evcxr() -> Path:
-    """The kernel's binary in this user's cache."""
+    """The path of the evcxr binary in this user's cache."""
     return cache_directory() / f"evcxr_jupyter-{EVCXR_VERSION}" / "bin" / "evcxr_jupyter"
 
 
-# Raised when other files of the same packages are put into the cache.
-CONTENT = 2
+# Increase this version when the cache contains other files of the same packages.
+CONTENT_VERSION = 2
 
 
 @cache
 def dependencies_key(rustc: str | None = None) -> str:
-    """What decides the content of the compiled dependencies, as a short name.
+    """The fingerprint of everything that determines the compiled dependencies.
 
-    `rustc` is the compiler's version and host; that of here if none is given.
+    `rustc` is the compiler's version and host; the default is the installed compiler.
     """
     digest = hashlib.sha256(
-        f"{CONTENT}{rustc or toolchain.rustc_version()}{toolchain.RUSTFLAGS}".encode()
+        f"{CONTENT_VERSION}{rustc or toolchain.rustc_version()}{toolchain.RUSTFLAGS}".encode()
     )
     for file in (
         paths.ROOT / "Cargo.lock",
@@ -103,13 +103,13 @@ def dependencies_key(rustc: str | None = None) -> str:
 
 
 def is_member(manifest: Path) -> bool:
-    """Whether a crate is one of the workspace, and has not a lock file of its own."""
+    """Whether a crate belongs to the workspace, and has no lock file of its own."""
     return not manifest.with_name("Cargo.lock").exists()
 
 
 def compiled_dependencies() -> Path:
     """The folder of the compiled dependencies, shared by all clones with the same key."""
-    # cargo also records where the sources are, and the linker that the user has configured.
+    # cargo also records the path of the sources and the configured linker.
     linkers = cargo_configuration.linkers(paths.ROOT, toolchain.cargo_home())
     home = hashlib.sha256("\0".join((str(toolchain.cargo_home()), *linkers)).encode()).hexdigest()[
         :8

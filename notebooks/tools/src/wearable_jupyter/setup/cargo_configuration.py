@@ -1,8 +1,8 @@
-"""The user's cargo configuration: settings that would compile polars again, or something else.
+"""Settings in the user's cargo configuration that change how dependencies are compiled.
 
 cargo reads `.cargo/config.toml` in every directory above the clone, and in `CARGO_HOME`. Variables
-go before most settings there (`command_environment.py`). For the rest there is no variable, so
-set-up stops with a message before anything is compiled.
+override most settings (`command_environment.py`). Some settings have no variable; if one of these
+is set, set-up stops with a message before it compiles anything.
 """
 
 import tomllib
@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-# By their path in the file. A profile's other settings are given by variables.
+# Paths in the file. Variables override the other settings of a profile.
 NOT_OVERRIDABLE = (
     ("patch",),
     ("paths",),
@@ -22,43 +22,43 @@ NOT_OVERRIDABLE = (
 
 
 def conflict(root: Path, cargo_home: Path) -> str | None:
-    """What to say of a setting that changes what is compiled and that no variable overrides."""
+    """The error message for a setting that no variable overrides, or None."""
     for file in files(root, cargo_home):
         try:
             settings = tomllib.loads(file.read_text())
         except (OSError, ValueError) as error:
-            return f"cargo's configuration {file} cannot be read: {error}. Repair it"
+            return f"cargo's configuration {file} could not be read: {error}. Fix the file"
         for path in NOT_OVERRIDABLE:
             if value(settings, path):
                 return (
-                    f"`{'.'.join(path)}` in {file} applies to this clone too, and changes how its "
-                    "dependencies are compiled. Move the setting into the projects that need it"
+                    f"`{'.'.join(path)}` in {file} changes how the dependencies of this clone are "
+                    "compiled. Move the setting to the projects that need it"
                 )
     return None
 
 
 def linkers(root: Path, cargo_home: Path) -> list[str]:
-    """The configured linkers: cargo does not reuse a package compiled for another one."""
-    found = []
+    """The configured linkers; cargo recompiles packages for another linker."""
+    configured = []
     for file in files(root, cargo_home):
         with suppress(OSError, ValueError):
             targets = tomllib.loads(file.read_text()).get("target", {})
-            found += [f"{name}={t['linker']}" for name, t in targets.items() if "linker" in t]
-    return found
+            configured += [f"{name}={t['linker']}" for name, t in targets.items() if "linker" in t]
+    return configured
 
 
 def files(root: Path, cargo_home: Path) -> Iterator[Path]:
-    """Configuration files that cargo reads for the clone, besides the clone's own."""
+    """The configuration files that cargo reads for the clone, except the clone's own."""
     folders = [*(folder / ".cargo" for folder in root.parents), cargo_home]
     for folder in dict.fromkeys(folders):
-        # cargo prefers the name without an ending.
-        found = (folder / name for name in ("config", "config.toml"))
-        yield from [file for file in found if file.is_file()][:1]
+        # cargo prefers the name without an extension.
+        candidates = (folder / name for name in ("config", "config.toml"))
+        yield from [file for file in candidates if file.is_file()][:1]
 
 
 def value(settings: dict[str, Any], path: tuple[str, ...]) -> Any:
-    """What a file sets there, None if nothing."""
-    found: Any = settings
+    """The value at a path in the settings, or None."""
+    node: Any = settings
     for part in path:
-        found = found.get(part) if isinstance(found, dict) else None
-    return found
+        node = node.get(part) if isinstance(node, dict) else None
+    return node

@@ -1,4 +1,4 @@
-"""The dataset, as the commands make it."""
+"""Generates the dataset."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,8 @@ from .errors import UserError
 
 
 def make(size: str, options: Sequence[str] = ()) -> None:
-    """Write a dataset: `small`, `large` or a number of rows, with the generator's options."""
-    paths.data_directory()  # refused before anything is compiled
+    """Generate a dataset: `small`, `large` or a number of rows, with the generator's options."""
+    paths.data_directory()  # rejects a relative path before anything is compiled
     prerequisites()
     rows = size.replace("_", "").replace(",", "")
     if size in ("small", "large"):
@@ -17,13 +17,15 @@ def make(size: str, options: Sequence[str] = ()) -> None:
     elif rows.isdigit() and int(rows) > 0:
         arguments = ["--rows", rows]
     else:
-        raise UserError(f"data takes small, large or a number of rows from 1, not {size}")
+        raise UserError(
+            f"Unknown size of the dataset: {size}. Use small, large or a number of rows above 0"
+        )
     build_workspace()
     run_binary("generate_demo_data", *arguments, *options)
 
 
 def ensure() -> None:
-    """Write the small dataset if there is none."""
-    paths.chosen_directory("WEARABLE_OUTPUT_DIR")  # refused before a notebook runs
+    """Generate the small dataset if there is none."""
+    paths.chosen_directory("WEARABLE_OUTPUT_DIR")  # rejects a relative path before a notebook runs
     if not paths.sensor_files():
         make("small")

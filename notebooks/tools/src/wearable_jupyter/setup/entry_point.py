@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, and one line for an error."""
+"""The entry point of commands: exit codes, and errors in one line."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from .errors import FIXES, UserError, os_error_message
 
 
 def exit_code(command: Callable[[], int | None]) -> int:
-    """Run a command, and print one line if it cannot go on; the exit code for the shell."""
+    """Run a command, print an error in one line, and return the exit code for the shell."""
     signals.raise_on_stop_signals()
     command_environment.use_user_environment()
     try:
@@ -28,7 +28,7 @@ def exit_code(command: Callable[[], int | None]) -> int:
         print(f"interrupted{by}", file=sys.stderr)
         return 128 + number
     except BrokenPipeError:
-        # The reader, such as `head`, has ended. Python flushes stdout again at its exit.
+        # The reader, such as `head`, closed the pipe. Python flushes stdout again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except OSError as error:

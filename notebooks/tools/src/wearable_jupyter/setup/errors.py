@@ -4,26 +4,26 @@ import errno
 
 
 class UserError(Exception):
-    """Something the user can mend; the message says what it is and how."""
+    """An error that the user can fix; the message contains the fix."""
 
 
-# What the user can do about an error of the operating system.
+# Fixes for errors of the operating system.
 FIXES = {
     errno.EACCES: "Check the owner with `ls -ld`, or choose another folder",
     errno.EPERM: "Check the owner with `ls -ld`, or choose another folder",
     errno.EROFS: "Choose another folder",
-    errno.ENOSPC: "Free some space (./justw clean removes what runs left)",
-    errno.EDQUOT: "Free some space (./justw clean removes what runs left)",
+    errno.ENOSPC: "Free some disk space; ./justw clean deletes generated files",
+    errno.EDQUOT: "Free some disk space; ./justw clean deletes generated files",
     errno.ENAMETOOLONG: "Choose a shorter path",
-    errno.ENOTDIR: "Delete or rename the file in the folder's place",
+    errno.ENOTDIR: "Delete or rename the file that has the folder's name",
     errno.EIO: "Check the disk",
     errno.ELOOP: "Delete the symbolic link",
-    errno.ESTALE: "Try again: another machine has changed the file",
-    errno.ENOLCK: "Choose a folder on another file system: this one has no locks",
+    errno.ESTALE: "Try again, because another machine changed the file",
+    errno.ENOLCK: "Choose a folder on another file system, because this one does not support locks",
 }
 
 
 def os_error_message(error: OSError) -> str:
-    """An error of the operating system with its file and what to do about it, in a line."""
+    """One line for an error of the operating system: the error, the file and the fix."""
     file = f": {error.filename}" if error.filename else ""
     return f"{error.strerror}{file}. {FIXES[error.errno]}"

@@ -1,4 +1,4 @@
-"""Copies of directories by hard links."""
+"""Copies files and directories as hard links."""
 
 import os
 import shutil
@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def link(source: Path, target: Path) -> None:
-    """Make a hard link, or a copy on another file system and on one without links.
+    """Create a hard link, or a copy if the file system does not allow a link.
 
-    A symbolic link, into another user's folder, is one again.
+    A symbolic link, such as one into another user's cache, is copied as a symbolic link.
     """
     if source.is_symlink():
         target.symlink_to(os.readlink(source))
@@ -17,7 +17,7 @@ def link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except FileExistsError:
-        raise  # a copy would be written into the file, and into what is linked to it
+        raise  # a copy would overwrite the file and all its hard links
     except OSError:
         shutil.copy2(source, target)
 
@@ -29,10 +29,10 @@ def link_tree(
     skip: Callable[[Path], bool] = lambda path: False,
     copy: Callable[[Path], bool] = lambda path: False,
 ) -> None:
-    """Copy a directory by hard links, where the file system can.
+    """Copy a directory as hard links, if the file system allows them.
 
-    A file that is changed in place must not be a link: `copy` says which are copied instead. cargo
-    replaces what it compiles, but rewrites its notes on it.
+    A file that is modified in place must not be a link, so files that match `copy` are copied.
+    cargo replaces its artifacts, but rewrites its metadata in place.
     """
     destination.mkdir(parents=True, exist_ok=True)
     with os.scandir(source) as entries:
@@ -50,11 +50,10 @@ def link_tree(
                 link(path, target)
 
 
-# What rustc and linkers write anew and never in place.
+# Artifacts that rustc and linkers replace and never modify in place.
 COMPILED = (".rlib", ".rmeta", ".so", ".dylib")
 
 
 def is_rewritten(path: Path) -> bool:
-    """Whether a file in a target directory may be changed in place: by cargo, which keeps its
-    notes there, or by a build script that runs again."""
+    """Whether cargo or a build script may modify a file of a target directory in place."""
     return path.suffix not in COMPILED

@@ -1,4 +1,4 @@
-"""A set-up in one file, for machines that shall neither compile nor have a network.
+"""An offline bundle: one file that sets up another machine without compiling or a network.
 
 `create` packs the part of this user's cache and of cargo's registry that the clone needs: compiled
 dependencies, the evcxr binary, the sources that cargo and rust-analyzer read, and Python wheels.
@@ -28,34 +28,34 @@ from . import caches, entry_point, paths, toolchain
 from .build import compile_all, locked, move_into_cache, prerequisites, staging
 from .errors import UserError
 
-# Of what a bundle is made, in the first file of the archive.
+# The first file of the archive, which describes the others.
 MANIFEST = "manifest.json"
 FORMAT = 3
-# Versions of Python that the locked packages have wheels for. Most wheels are for all of them.
+# Versions of Python for which the locked packages have wheels. Most wheels serve all versions.
 SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
-# What tests need besides; for this Python alone, for pyarrow is large and another for each.
+# More packages, for tests. Only for this Python, because pyarrow is large and has a wheel for each.
 FOR_TESTS = tuple(TOOLS / "tests" / name for name in ("kernel/clients.txt", "results/readers.txt"))
 # Names in the archive.
 REGISTRY = "registry"
 TOOLCHAINS = "toolchains"
-# With a window of 128 MB: much is there twice, in a library and in its metadata.
+# With a window of 128 MB, because libraries and their metadata contain the same data.
 COMPRESS = ("zstd", "-T0", "-12", "--long=27", "--quiet", "--force", "-o")
 EXPAND = ("zstd", "-d", "--long=27", "--quiet", "--stdout")
-# The folders in a bundle: parts of the cache, and those two.
+# The folders in a bundle: parts of the cache, cargo's registry and toolchains.
 PARTS = re.compile(
     rf"{REGISTRY}|{TOOLCHAINS}|dependencies-[0-9a-f]+-[0-9a-f]+|evcxr_jupyter-[0-9.]+|wheels-[0-9a-f]+"
 )
 
 
 def name() -> str:
-    """A bundle's name for this platform and clone."""
+    """The file name of a bundle for this platform and clone."""
     return f"wearable-environment-{toolchain.host()}-{caches.dependencies_key()}.tar.zst"
 
 
 def create(with_toolchain: bool) -> None:
-    """Write `outputs/wearable-environment-PLATFORM-KEY.tar.zst`, and say what takes its room.
+    """Write `outputs/wearable-environment-PLATFORM-KEY.tar.zst`, and print the sizes of its parts.
 
-    With the Rust toolchain, if `with_toolchain`.
+    `with_toolchain` includes the Rust toolchain.
     """
     require_zstd()
     prerequisites()
@@ -82,7 +82,7 @@ def create(with_toolchain: bool) -> None:
 
 
 def pack(files: dict[str, Path], oldest_glibc: str, pythons: Sequence[str], bundle: Path) -> None:
-    """Write `files` into a bundle, and before them what they are for and their checksums."""
+    """Write a bundle: a manifest with requirements and checksums, then `files`."""
     manifest = {
         "format": FORMAT,
         "key": caches.dependencies_key(),
@@ -97,7 +97,7 @@ def pack(files: dict[str, Path], oldest_glibc: str, pythons: Sequence[str], bund
         with tempfile.TemporaryDirectory(prefix="bundle-", dir=bundle.parent) as folder:
             archive, listed = Path(folder) / "archive.tar", Path(folder) / MANIFEST
             listed.write_text(json.dumps(manifest))
-            # What is linked to another name is a file of its own here.
+            # Store links as files.
             with tarfile.open(archive, "w", dereference=True) as tar:
                 tar.add(listed, MANIFEST)
                 for name_, path in sorted(files.items()):
@@ -109,15 +109,15 @@ def pack(files: dict[str, Path], oldest_glibc: str, pythons: Sequence[str], bund
 
 
 def tree(folder: Path) -> dict[str, Path]:
-    """The files in a folder, by their names in the archive, where it lies at the top."""
+    """The files in a folder, by their names in the archive."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder.parent)): path for path in files}
 
 
 def sources() -> dict[str, Path]:
-    """Of cargo's registry, the locked packages, and what it asks of its index about them.
+    """The locked packages in cargo's registry, with their index entries.
 
-    Those of the standard library, too: rust-analyzer has cargo look at its workspace.
+    Includes those of the standard library, because rust-analyzer runs cargo on its workspace.
     """
     registry = toolchain.cargo_home() / "registry"
     standard = toolchain.sysroot() / "lib/rustlib/src/rust/library/Cargo.lock"
@@ -135,7 +135,7 @@ def sources() -> dict[str, Path]:
 
 
 def rust() -> dict[str, Path]:
-    """The pinned toolchain, without its manuals, as rustup has it."""
+    """The pinned toolchain as rustup installs it, without its documentation."""
     found = tree(toolchain.sysroot())
     manuals = f"{toolchain.sysroot().name}/share/doc/"
     return {
@@ -146,9 +146,9 @@ def rust() -> dict[str, Path]:
 
 
 def download_wheels(folder: Path) -> list[str]:
-    """Get the locked Python packages as wheels; the versions of Python that those are for.
+    """Download the locked Python packages as wheels, and return the versions of Python they serve.
 
-    Raises `UserError` if there are none for this one.
+    Raises `UserError` if there are none for this version.
     """
     folder.mkdir()
     here = python_version()
@@ -156,7 +156,7 @@ def download_wheels(folder: Path) -> list[str]:
     locks += [(REQUIREMENTS, python) for python in dict.fromkeys((here, *SUPPORTED))]
     listed = []
     for lock, python in locks:
-        print(f"Getting the Python packages of {lock.name} for Python {python}", flush=True)
+        print(f"Downloading the packages of {lock.name} for Python {python}", flush=True)
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as wanted:
             wanted.write(requirements_for(lock, python))
             wanted.flush()
@@ -164,21 +164,21 @@ def download_wheels(folder: Path) -> list[str]:
                 run(
                     *(*pip(), "download", "--quiet", "--disable-pip-version-check", "--no-deps"),
                     *("--only-binary=:all:", "--require-hashes", "-d", folder, "-r", wanted.name),
-                    # Without its last digits it would be taken for the first of its releases.
+                    # Without a patch number, pip assumes the first release.
                     *("--python-version", f"{python}.99"),
                 )
                 listed.append((lock, python))
             except UserError:
                 if python == here:
                     raise
-                print(f"Those for Python {python} are left out", flush=True)
+                print(f"The bundle will not serve Python {python}", flush=True)
     lines = (f"{digest(lock)} {python}\n" for lock, python in listed)
     (folder / WHEEL_INDEX).write_text("".join(lines))
     return [python for lock, python in listed if lock == REQUIREMENTS]
 
 
 def pip() -> tuple[str, ...]:
-    """pip, which is not in this environment."""
+    """The command for pip, which .venv does not contain."""
     here = (sys.executable, "-m", "pip")
     if subprocess.run([*here, "--version"], capture_output=True).returncode == 0:
         return here
@@ -186,11 +186,11 @@ def pip() -> tuple[str, ...]:
 
 
 def requirements_for(lock: Path, python: str) -> str:
-    """Of the locked packages with their hashes, those that a version of Python needs.
+    """The locked packages, with hashes, that a version of Python needs.
 
-    pip would decide that by the version that it runs with.
+    pip would evaluate markers for the Python that it runs on.
     """
-    from packaging.requirements import Requirement  # not where a bundle is about to be used
+    from packaging.requirements import Requirement  # a set-up from a bundle has no packages yet
 
     environment = {"python_version": python, "python_full_version": f"{python}.99"}
     found = []
@@ -203,20 +203,20 @@ def requirements_for(lock: Path, python: str) -> str:
 
 
 def install(bundle: Path) -> None:
-    """Put a bundle into this user's cache and cargo's registry, after a look at all that is in it.
+    """Verify a bundle, then install it into this user's cache and cargo's registry.
 
-    Raises `UserError` for one that is not for this clone, platform or Python, cut off or damaged;
-    then nothing has changed.
+    Raises `UserError` for a bundle that is incompatible, truncated or corrupted, and changes
+    nothing then.
     """
     require_zstd()
     if not bundle.is_file():
-        raise UserError(f"{bundle} is not there")
+        raise UserError(f"{bundle} does not exist. Check the path")
     if not os.access(bundle, os.R_OK):
-        raise UserError(f"{bundle} cannot be read. Fix: chmod a+r {shlex.quote(str(bundle))}")
+        raise UserError(f"{bundle} is not readable. Run: chmod a+r {shlex.quote(str(bundle))}")
     with locked("bundle"), staging("bundle") as folder:
-        print(f"Taking everything from {bundle.name}", flush=True)
+        print(f"Installing from {bundle.name}", flush=True)
         unpack(bundle, folder)
-        # Also what goes to cargo's and rustup's folders.
+        # Also protects the files for cargo's and rustup's folders.
         trust.protect(folder, readable=is_shared())
         for part in sorted(folder.iterdir()):
             if part.name == REGISTRY:
@@ -229,10 +229,10 @@ def install(bundle: Path) -> None:
 
 
 def move(folder: Path, destination: Path) -> None:
-    """Move a folder to where there must be none, also to another disk; never a part of it."""
+    """Move a folder atomically to a path that must not exist, also to another disk."""
     if destination.exists():
         fix = f"rm -rf {shlex.quote(str(destination))}"
-        raise UserError(f"{destination} is there, and does not work. Fix: {fix}, then try again")
+        raise UserError(f"{destination} exists, but does not work. Run: {fix}, then try again")
     destination.parent.mkdir(parents=True, exist_ok=True)
     if not same_disk(folder, destination.parent):
         part = destination.with_name(f".{destination.name}.part")
@@ -242,16 +242,15 @@ def move(folder: Path, destination: Path) -> None:
 
 
 def is_expected(name_: str) -> bool:
-    """Whether a bundle may have a file of this name: in a part that this project makes, not above
-    it or beside it."""
+    """Whether a bundle may contain a file of this name: inside a folder that `PARTS` allows."""
     top, *below = name_.split("/")
     return bool(below and PARTS.fullmatch(top)) and not {"", ".", ".."} & {*below}
 
 
 def manifest_files(manifest: Any) -> dict[str, str]:
-    """The files in a bundle with their checksums. Raises `ValueError` for a manifest that is none.
+    """The files of a manifest with their checksums. Raises `ValueError` if it is not valid.
 
-    Other things than this project's files are not in it, wherever they would go to.
+    Rejects files outside the known folders.
     """
     texts = ("key", "platform", "rustc", "glibc")
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
@@ -268,32 +267,32 @@ def manifest_files(manifest: Any) -> dict[str, str]:
 
 
 def extract(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> str:
-    """Write a file of a bundle, which is not there yet; its SHA-256.
+    """Extract a file of a bundle, and return its SHA-256.
 
-    Of what the archive says of it, only its content counts, and whether it is a program: no owner,
-    no link, no device and no right that another user could have by it.
+    Uses only the content, the time and the executable bit: no owners, links, devices or other
+    permissions.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    content, summed = tar.extractfile(member), hashlib.sha256()
+    content, checksum = tar.extractfile(member), hashlib.sha256()
     with path.open("xb") as file:
         while block := content.read(1 << 20):
             file.write(block)
-            summed.update(block)
+            checksum.update(block)
     path.chmod(0o755 if member.mode & 0o100 else 0o644)
-    # cargo compares times.
+    # cargo compares modification times.
     os.utime(path, (member.mtime, member.mtime))
-    return summed.hexdigest()
+    return checksum.hexdigest()
 
 
 def unpack(bundle: Path, folder: Path) -> None:
-    """Unpack a bundle, and compare every file with what the manifest says of it."""
-    broken = UserError(f"{bundle.name} is cut off or damaged; get it again")
+    """Unpack a bundle and verify the checksum of every file."""
+    broken = UserError(f"{bundle.name} is truncated or corrupted. Download or create it again")
     with subprocess.Popen([*EXPAND, bundle], stdout=-1, stderr=subprocess.DEVNULL) as expander:
         try:
             with tarfile.open(fileobj=expander.stdout, mode="r|") as tar:
                 first = tar.next()
                 if first is None or first.name != MANIFEST or not first.isfile():
-                    raise UserError(f"{bundle.name} is no bundle of this project")
+                    raise UserError(f"{bundle.name} is not an offline bundle of this project")
                 manifest = json.load(tar.extractfile(first))
                 check_format(bundle, manifest)
                 expected = manifest_files(manifest)
@@ -317,51 +316,58 @@ def unpack(bundle: Path, folder: Path) -> None:
 
 
 def check_format(bundle: Path, manifest: Any) -> None:
-    """Raise `UserError` for a bundle of another version, whose manifest may have other entries."""
+    """Raise `UserError` for a bundle of another format, whose manifest may have other entries."""
     if isinstance(manifest, dict) and manifest.get("format") not in (None, FORMAT):
-        raise UserError(f"{bundle.name} is of another version of this project's tools")
+        raise UserError(
+            f"{bundle.name} was created by another version of this project. "
+            "Create it again: ./justw offline-bundle"
+        )
 
 
 def check_compatible(bundle: Path, manifest: dict) -> None:
-    """Raise `UserError` for a bundle that is not for here."""
+    """Raise `UserError` for a bundle that is incompatible with this clone or machine."""
     has_toolchain = any(name_.startswith(f"{TOOLCHAINS}/") for name_ in manifest["files"])
     rust_here = toolchain.has_rust()
     if not (rust_here or has_toolchain):
         raise UserError(
-            f"There is no Rust here, and none in {bundle.name}. Take one that was made by "
-            "`./justw offline-bundle --toolchain`, or get rustup as https://rustup.rs says"
+            f"Rust is not installed, and {bundle.name} does not contain it. Use a bundle of "
+            "`./justw offline-bundle --toolchain`, or install rustup from https://rustup.rs"
         )
     rustc = toolchain.rustc_version() if rust_here else manifest["rustc"]
     here = {
-        "platform": toolchain.host() if rust_here else like_this(manifest["platform"]),
+        "platform": toolchain.host() if rust_here else with_this_processor(manifest["platform"]),
         "key": caches.dependencies_key(rustc),
     }
-    words = {
+    descriptions = {
         "platform": "another platform",
         "key": "another state of the clone (its lock file, manifests or toolchain)",
     }
-    for what, wanted in here.items():
-        if manifest[what] != wanted:
+    for field, wanted in here.items():
+        if manifest[field] != wanted:
             raise UserError(
-                f"{bundle.name} is for {words[what]}: {manifest[what]}, and here is {wanted}"
+                f"{bundle.name} is for {descriptions[field]}: {manifest[field]} instead of "
+                f"{wanted}. Create one that matches: ./justw offline-bundle"
             )
     if version(glibc()) < version(manifest["glibc"]):
-        raise UserError(f"{bundle.name} needs glibc {manifest['glibc']}, and here is {glibc()}")
+        raise UserError(
+            f"{bundle.name} needs glibc {manifest['glibc']} or newer; this machine has {glibc()}. "
+            "Create a bundle on an older system"
+        )
     if python_version() not in manifest["python"]:
         print(
-            f"Its Python packages are for Python {', '.join(manifest['python'])}, and here is "
-            f"{python_version()}: those come from the network",
+            f"The bundle has packages for Python {', '.join(manifest['python'])}, but this is "
+            f"Python {python_version()}: setup downloads its packages",
             flush=True,
         )
 
 
-def like_this(platform_: str) -> str:
-    """A platform that programs for `platform_` run on, if they run here, or another one."""
+def with_this_processor(platform_: str) -> str:
+    """The target triple `platform_` with this machine's processor."""
     return platform_.replace(platform_.split("-")[0], platform.machine(), 1)
 
 
 def merge(source: Path, destination: Path) -> None:
-    """Add the files that are not there."""
+    """Add the files that do not exist yet."""
     for path in source.rglob("*"):
         target = destination / path.relative_to(source)
         if path.is_file() and not target.exists():
@@ -375,12 +381,12 @@ def merge(source: Path, destination: Path) -> None:
 
 
 def same_disk(path: Path, folder: Path) -> bool:
-    """Whether a file can be moved there by its name alone."""
+    """Whether a rename can move a file into a folder."""
     return path.stat().st_dev == folder.stat().st_dev
 
 
 def print_sizes(files: dict[str, Path]) -> None:
-    """Print what takes the room, before it is compressed."""
+    """Print the uncompressed size of each part."""
     sizes: dict[str, int] = {}
     for name_, path in files.items():
         top = name_.split("/")[0]
@@ -397,30 +403,30 @@ def digest(path: Path) -> str:
 
 
 def needed_glibc(files: dict[str, Path]) -> str:
-    """The oldest C library that the programs and shared libraries among the files run on."""
+    """The oldest glibc that the programs and shared libraries run on."""
     linked = (path for name_, path in files.items() if name_.endswith((".so", "/evcxr_jupyter")))
     return max((platform.libc_ver(str(path))[1] for path in linked), key=version)
 
 
 def glibc() -> str:
-    """The C library here."""
+    """The glibc of this machine."""
     return (os.confstr("CS_GNU_LIBC_VERSION") or "").removeprefix("glibc ")
 
 
 def version(text: str) -> tuple[int, ...]:
-    """A version to compare."""
+    """A version as a comparable tuple."""
     return tuple(int(part) for part in re.findall("[0-9]+", text))
 
 
 def require_zstd() -> None:
-    """Raise `UserError` where the program is not there."""
+    """Raise `UserError` if zstd is not installed."""
     if shutil.which("zstd") is None:
-        raise UserError("There is no zstd. Debian and Ubuntu: sudo apt install zstd")
+        raise UserError("zstd is not installed. Debian and Ubuntu: sudo apt install zstd")
 
 
 def run(*command: str | Path) -> None:
     if subprocess.run([str(part) for part in command]).returncode != 0:
-        raise UserError(f"`{Path(command[0]).name}` failed, see above")
+        raise UserError(f"`{Path(command[0]).name}` failed; see above")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""How far cargo is: packages done of all, and the minutes that are left.
+"""Progress of cargo: finished packages, and an estimate of the remaining minutes.
 
-cargo says which package it has finished, and `compile_seconds.toml` how long each took once. How
-quick this machine is shows while it works, so the minutes need no clock of another one.
+cargo reports each finished package, and `compile_seconds.toml` has the measured time of each. The
+estimate scales these times by the speed of this machine so far.
 """
 
 import json
@@ -13,41 +13,41 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# In a log, a line says how far it is so often; on a terminal, one line is replaced.
+# A log gets a line in this interval; on a terminal, one line is updated.
 LOG_SECONDS = 60
 TERMINAL_SECONDS = 1
-# Of the work, so much must be done before it tells how quick this machine is.
+# The share of the work that must be done before there is an estimate.
 MIN_DONE = 0.03
 
 SECONDS = tomllib.loads(Path(__file__).with_name("compile_seconds.toml").read_text())
 
 
 def parse_message(line: str) -> dict:
-    """A message of cargo's in JSON; nothing of what build scripts print among them."""
+    """Parse a JSON message of cargo; empty for a line that a build script printed."""
     return json.loads(line) if line.startswith("{") else {}
 
 
 class Task:
-    """One cargo that compiles `total` packages, which take `work` seconds of one core or so."""
+    """A run of cargo that compiles `total` packages, which take `work` seconds on one core."""
 
-    def __init__(self, what: str, total: int, work: float) -> None:
-        self.what, self.total, self.work_left = what, total, work
+    def __init__(self, name: str, total: int, work: float) -> None:
+        self.name, self.total, self.work_left = name, total, work
         self.done: set[str] = set()
         self.compiled = 0
         self.work_done = 0.0
         self.started = self.last_artifact = time.monotonic()
 
     def read_message(self, line: str) -> None:
-        """Take a line of `cargo --message-format=json`."""
+        """Process a line of `cargo --message-format=json`."""
         message = parse_message(line)
-        # A package's build script is a message of its own, and its library comes after it.
+        # A package's build script has a message of its own, before that of the library.
         if message.get("reason") != "compiler-artifact" or is_script(message["target"]):
             return
         package = message["package_id"]
         if package in self.done:
             return
         self.done.add(package)
-        work = weight(name(package))
+        work = weight(package_name(package))
         self.work_left -= work
         if not message["fresh"]:
             self.compiled += 1
@@ -55,9 +55,9 @@ class Task:
             self.last_artifact = time.monotonic()
 
     def seconds_left(self) -> float | None:
-        """By what it had done in its time when it was last heard; `None` where that tells nothing.
+        """An estimate from the speed until the last message; None if too little is done.
 
-        A large package is not heard of for minutes, in which the work goes on all the same.
+        Between two messages, which can be minutes for a large package, it counts down.
         """
         if self.work_done < MIN_DONE * (self.work_done + self.work_left):
             return None
@@ -65,17 +65,17 @@ class Task:
         return max(0.0, total - (time.monotonic() - self.last_artifact))
 
     def __str__(self) -> str:
-        return f"{self.what}: {len(self.done)} of {self.total} packages"
+        return f"{self.name}: {len(self.done)} of {self.total} packages"
 
 
-# Those that go on side by side, and what wakes who tells of them.
+# Concurrent tasks, and the condition that wakes the reporting thread.
 running: list[Task] = []
 changed = threading.Condition()
 
 
 @contextmanager
 def reporting(task: Task) -> Iterator[Task]:
-    """Say how far a task is while it goes on, in one line with those beside it."""
+    """Report the progress of a task while it runs, in one line with concurrent tasks."""
     with changed:
         running.append(task)
         if len(running) == 1:
@@ -89,7 +89,7 @@ def reporting(task: Task) -> Iterator[Task]:
 
 
 def report_progress() -> None:
-    """Print how far the tasks are, until none goes on."""
+    """Print the progress until no task runs."""
     on_terminal = sys.stdout.isatty()
     seconds = TERMINAL_SECONDS if on_terminal else LOG_SECONDS
     with changed:
@@ -103,23 +103,23 @@ def report_progress() -> None:
 
 
 def status_line() -> str:
-    """How far the tasks are."""
+    """One line with the progress of all tasks."""
     estimates = [seconds for task in running if (seconds := task.seconds_left()) is not None]
     minutes = f"; about {max(estimates) / 60:.0f} min left" if estimates else ""
     return "; ".join(map(str, running)) + minutes
 
 
 def weight(package: str) -> float:
-    """How long a package takes, beside others."""
+    """The measured compile time of a package, in seconds."""
     return SECONDS["packages"].get(package, SECONDS["each_other"])
 
 
-def name(package_id: str) -> str:
-    """`…#name@1.0.0`, or `…/name#1.0.0` where folder and package are called the same."""
+def package_name(package_id: str) -> str:
+    """`…#name@1.0.0`, or `…/name#1.0.0` if folder and package have the same name."""
     place, _, version = package_id.rpartition("#")
     return version.split("@")[0] if "@" in version else place.rsplit("/", 1)[-1]
 
 
 def is_script(target: dict) -> bool:
-    """Whether what was made is a build script, which its package still comes after."""
+    """Whether an artifact is a build script, which is compiled before its package."""
     return "custom-build" in target["kind"]

@@ -1,13 +1,14 @@
 #!/bin/sh
-# In a build script's place: does again what that did where the store was made. See artifact_cache.py.
+# Replaces a build script: copies its files and prints its output from the cache. See
+# artifact_cache.py.
 set -eu
 run=${OUT_DIR%/out}
 from=$WEARABLE_ARTIFACT_CACHE/${run#"$WEARABLE_TARGET_DIR"/}
-# Where cargo keeps what a script printed: from 1.100 on, and before.
+# cargo's record of the script's output: from 1.100 on, and before.
 printed=$from/run/stdout
 [ -f "$printed" ] || printed=$from/output
 if [ ! -f "$printed" ]; then
-    echo "the store has nothing of $run" >&2
+    echo "the artifact cache has no output of $run; run: ./justw setup" >&2
     exit 1
 fi
 if [ -d "$from/out" ]; then

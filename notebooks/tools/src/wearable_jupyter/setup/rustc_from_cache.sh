@@ -1,6 +1,6 @@
 #!/bin/sh
-# cargo calls this in rustc's place (RUSTC_WRAPPER): RUSTC ARGUMENTS. What the store has compiled is
-# taken from there; the rest is compiled. See artifact_cache.py.
+# The RUSTC_WRAPPER that cargo runs: RUSTC ARGUMENT… Links an artifact from the cache if it is there,
+# and compiles it otherwise. See artifact_cache.py.
 set -eu
 name= suffix= folder= kind= previous=
 for argument; do
@@ -13,21 +13,21 @@ for argument; do
     previous=$argument
 done
 from=$WEARABLE_ARTIFACT_CACHE/${folder#"$WEARABLE_TARGET_DIR"/}
-# What rustc has read for it, a file that it always leaves.
-notes=$name$suffix.d
-if [ -z "$suffix" ] || [ ! -f "$from/$notes" ]; then
+# The dep-info file, which rustc always writes.
+dep_info=$name$suffix.d
+if [ -z "$suffix" ] || [ ! -f "$from/$dep_info" ]; then
     exec "$@"
 fi
 if [ "$kind" = bin ]; then
-    # No dependency has other programs than build scripts.
+    # The only programs among dependencies are build scripts.
     cp "$WEARABLE_BUILD_SCRIPT" "$folder/$name$suffix"
     chmod +x "$folder/$name$suffix"
     touch -r "$from/$name$suffix" "$folder/$name$suffix"
 else
-    for made in "$from/lib$name$suffix".*; do
-        # Where it may not be linked, for it is another user's, a symbolic link will do.
-        ln -f "$made" "$folder/" 2>/dev/null || ln -sf "$made" "$folder/" 2>/dev/null ||
-            cp -p "$made" "$folder/"
+    for artifact in "$from/lib$name$suffix".*; do
+        # The kernel may forbid hard links to files of another user. Then link symbolically.
+        ln -f "$artifact" "$folder/" 2>/dev/null || ln -sf "$artifact" "$folder/" 2>/dev/null ||
+            cp -p "$artifact" "$folder/"
     done
 fi
-LC_ALL=C sed -f "$WEARABLE_DEP_INFO_SED" "$from/$notes" > "$folder/$notes"
+LC_ALL=C sed -f "$WEARABLE_DEP_INFO_SED" "$from/$dep_info" > "$folder/$dep_info"

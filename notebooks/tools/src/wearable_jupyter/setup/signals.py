@@ -1,4 +1,4 @@
-"""Signals that end a command: one line for the user, and nothing left behind."""
+"""Signals that end a command, so that clean-up runs and the user gets one line."""
 
 import signal
 import threading
@@ -10,7 +10,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal ends the command; `number` is the signal's."""
+    """Raised by a signal that ends the command; `number` is the signal's."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -22,9 +22,9 @@ def _raise(number: int, frame: FrameType | None) -> None:
 
 
 def raise_on_stop_signals() -> None:
-    """Have SIGTERM and SIGHUP raise an exception like SIGINT does, so that `finally` runs.
+    """Make SIGTERM and SIGHUP raise an exception as SIGINT does, so that `finally` runs.
 
-    A signal that is ignored stays so: `nohup` ignores SIGHUP.
+    Ignored signals stay ignored, such as SIGHUP under `nohup`.
     """
     for number in STOP_SIGNALS:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
@@ -32,13 +32,13 @@ def raise_on_stop_signals() -> None:
 
 
 def ignore_stop_signals() -> None:
-    """Let a command that is already ending print its last line."""
+    """Ignore stop signals while a command that is ending prints its last line."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 class Deferred:
-    """The first stop signal that arrived, if any, and what is called when it arrives."""
+    """The first stop signal that arrived, if any, and the callback for it."""
 
     number: int | None = None
     callback: Callable[[], object] = staticmethod(lambda: None)
@@ -46,11 +46,11 @@ class Deferred:
 
 @contextmanager
 def deferred() -> Iterator[Deferred]:
-    """Keep stop signals back until the end of the block, which then raises `Stopped`.
+    """Defer stop signals until the end of the block, which then raises `Stopped`.
 
-    The first one calls `callback`, which has to bring the block to its end. Later ones do nothing,
-    so that they cannot interrupt the clean-up. Only the main thread can do this; in another thread
-    the signals are not touched.
+    The first signal calls `callback`, which must end the block. Later signals are ignored, so that
+    they cannot interrupt the clean-up. Only the main thread can defer signals; in another thread
+    this does nothing.
     """
     state = Deferred()
 
@@ -71,7 +71,7 @@ def deferred() -> Iterator[Deferred]:
             raise
     finally:
         for number, handler in previous.items():
-            with suppress(TypeError):  # a handler that was not set by Python is None
+            with suppress(TypeError):  # None is a handler that was not set by Python
                 signal.signal(number, handler)
     if state.number is not None:
         raise Stopped(state.number)

@@ -1,4 +1,4 @@
-"""The pinned Rust toolchain, and with which settings cargo and kernels are run."""
+"""The pinned Rust toolchain, and the environments for cargo and kernels."""
 
 import os
 import platform
@@ -13,23 +13,23 @@ from typing import Any
 from ..bootstrap import command_environment
 from . import paths
 
-# What evcxr gives rustc; .cargo/config.toml has the same for a plain `cargo test`.
+# The flags that evcxr passes to rustc; .cargo/config.toml has the same for a plain `cargo test`.
 RUSTFLAGS = "-Cprefer-dynamic"
 
 
 def cargo_home() -> Path:
-    """Where cargo keeps the sources of packages."""
+    """The folder in which cargo stores the sources of packages."""
     return Path(os.environ.get("CARGO_HOME") or Path.home() / ".cargo")
 
 
 @cache
 def pinned() -> dict[str, Any]:
-    """The toolchain of `rust-toolchain.toml`: its channel, profile and components."""
+    """The content of `rust-toolchain.toml`: channel, profile and components."""
     return tomllib.loads((paths.ROOT / "rust-toolchain.toml").read_text())["toolchain"]
 
 
 def toolchain() -> Path:
-    """Where rustup has, or would have, the pinned toolchain; a bundle puts it there, too."""
+    """The folder in which rustup and offline bundles install the pinned toolchain."""
     home = Path(os.environ.get("RUSTUP_HOME") or Path.home() / ".rustup")
     processor, system = platform.machine(), "unknown-linux-gnu"
     if sys.platform == "darwin":
@@ -38,10 +38,10 @@ def toolchain() -> Path:
 
 
 def find_rust() -> None:
-    """Put Rust on this process's PATH.
+    """Put the pinned toolchain first on this process's PATH.
 
-    The pinned toolchain comes first. An editor may have been started without the user's shell,
-    another Rust may be on the PATH, and `rustup override` may name another toolchain.
+    An editor may not have the PATH of the user's shell, another Rust may be on the PATH, and
+    `rustup override` may select another toolchain.
     """
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
     first, last = str(toolchain() / "bin"), str(cargo_home() / "bin")
@@ -53,7 +53,7 @@ def find_rust() -> None:
 
 
 def has_rust() -> bool:
-    """Whether the pinned toolchain is here."""
+    """Whether the pinned toolchain is installed."""
     find_rust()
     try:
         rustc.__wrapped__("--version")
@@ -64,7 +64,7 @@ def has_rust() -> bool:
 
 @cache
 def rustc(*arguments: str) -> str:
-    """What the pinned toolchain's rustc prints."""
+    """The output of the pinned toolchain's rustc."""
     pinned_toolchain = {"RUSTUP_TOOLCHAIN": pinned()["channel"]}
     return subprocess.run(
         ["rustc", *arguments],
@@ -77,12 +77,12 @@ def rustc(*arguments: str) -> str:
 
 
 def sysroot() -> Path:
-    """Where the pinned toolchain is."""
+    """The folder of the pinned toolchain."""
     return Path(rustc("--print", "sysroot").strip())
 
 
 def cargo() -> Path:
-    """The toolchain's own cargo, behind rustup's."""
+    """The toolchain's own cargo, without rustup's proxy."""
     own = sysroot() / "bin" / "cargo"
     return own if own.is_file() else Path(shutil.which("cargo") or "cargo")
 
@@ -94,12 +94,12 @@ def cargo_environment() -> dict[str, str]:
 
 
 def kernel_environment() -> dict[str, str]:
-    """The environment for evcxr, in which it runs cargo, rustc and cells."""
+    """The environment for evcxr, and for its cargo, rustc and cells."""
     return command_environment.user_environment() | cargo_settings()
 
 
 def cargo_settings() -> dict[str, str]:
-    """Settings that go before the user's cargo configuration."""
+    """Variables that override the user's cargo configuration."""
     return command_environment.cargo_settings(
         flags=RUSTFLAGS,
         target=paths.TARGET,
@@ -115,10 +115,10 @@ def development_profile() -> dict[str, Any]:
 
 
 def with_standard_library() -> dict[str, str]:
-    """An environment in which programs that were compiled here find Rust's standard library.
+    """Variables with which the workspace's programs find Rust's standard library.
 
-    They have its place in them, from where they were linked (`deps/`), and cargo puts them one
-    folder above: where clone and rustup lie below one folder, as in a home, that leads nowhere.
+    Their rpath is relative to `deps/`, where they were linked, but cargo moves them one folder up.
+    So the rpath is wrong if the clone and rustup have a common parent folder, such as a home.
     """
     variable = "DYLD_LIBRARY_PATH" if sys.platform == "darwin" else "LD_LIBRARY_PATH"
     folders = (os.environ.get(variable), rustc("--print", "target-libdir").strip())
@@ -131,7 +131,7 @@ def rustc_version() -> str:
 
 
 def host() -> str:
-    """The platform, as rustc names it."""
+    """The target triple of this platform."""
     return next(
         line.removeprefix("host: ")
         for line in rustc_version().splitlines()

@@ -1,4 +1,4 @@
-"""Python environments beside `.venv`, with what must not be in it: other polars, other Jupyters."""
+"""Virtual environments next to `.venv`, for packages that conflict with those in it."""
 
 import subprocess
 from pathlib import Path
@@ -9,7 +9,7 @@ from . import errors, paths
 
 
 def ensure_venv(name: str, lock: Path) -> Path:
-    """The `bin` of `target/NAME`, which has what `lock` names, with hashes, and nothing else."""
+    """Create the virtual environment `target/NAME` from a lock file; the path of its `bin`."""
     folder = paths.TARGET / name
     stamp = folder / "installed"
     if not stamp.is_file() or stamp.read_text() != lock.read_text():
@@ -22,6 +22,9 @@ def ensure_venv(name: str, lock: Path) -> Path:
         ):
             result = subprocess.run([uv, *command], cwd=TOOLS, env=variables, umask=0o022)
             if result.returncode != 0:
-                raise errors.UserError(f"{lock.name} could not be installed (see above)")
+                raise errors.UserError(
+                    f"The packages of {lock.name} could not be installed; see above. "
+                    "Check the network, then try again"
+                )
         stamp.write_text(lock.read_text())
     return folder / "bin"
