@@ -213,7 +213,7 @@ def test_a_setting_without_a_variable_stops_with_its_name(key, text, tmp_path):
         assert message and f"`{key}` in {file}" in message and "Move the setting" in message
         file.write_text("[build\n")
         message = cargo_configuration.conflict(clone, home)
-        assert message and f"{file} cannot be read" in message
+        assert message and f"{file} could not be read" in message
         file.write_text('[source.crates-io]\nreplace-with = "mirror"\n' + CONFIGURATION)
         assert cargo_configuration.conflict(clone, home) is None
 
@@ -243,6 +243,4 @@ def test_a_rust_of_another_version_is_reported():
     assert build.wrong_version("rustc 1.95.0 (abc 2026-04-14)", "1.95.0") is None
     assert build.wrong_version("rustc 1.99.0 (abc 2026-04-14)", "stable") is None
     message = build.wrong_version("rustc 1.85.0 (abc 2025-02-17)", "1.95.0")
-    assert (
-        message == "Rust 1.95.0 is needed, and the one on the PATH is rustc 1.85.0 (abc 2025-02-17)"
-    )
+    assert message == "Rust 1.95.0 is needed, but the PATH has rustc 1.85.0 (abc 2025-02-17)"

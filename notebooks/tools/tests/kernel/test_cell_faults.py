@@ -44,8 +44,8 @@ def goes_on(kernel: Kernel) -> None:
         ("((((", "closing delimiter"),
         ('"open', "unterminated"),
         ("#[derive(Debug)]", "derive"),
-        (":dep /nowhere", "There is no crate in /nowhere"),
-        (':dep a = { path = "/nowhere" }', "There is no crate in /nowhere"),
+        (":dep /nowhere", "/nowhere contains no crate"),
+        (':dep a = { path = "/nowhere" }', "/nowhere contains no crate"),
         (":dep é", "invalid unquoted key"),
     ],
 )

@@ -59,10 +59,10 @@ def errors(text: str) -> list[dict]:
         (NETWORK, True, "NetworkError",
          ["`bytesize` could not be fetched", "Could not connect", "HTTPS_PROXY"]),
         (GIT, True, "NetworkError", ["`a` could not be fetched", "failed to resolve address"]),
-        (PATH, False, "DependencyNotFound", ["There is no crate in /nowhere"]),
-        (PATH, True, "DependencyNotFound", ["There is no crate in /nowhere"]),
+        (PATH, False, "DependencyNotFound", ["/nowhere contains no crate"]),
+        (PATH, True, "DependencyNotFound", ["/nowhere contains no crate"]),
         ("No such file or directory (os error 2)", False,
-         "DependencyNotFound", ["There is no crate in ./given"]),
+         "DependencyNotFound", ["./given contains no crate"]),
     ],
 )  # fmt: skip
 def test_a_dependency_that_is_not_found_says_why_and_what_to_do(text, online, name, said):

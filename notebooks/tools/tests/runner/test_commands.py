@@ -117,7 +117,7 @@ def test_the_command_that_check_names_works_where_check_was_called(call, write, 
     path = write("print(1)", folder=folder)
     missing = call("check", path)
     assert missing.returncode == 1
-    named = re.search(r"Make it: (.+)", missing.stderr)[1]
+    named = re.search(r"Create it: (.+)", missing.stderr)[1]
     justw, *arguments = shlex.split(named)
     assert justw == str(paths.ROOT / "justw")
     assert call(*arguments).returncode == 0 and call("check", path).returncode == 0
@@ -190,7 +190,7 @@ def test_a_run_is_kept_if_charts_or_html_fail(step, write, outputs, monkeypatch,
 
     monkeypatch.setattr(charts if step == "add_pictures" else html, step, fail)
     written = []
-    commands.to_written(result, "", written)
+    commands.write_outputs(result, "", written)
     assert nbformat.read(outputs / "made.ipynb", as_version=4).cells[0].outputs
     said = capsys.readouterr().err
     assert "no such axis" in said and "Traceback" not in said

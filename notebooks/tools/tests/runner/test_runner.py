@@ -130,17 +130,17 @@ def test_a_notebook_of_an_older_format_runs(tmp_path, minor):
         (
             b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{"id": "a", '
             b'"cell_type": "markdown", "metadata": {}, "source": "\\ud800"}]}',
-            "half of a character",
+            "a lone surrogate",
         ),
         (
             b'{"nbformat": 4, "nbformat_minor": 5, "cells": [], "metadata": '
             b'{"kernelspec": {"name": "python3", "display_name": "P", "language": "python"}}}',
-            "is a notebook in python; only Rust notebooks",
+            "is a notebook in python, but only Rust notebooks",
         ),
         (
             b'{"nbformat": 4, "nbformat_minor": 5, "cells": [], "metadata": '
             b'{"kernelspec": {"name": "python3", "display_name": "P"}}}',
-            "is a notebook for the kernel 'python3'; only Rust notebooks",
+            "is a notebook for the kernel 'python3', but only Rust notebooks",
         ),
     ],
 )

@@ -184,7 +184,7 @@ def test_dependencies_are_compiled_once_for_all_clones_and_anew_for_another_key(
     assert "Compiling" not in one.setup()
 
     printed = two.setup()
-    assert "Taking the compiled dependencies from the cache" in printed
+    assert "Linking the compiled dependencies from the cache" in printed
     assert not compiles_dependency(printed)
     assert two.used() == first
     taken = below(first, "libdependency-*.r*")
@@ -368,7 +368,7 @@ def another_user(clone, tmp_path, name="two"):
 def test_what_was_compiled_for_another_user_is_taken(first, clone, tmp_path):
     other = another_user(clone, tmp_path)
     printed = other.setup()
-    assert f"Taking the compiled dependencies from {first.cache}" in printed, printed
+    assert f"Linking the compiled dependencies from {first.cache}" in printed, printed
     assert_taken(other, first.used())
     assert other.used() != first.used() and folders(first.cache) == {other.used(), first.used()}
     # cargo finds everything in order afterwards, and so does the first user.
@@ -440,8 +440,8 @@ def test_another_user_takes_from_a_shared_cache_if_nobody_else_can_change_it(
             path.chmod(mode)
 
     printed = other.setup()
-    assert f"Taking the compiled dependencies from {first.cache}" in printed, printed
-    assert "Nothing is taken" not in printed and "Compiling" not in printed
+    assert f"Linking the compiled dependencies from {first.cache}" in printed, printed
+    assert "Ignoring the shared cache" not in printed and "Compiling" not in printed
     taken = list((other.root / "target").rglob("libdependency-*.rlib"))
     assert taken and all(path.is_symlink() or path.stat().st_uid == 0 for path in taken)
     assert "Taking" not in other.setup()
@@ -469,7 +469,7 @@ def test_paths_with_special_characters_compile_nothing_again(first, clone, tmp_p
     shutil.copytree(tmp_path / "kept", special / "cache", symlinks=True)
     name = first.used().name
     printed = other.setup()
-    assert f"Taking the compiled dependencies from {special / 'cache'}" in printed, printed
+    assert f"Linking the compiled dependencies from {special / 'cache'}" in printed, printed
     assert_taken(other, special / "cache" / name)
     again = other.setup()
     assert "Compiling" not in again and "Taking" not in again
@@ -482,7 +482,7 @@ def test_paths_with_special_characters_compile_nothing_again(first, clone, tmp_p
     third.environment |= {"WEARABLE_CACHE_DIR": str(special / "cache")}
     shutil.rmtree(special / "cache" / name)
     printed = third.setup()
-    assert f"Taking the compiled dependencies from {special / 'cache'}" in printed, printed
+    assert f"Linking the compiled dependencies from {special / 'cache'}" in printed, printed
     (store,) = folders(special / "cache") - {third.used()}
     assert "Compiling" not in third.setup()
     assert_taken(third, store)
@@ -504,7 +504,7 @@ def test_a_cache_that_is_only_read_serves_everybody(first, clone, tmp_path):
     before = contents(first.used())
     result = subprocess.run(**command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert result.returncode == 0, result.stdout
-    assert f"Taking the compiled dependencies from {shared}" in result.stdout
+    assert f"Linking the compiled dependencies from {shared}" in result.stdout
     assert_taken(other, first.used())
     assert len(folders(own / "wearable_demo")) == 1
     assert not (own / "wearable_demo" / caches.evcxr().parent.parent.name).exists()

@@ -121,7 +121,7 @@ def test_incomplete_dependencies_are_reported_and_nothing_is_changed(
     monkeypatch.setattr(paths, "TEMPLATE", tmp_path / "target/template")
     (tmp_path / "target/template").mkdir(parents=True)
     shutil.rmtree(dependencies / "debug")
-    with pytest.raises(UserError, match=r"is incomplete, without debug\. Run: rm -rf"):
+    with pytest.raises(UserError, match=r"is incomplete; debug is missing\. Run: rm -rf"):
         use()
     assert list((tmp_path / "target").rglob("*")) == [tmp_path / "target/template"]
 
@@ -134,7 +134,7 @@ def test_dependencies_that_are_deleted_while_they_are_linked_are_reported(
         os.link(source, target)
 
     monkeypatch.setattr(links, "link", link)
-    with pytest.raises(UserError, match=r"was deleted while it was linked\. Run: ./justw setup"):
+    with pytest.raises(UserError, match=r"during set-up\. Run: ./justw setup"):
         build.link_compiled(dependencies, tmp_path / "linked")
 
 

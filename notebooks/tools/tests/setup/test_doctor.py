@@ -58,7 +58,7 @@ def test_missing_toolchain_component_is_reported_and_setup_installs_it(monkeypat
     asked = []
     monkeypatch.setattr(toolchain, "sysroot", lambda: tmp_path)
     monkeypatch.setattr(build, "rustup", lambda *arguments: asked.append(arguments))
-    assert "the component rust-src is missing. Run: ./justw setup" in finding("Rust").detail
+    assert "lacks clippy, rust-src. Run: ./justw setup" in finding("Rust").detail
     assert not asked
     build.prerequisites()
     (command,) = asked

@@ -1,17 +1,17 @@
-"""One cell at a time, and for each how it ended and what it printed.
+"""Runs one cell at a time, and decides how it ended and what it printed.
 
-evcxr answers "ok" to a cell that failed by `?` or panicked, never gives up requests that wait
-behind a failed one, lets output come after "idle", and counts cells from two. So a request to run a
-cell reaches evcxr only when the one before has ended with all its output, and what evcxr says of it
-is held until the cell itself has told how it ended (`events.py`). A cell with Rust code that did
-not report its beginning and its end has failed, whatever evcxr replies.
+evcxr replies "ok" to a cell that failed by `?` or panicked, never aborts the requests queued after
+a failed one, sends output after "idle", and counts cells from two. So a request reaches evcxr only
+when the previous cell has ended with all its output. evcxr's reply is held until the cell itself
+has reported how it ended (`events.py`). A cell with Rust code that did not report its start and its
+end has failed, whatever evcxr replies.
 
-A message can be lost between evcxr and here, and evcxr can stop without ending. So requests of our
-own (probes) follow a cell at growing intervals. evcxr answers in order: when it has answered a
-probe, it has sent all that it had to send about the cell. A missing request is then sent again, and
-a missing reply is made here. An evcxr that runs no cells any more is reported, and the kernel ends.
+Messages from and to evcxr can be lost, and evcxr can hang. So the kernel sends requests of its own
+(probes) after a cell, at growing intervals. evcxr replies in order: after its reply to a probe, it
+has sent everything about the cell. Then a lost request is sent again, and a lost reply is created
+here. An evcxr that no longer runs cells is reported, and the kernel ends.
 
-`Execution` decides; what it decides goes out by the `Outlet`, which is the relay.
+`Execution` decides, and sends messages by an `Outlet`, which is the proxy.
 """
 
 import os
@@ -32,44 +32,44 @@ from .failure import Failure
 from .messages import SESSION, Message, new_message
 from .source_map import Place
 
-# When a cell has ended, its last lines are under way: milliseconds, or as long as a megabyte takes.
-# If its mark does not come at all, the cell has closed the stream, or written what is no text: then
-# nothing more comes, and after some silence nobody waits.
+# How long to wait for the last output after a cell has ended. If the end marker does not arrive,
+# the cell closed the stream or wrote invalid UTF-8. Then the wait ends after some silence.
 MARK_SECONDS = 10.0
 MARK_SILENCE_SECONDS = 2.0
-# A process that takes the place of an ended one compiles a cell before its marks.
+# The replacement of an ended process compiles a cell before it writes its markers.
 FLUSH_SECONDS = 60.0
-# Until evcxr's first message, it is asked again and again; a running cell is followed by probes.
+# Intervals of requests until evcxr's first message, and of probes during a cell.
 FIRST_GREETING_SECONDS, LAST_GREETING_SECONDS = 0.1, 1.0
 FIRST_PROBE_SECONDS, LAST_PROBE_SECONDS = 2.0, 60.0
-# How often a cell's process is looked at.
+# The interval in which a cell's process is checked.
 WATCH_SECONDS = 1.0
-# How often a request is sent that evcxr shows no sign of, and a blank cell that it does not answer.
+# How often the kernel sends a request or a blank cell without a reaction of evcxr.
 TRIES = 3
-# A query ends so soon after an interrupt; if the cell goes on, the reader is told how to end it.
+# A polars query ends within this time after an interrupt. After it, a still running cell gets a
+# message about a second interrupt.
 INTERRUPT_SECONDS = 1.0
 STILL_COMPILING = (
-    "Interrupted: the cell ends as soon as its compilation can be given up.\n"
-    "A second interrupt ends the kernel, and with it all variables.\n"
+    "The cell will end as soon as its compilation can be stopped.\n"
+    "Interrupt again to end the kernel; all variables will be lost.\n"
 )
 STILL_RUNNING = (
-    "Interrupted, but the cell goes on: only a polars query can be stopped in the middle.\n"
-    "A second interrupt ends the process that runs cells, and with it all variables.\n"
+    "This cell can't be interrupted safely (only polars queries can).\n"
+    "Interrupt again to kill the process; all variables will be lost.\n"
 )
 STREAMS = ("stdout", "stderr")
 ATTENDED = "attended"
 # The current cell's code.
 CELL = "cell"
-# What evcxr has generated from it, and from earlier cells.
+# The source that evcxr generated from this and from earlier cells.
 GENERATED = "generated"
-# How a cell has ended that could not tell it any more.
+# The end of a cell whose process ended without a report.
 GONE = "gone"
-# Set by the strict runner: no cell goes online that does not say so.
+# The strict runner sets it: cells go online only by `:offline 0`.
 OFFLINE = "WEARABLE_OFFLINE"
 
 
 class Outlet(Protocol):
-    """Where messages go."""
+    """Sends messages."""
 
     def to_evcxr(self, message: Message, **changed: str) -> None: ...
     def reply(self, message: Message) -> None: ...
@@ -77,7 +77,7 @@ class Outlet(Protocol):
 
 
 class Running:
-    """A cell under way, and what is known of it so far."""
+    """A running cell, with its state so far."""
 
     def __init__(self, request: Message, count: int, code: cell_code.CellCode) -> None:
         content = request.content
@@ -87,22 +87,22 @@ class Running:
         self.silent = bool(content.get("silent"))
         self.stop_on_error = bool(content.get("stop_on_error", True))
         self.count = count
-        # What evcxr says, held until the end.
+        # Messages of evcxr, held until the end.
         self.evcxr_reply: Message | None = None
         self.idle: Message | None = None
         self.results: list[Message] = []
         self.errors: list[dict[str, Any]] = []
-        # Whether evcxr has shown that it has the request, and what it cannot send any more.
+        # Whether evcxr reacted to the request, and whether its messages are complete.
         self.input_shown = False
         self.acknowledged = self.replies_over = self.publications_over = False
         self.sent = 1
         self.probed: tuple[float, float] | None = None
-        # Whether the process that runs it has ended, and when that is looked at again.
+        # Whether the cell's process has ended, and the time of the next check.
         self.is_dead, self.watch_at = False, 0.0
-        # Blank cells that evcxr was sent to see whether it still runs any.
+        # Blank cells that test whether evcxr still runs cells.
         self.blank_cells: dict[str, bool] = {}
         self.went_online = False
-        # What the cell tells.
+        # Events of the cell.
         self.compiler = self.process = self.compilations = 0
         self.begun: str | None = None
         self.failed: list[str] | None = None
@@ -114,11 +114,11 @@ class Running:
         self.dropped: dict[str, str] = {}
         self.interrupts: list[float] = []
         self.warned_still_running = False
-        # When each phase began, for the benchmark.
+        # The start of each phase, for the benchmark.
         self.times = {"sent": time.monotonic()}
 
     def evidence(self) -> dict[str, Any]:
-        """What the cell itself reported, for its reply's metadata."""
+        """The cell's own report, for its reply's metadata."""
         failed = self.failed is not None and self.ended == "ok"
         return {
             "code": self.parsed.has_rust,
@@ -130,7 +130,7 @@ class Running:
         self.times[phase] = time.monotonic()
 
     def phases(self) -> dict[str, float]:
-        """Seconds of each phase that the cell came to."""
+        """The seconds of each phase that the cell reached."""
         names = {
             "sent": "analysis",
             "compile": "compilation",
@@ -159,36 +159,36 @@ class Execution:
         self.queue: deque[Message] = deque()
         self.running: Running | None = None
         self.count = 0
-        # After the end of evcxr's process: a cell of ours, whose marks end the streams.
+        # After the end of a cell's process: a cell of the kernel, whose markers end the streams.
         self.flushing: Message | None = None
         self.own: set[str] = set()
         self.probes: dict[str, Running] = {}
         self.lost: set[str] = set()
-        # The process of the last cell, and its request, to which output belongs that comes later.
+        # The process of the last cell, and its request, to which late output belongs.
         self.process = 0
         self.last: Message | None = None
-        # What the last `:offline` of a cell was, if there was one.
+        # The setting of the last `:offline` command, or None.
         self.is_online: bool | None = None
         self.printed: list[tuple[Message, str, str]] = []
         self.interrupt_flag = directory / "interrupted"
         self.mark = re.compile(re.escape(events.mark) + r"(\d+|-)\n")
         self.settle_by: float | None = None
-        # evcxr's start-up commands must print nothing, not even marks: nobody would take it from
-        # them, and they would wait. What evcxr says first, it says after them.
+        # evcxr's start-up commands must not print anything, because nothing reads their output, and
+        # they would block. evcxr sends its first message after them.
         self.attended, self.is_ready = directory / ATTENDED, False
-        # evcxr may publish its first status before anyone can receive it, so it is asked again.
+        # evcxr may publish its first status before the proxy has subscribed, so request it again.
         self.greeting_interval, self.greet_at = FIRST_GREETING_SECONDS, time.monotonic()
         self._greet()
 
     def _own(self, kind: str, **content: str) -> str:
-        """Send evcxr a request of our own; its id."""
+        """Send a request of the kernel to evcxr, and return its id."""
         request = new_message(kind, content, SESSION, b"{}", [])
         self.own.add(request.id)
         self.outlet.to_evcxr(request)
         return request.id
 
     def _greet(self) -> float:
-        """Ask evcxr for a first message, if it is time to; seconds until the next time."""
+        """Request evcxr's first message if it is time; return the seconds until the next time."""
         now = time.monotonic()
         if now >= self.greet_at:
             self._own("kernel_info_request")
@@ -228,12 +228,12 @@ class Execution:
             return
         if (offline := code.setting(":offline")) is not None:
             self.is_online = offline != "1"
-        # Of two `impl` blocks, that of the current cell counts; see evcxr_shim.
+        # evcxr_shim prefers the `impl` blocks of the current cell to earlier ones.
         (self.directory / CELL).write_text(code.sent, errors="replace")
         self.outlet.to_evcxr(request, code=code.sent)
 
     def _refuse(self, cell: Running, fault: str) -> None:
-        """Fail a cell that evcxr cannot be given."""
+        """Fail a cell whose text evcxr must not receive."""
         request = cell.request
         self.outlet.publish(request.answer("status", {"execution_state": "busy"}))
         if not cell.silent:
@@ -243,19 +243,19 @@ class Execution:
         self._finish(cell, failure.refused(fault))
 
     def interrupt(self) -> bool:
-        """An interrupt; whether evcxr shall end the process."""
+        """Interrupt the running cell. Returns whether evcxr must kill the process."""
         cell = self.running
         if cell is None:
             return False
         self._read_events()
         cell.interrupts.append(time.monotonic())
         if cell.begun is None:
-            # Nothing has run yet, so nothing need be lost.
+            # The cell has not started, so variables can be kept.
             self.interrupt_flag.touch()
             processes.end_tree(cell.compiler)
             processes.end_compilers(self.directory)
             if cell.warned_still_running:
-                self.stop("It was interrupted twice, and did not end.")
+                self.stop("The cell did not end after two interrupts.")
         elif cell.ended is None:
             if len(cell.interrupts) > 1:
                 return True
@@ -269,17 +269,17 @@ class Execution:
     # From the cell
 
     def _read_events(self) -> None:
-        """Take in what the cell has told."""
+        """Process the new events."""
         for name, *fields in self.events.read():
-            # What is no event of ours was written by a user's code.
+            # Ignore malformed events, which the user's code may write.
             with suppress(ValueError, IndexError):
                 self._handle_event(name, fields)
 
     def _handle_event(self, name: str, fields: list[str]) -> None:
-        """Take in one event."""
+        """Process one event."""
         cell = self.running
         if cell is None:
-            return  # a start-up command's
+            return  # of a start-up command
         if self.flushing is not None:
             if name == "end":
                 cell.ended, cell.begun = GONE, fields[0]
@@ -317,7 +317,7 @@ class Execution:
     # From evcxr
 
     def published(self, message: Message) -> None:
-        """What evcxr publishes."""
+        """Process a message that evcxr publishes."""
         if not self.is_ready:
             self.is_ready = True
             self.attended.touch()
@@ -344,7 +344,7 @@ class Execution:
         elif message.kind == "error":
             cell.errors.append(message.content)
         elif message.kind == "execute_result":
-            # A loop at the end of a cell has a value, which says nothing.
+            # Omit the value of a statement, such as a loop at the end of a cell.
             if message.content["data"] != {"text/plain": "()"}:
                 message.content |= {"execution_count": cell.count}
                 cell.results.append(message)
@@ -357,7 +357,7 @@ class Execution:
             self.outlet.publish(message)
 
     def replied(self, message: Message) -> None:
-        """evcxr's reply on the shell channel."""
+        """Process evcxr's reply on the shell channel."""
         cell = self.running
         if message.request in self.own:
             if cell is not None and self.probes.get(message.request) is cell:
@@ -371,22 +371,22 @@ class Execution:
         cell.acknowledged, cell.evcxr_reply = True, message
 
     def _print(self, parent: Message, content: dict[str, Any]) -> None:
-        """Take in a line of output, and the mark in it."""
+        """Process a line of output, and the marker in it."""
         name, text = content["name"], content["text"]
-        # A line without its end is followed by the mark.
+        # The marker may follow an incomplete line.
         while found := self.mark.search(text):
             if self.running is not None and found[1] != "-":
                 self.running.marks[name] = found[1]
                 self.lost.discard(name)
             text = text[: found.start()] + text[found.end() :]
-        # What begins so takes the place of the line before it, and the next may take its place.
+        # A line after a carriage return replaces the previous one, and the next may replace it.
         if text.startswith("\r"):
             text = text.removesuffix("\n")
         if text and not (self.running is not None and self.running.silent):
             self.printed.append((parent, name, text))
 
     def flush(self) -> None:
-        """Publish what has been printed: lines that follow each other as one message."""
+        """Publish the output; consecutive lines of a stream become one message."""
         printed, self.printed = self.printed, []
         while printed:
             parent, name, _ = printed[0]
@@ -412,7 +412,7 @@ class Execution:
     # The end of a cell
 
     def settle(self) -> float | None:
-        """End the cell if all of it is known; otherwise, seconds until there is more to do."""
+        """End the cell if its messages are complete; otherwise, return the seconds to wait."""
         self._read_events()
         self.flush()
         if not self.is_ready:
@@ -441,10 +441,10 @@ class Execution:
         self._finish(cell, self._failure(cell))
         return self.settle()
 
-    # What is lost, and what has stopped
+    # Lost messages, and a hanging evcxr
 
     def _is_answered(self, cell: Running) -> bool:
-        """Whether evcxr has sent its reply and its last status; what was lost is made here."""
+        """Whether evcxr's reply and last status exist. Creates them if they were lost."""
         if cell.evcxr_reply is not None and cell.idle is not None:
             return True
         if not (cell.evcxr_reply is not None or cell.replies_over):
@@ -452,14 +452,14 @@ class Execution:
         if not (cell.idle is not None or cell.publications_over):
             return False
         if not cell.acknowledged and cell.sent < TRIES:
-            # evcxr does not know of it.
+            # evcxr did not receive the request.
             cell.sent += 1
             self._expect_again(cell)
             self.outlet.to_evcxr(cell.request, code=cell.parsed.sent)
             return False
         if cell.evcxr_reply is None:
             if not any(cell.blank_cells.values()):
-                # After a panic in its thread that runs cells, evcxr answers to anything else.
+                # After a panic in evcxr's cell thread, it still replies to other requests.
                 if len(cell.blank_cells) == TRIES - 1:
                     self.stop(self.why_evcxr_stopped())
                 else:
@@ -475,7 +475,7 @@ class Execution:
         return True
 
     def _expect_again(self, cell: Running) -> None:
-        """Forget what evcxr has answered."""
+        """Discard evcxr's messages about the cell."""
         cell.evcxr_reply = cell.idle = cell.probed = None
         cell.acknowledged = cell.replies_over = cell.publications_over = False
         cell.errors.clear()
@@ -483,7 +483,7 @@ class Execution:
         self.probes.clear()
 
     def _probe(self, cell: Running) -> float:
-        """Send a probe, if it is time to; seconds until the next time."""
+        """Send a probe if it is time; return the seconds until the next one."""
         now = time.monotonic()
         at, every = cell.probed or (now + FIRST_PROBE_SECONDS, FIRST_PROBE_SECONDS)
         if now >= at:
@@ -494,7 +494,7 @@ class Execution:
         return at - now
 
     def _end_orphans(self, cell: Running) -> float | None:
-        """End what a cell's ended process has left behind, if evcxr does not report the end."""
+        """Kill what an ended cell process left running, if evcxr does not report the end."""
         if not cell.process or cell.evcxr_reply is not None:
             return None
         now = time.monotonic()
@@ -510,7 +510,7 @@ class Execution:
         self.probes[self._own("kernel_info_request")] = cell
 
     def stop(self, reason: str) -> None:
-        """Give up: fail the cell that runs, and those that wait; the kernel ends after that."""
+        """Fail the running cell and abort the queued ones, before the kernel ends."""
         if self.stopped is not None:
             return
         self.stopped = reason
@@ -524,7 +524,7 @@ class Execution:
         self._abort_queued()
 
     def _patience(self, cell: Running) -> float:
-        """Seconds for which a stream's end is still waited for."""
+        """The seconds to wait for the end of the streams."""
         now = time.monotonic()
         limit = MARK_SECONDS if self.flushing is None else FLUSH_SECONDS
         self.settle_by = self.settle_by or now + limit
@@ -534,9 +534,9 @@ class Execution:
         return min(self.settle_by, last + MARK_SILENCE_SECONDS) - now
 
     def _goes_online(self, cell: Running) -> bool:
-        """Run a cell again online, if its `:dep` failed because evcxr works offline.
+        """Run a cell again online if its `:dep` failed because evcxr works offline.
 
-        Nothing of it has run by then, unless it has shell commands.
+        None of its code has run by then, except shell commands.
         """
         if self.is_online is not None or os.environ.get(OFFLINE) == "1" or cell.went_online:
             return False
@@ -544,9 +544,7 @@ class Execution:
         if package is None or cell.begun is not None or cell.interrupts or cell.parsed.has_shell:
             return False
         cell.went_online = True
-        notice = (
-            f"`{package}` is not in the lock file: its packages are fetched from the network.\n"
-        )
+        notice = f"`{package}` is not in the lock file. Fetching it from the network.\n"
         self._publish_stream(cell.request, "stderr", notice)
         self._expect_again(cell)
         self._own("execute_request", code=":offline 0")
@@ -556,7 +554,7 @@ class Execution:
     # The streams of a cell
 
     def _flush_streams(self, cell: Running) -> None:
-        """Have the process that takes the place of an ended one say where the output ends."""
+        """Run a blank cell in the replacement process, whose markers end the streams."""
         self.lost.clear()
         cell.marks.clear()
         self.flushing = new_message("execute_request", {"code": "();"}, SESSION, b"{}", [])
@@ -564,16 +562,16 @@ class Execution:
         self.outlet.to_evcxr(self.flushing)
 
     def _missing(self, cell: Running) -> list[str]:
-        """The streams whose end has not come yet."""
+        """The streams whose end marker has not arrived."""
         if cell.begun is None:
             return []
-        waited_for = [name for name in STREAMS if name not in self.lost]
+        pending = [name for name in STREAMS if name not in self.lost]
         if cell.ended is None:
-            return waited_for
-        return [name for name in waited_for if cell.marks.get(name) != cell.begun]
+            return pending
+        return [name for name in pending if cell.marks.get(name) != cell.begun]
 
     def _warn_still_running(self, cell: Running) -> float | None:
-        """Tell the reader once that an interrupted cell does not end by it."""
+        """Print once that an interrupted cell still runs."""
         if not cell.interrupts or cell.warned_still_running or cell.ended is not None:
             return None
         left = cell.interrupts[0] + INTERRUPT_SECONDS - time.monotonic()
@@ -585,7 +583,7 @@ class Execution:
         return None
 
     def _finish(self, cell: Running, failed: Failure | None) -> None:
-        """Reply to a cell's request, and go on with the next."""
+        """Reply to a cell's request, and run the next one."""
         self.running = None
         self.flushing = None
         if cell.went_online:
@@ -610,19 +608,19 @@ class Execution:
                 self.outlet.publish(cell.request.answer("error", failed.content()))
         self.outlet.reply(reply)
         self.outlet.publish(cell.idle or cell.request.answer("status", {"execution_state": "idle"}))
-        # Who interrupts wants the cells behind this one not to run, also if it ended by itself.
+        # An interrupt aborts the queued cells, even if the running cell ended normally.
         if cell.interrupts or (failed is not None and cell.stop_on_error):
             self._abort_queued()
         self._next()
 
     def _failure(self, cell: Running) -> Failure | None:
-        """How the cell failed, if it did."""
+        """The cell's failure, or None."""
         refused = cell.evcxr_reply.content.get("status") != "ok"
         if cell.ended == "interrupted":
             return failure.interrupted()
         if cell.ended == "panicked":
             if cell.panicked is None:
-                return failure.panic("a panic whose message is lost", [], "", "")
+                return failure.panic("the panic's message was lost", [], "", "")
             message, file, line, column, compiled, calls, backtrace = cell.panicked
             elsewhere = ""
             if file != failure.SOURCE:
@@ -644,7 +642,7 @@ class Execution:
                 return failure.not_reported(cell.compilations)
             return None
         if cell.interrupts and cell.begun is None:
-            return failure.interrupted("The cell had not begun to run.")
+            return failure.interrupted("The cell had not started.")
         online = cell.went_online or self.is_online
         path = cell.parsed.setting(":dep") or ""
         explained = failure.dependency(cell.errors, online, path)
@@ -657,7 +655,7 @@ class Execution:
         return failure.where(cell.code, generated, file, Place(int(line), int(column)), cell.count)
 
     def _abort_queued(self) -> None:
-        """Answer requests to run cells that wait behind a failed one; others stay."""
+        """Abort the queued cells; keep other requests."""
         kept = deque()
         for message in self.queue:
             if message.kind != "execute_request":
@@ -667,7 +665,7 @@ class Execution:
         self.queue = kept
 
     def _answer(self, request: Message, content: dict[str, Any]) -> None:
-        """Answer a request here."""
+        """Reply to a request without evcxr."""
         kind = request.kind.replace("_request", "_reply")
         self.outlet.publish(request.answer("status", {"execution_state": "busy"}))
         self.outlet.reply(request.answer(kind, {"evalue": "", "traceback": []} | content))

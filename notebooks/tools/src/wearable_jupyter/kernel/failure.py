@@ -1,4 +1,4 @@
-"""A cell's failure as Jupyter tells of it: a name, a message, and where in the cell it was."""
+"""Describes a cell's failure for Jupyter: a name, a message, and the position in the cell."""
 
 import re
 from typing import Any, NamedTuple
@@ -7,21 +7,22 @@ from . import source_map
 from .source_map import Place
 
 RED, BOLD, PLAIN = "\x1b[31m", "\x1b[1m", "\x1b[0m"
-# What evcxr calls the source that it generates of a cell.
+# The file name of the source that evcxr generates from a cell.
 SOURCE = "src/lib.rs"
 ENDED = "Subprocess terminated with status: "
-# evcxr aborts after an invalid access to memory, but has no stack to do so after an overflow.
+# Causes of signals that end the process. evcxr aborts after an invalid memory access, but cannot do
+# so after a stack overflow.
 SIGNALS = {
-    6: "It was aborted, or could not have the memory that it asked for.",
-    9: "It was killed; when memory runs out, Linux does that.",
-    11: "Its stack overflowed, as it does by recursion without end.",
+    6: "It aborted, or a memory allocation failed.",
+    9: "It was killed. Linux kills processes when memory runs out.",
+    11: "Its stack overflowed, probably by infinite recursion.",
 }
-VARIABLES_GONE = "All variables are gone: run the cells that define them again."
+VARIABLES_GONE = "All variables are lost. Run the cells that define them again."
 INTERRUPTED = "Interrupted"
 
 
 class Failure(NamedTuple):
-    """What Jupyter's `error` message and a reply hold."""
+    """The content of Jupyter's `error` message and of a reply."""
 
     name: str
     message: str
@@ -38,11 +39,10 @@ def failure(name: str, message: str, more: list[str] | None = None) -> Failure:
 
 
 def short_type(type_name: str) -> str:
-    """A type as people know it, by its whole path.
+    """The short name of a type.
 
-    `alloc::boxed::Box<dyn core::error::Error>` is a `Box<dyn Error>`. A type that is just called
-    Error is named after its crate, or in the standard library after its module, as one writes it:
-    `wearable_demo::Error`, `io::Error`.
+    `alloc::boxed::Box<dyn core::error::Error>` becomes `Box<dyn Error>`. A type named `Error` keeps
+    its crate, or its module in the standard library: `polars_error::Error`, `io::Error`.
     """
 
     def short(path: re.Match) -> str:
@@ -58,39 +58,39 @@ def short_type(type_name: str) -> str:
 
 
 def at_question_mark(type_name: str, message: str, where: list[str]) -> Failure:
-    """An error that `?` has ended the cell with."""
+    """An error that ended the cell by `?`."""
     return failure(short_type(type_name), message, where)
 
 
 def panic(message: str, where: list[str], elsewhere: str, backtrace: str) -> Failure:
-    """A panic, with the place if it is not in the cell, and the backtrace if one is wanted."""
-    # Of a package, or of the standard library, the path in it.
+    """A panic, with the position if it is outside the cell, and a backtrace if one is enabled."""
+    # The path relative to the package or to the standard library.
     file = re.sub(r"^.*/registry/src/[^/]+/|^/rustc/\w+/", "", elsewhere)
     place = [f" in {file}"] if file else []
     return failure("panic", message, [*where, *place, *backtrace.splitlines()])
 
 
-def interrupted(message: str = "What earlier cells have defined is still there.") -> Failure:
-    """A cell that the user has stopped."""
+def interrupted(message: str = "Variables of earlier cells are unchanged.") -> Failure:
+    """A cell that the user interrupted."""
     return failure(INTERRUPTED, message)
 
 
 def process_ended(evcxr_errors: str, stopped: bool) -> Failure:
-    """The end of the process that runs cells, by what evcxr says of it.
+    """The end of the process that runs cells, from evcxr's messages.
 
-    `stopped` is whether the user has interrupted the cell a second time.
+    `stopped` is whether the user interrupted the cell a second time.
     """
     status = evcxr_errors.rpartition(ENDED)[2].strip()
     if stopped:
-        return interrupted(f"The process that ran the cell was ended.\n{VARIABLES_GONE}")
+        return interrupted(f"The process that ran the cell was killed.\n{VARIABLES_GONE}")
     signal = re.match(r"signal: (\d+)", status)
     why = SIGNALS.get(int(signal[1])) if signal else None
-    lines = [f"The process that ran the cell has ended ({status}).", why, VARIABLES_GONE]
+    lines = [f"The process that ran the cell ended ({status}).", why, VARIABLES_GONE]
     return failure("ProcessEnded", "\n".join(line for line in lines if line))
 
 
 def refused(fault: str) -> Failure:
-    """A cell that evcxr cannot be given."""
+    """A cell whose text evcxr must not receive."""
     return failure("error", fault)
 
 
@@ -100,18 +100,18 @@ def kernel_ended(reason: str) -> Failure:
 
 
 def not_reported(compilations: int) -> Failure:
-    """A cell that did not report that it ran, although evcxr replied that it did."""
+    """A cell that did not report that it ran, although evcxr replied "ok"."""
     how = (
-        "It was compiled without the code by which cells report. `:cache`, `:sccache`, "
-        "`:toolchain` and `:allow_static_linking` change how cells are compiled: restart the "
-        "kernel, and leave them out."
+        "It was compiled without the code that reports. `:cache`, `:sccache`, `:toolchain` and "
+        "`:allow_static_linking` change how cells are compiled: restart the kernel, and omit "
+        "these commands."
         if compilations
-        else "It was not compiled: evcxr took none of its text for Rust code."
+        else "It was not compiled, because evcxr found no Rust code in it."
     )
     return failure("NoReport", f"The cell did not report that it ran, so it failed. {how}")
 
 
-# What cargo says of a dependency that it would find with a network; and of the network itself.
+# cargo's messages about a dependency that needs the network, and about the network itself.
 OFFLINE = re.compile(r"you're using offline mode|--offline was specified|in offline mode")
 UNREACHABLE = re.compile(
     r"failed to download from|network failure|download of config\.json failed|"
@@ -121,18 +121,18 @@ PACKAGE = re.compile(
     r"no matching package named `([^`]+)`|for the requirement `([^ `]+) = |"
     r"failed to (?:download|get) `([^ `]+)|failed to select a version for `([^`]+)`"
 )
-# evcxr passes on only this of what cargo says of an `extern crate`.
+# evcxr passes on only this part of cargo's message about an `extern crate`.
 UNKNOWN_CRATE = re.compile(r"error: no matching package named `[^`]+` found\s*")
 
 
 def package_in(text: str) -> str:
-    """The name of the package that cargo's message is about."""
+    """The name of the package in a message of cargo."""
     found = PACKAGE.search(text)
     return next(filter(None, found.groups()), "") if found else ""
 
 
 def needs_network(errors: list[dict[str, Any]]) -> str | None:
-    """The package that cargo did not find because it works offline; None if it is not that."""
+    """The package that cargo did not find because it works offline, or None."""
     text = "\n".join(error["evalue"] for error in errors)
     if OFFLINE.search(text) or UNKNOWN_CRATE.fullmatch(text):
         return package_in(text) or "a package"
@@ -140,9 +140,9 @@ def needs_network(errors: list[dict[str, Any]]) -> str | None:
 
 
 def dependency(errors: list[dict[str, Any]], online: bool, path: str = "") -> Failure | None:
-    """A dependency that cargo does not find: why, and what to do; None if it is not that.
+    """The failure for a dependency that cargo does not find, with the fix, or None.
 
-    `path` is the folder that the cell names in its `:dep`, for a message that does not.
+    `path` is the folder in the cell's `:dep`, because some messages do not contain it.
     """
     text = "\n".join(error["evalue"] for error in errors)
     package = package_in(text)
@@ -160,7 +160,7 @@ def dependency(errors: list[dict[str, Any]], online: bool, path: str = "") -> Fa
     if path:
         return failure(
             "DependencyNotFound",
-            f"There is no crate in {path}: it has no Cargo.toml. Check the path.",
+            f"{path} contains no crate, because it has no Cargo.toml. Check the path.",
         )
     if UNREACHABLE.search(text):
         cause = text.strip().splitlines()[-1].strip()
@@ -184,7 +184,7 @@ def dependency(errors: list[dict[str, Any]], online: bool, path: str = "") -> Fa
     return None
 
 
-# Why a variable no longer exists.
+# Reasons why a variable no longer exists.
 REASONS = {"changed": "its type changed", "missing": "the cell that defines it did not store it"}
 
 
@@ -200,13 +200,13 @@ def dropped_variables(dropped: dict[str, str]) -> str:
 def not_compiled(
     errors: list[dict[str, Any]], count: int, dropped: dict[str, str] | None = None
 ) -> Failure:
-    """What evcxr says of a cell that did not compile, as one failure: its `error` messages.
+    """evcxr's `error` messages about a cell that did not compile, as one failure.
 
-    evcxr calls the cell's source `command_` and a number of its own; here it is `In[count]`.
-    `dropped` are variables that the cell can no longer use, each with the reason.
+    Replaces evcxr's name of the cell, such as `command_3`, by `In[count]`. `dropped` are variables
+    that the cell can no longer use, each with the reason.
     """
     if not errors:
-        return failure("error", "evcxr reported an error, without a message.")
+        return failure("error", "evcxr reported an error without a message.")
     lines = [
         re.sub(r"command_\d+", f"In[{count}]", line)
         for error in errors
@@ -221,12 +221,12 @@ def not_compiled(
 
 
 def where(cell: str, generated: str, file: str, place: Place, count: int) -> list[str]:
-    """The lines that show where in the cell it was; or in which file, if that is elsewhere."""
+    """The lines that show the position in the cell; empty for another file."""
     if file != SOURCE:
         return []
-    found = source_map.locate(cell, generated, place)
-    if found is not None:
-        return source_map.shown(cell, found, f"In[{count}]")
+    position = source_map.locate(cell, generated, place)
+    if position is not None:
+        return source_map.shown(cell, position, f"In[{count}]")
     lines = generated.splitlines()
     line = lines[place.line - 1].strip() if 0 < place.line <= len(lines) else ""
-    return [" --> in what an earlier cell has defined:", "  |", f"  | {line}"]
+    return [" --> in code of an earlier cell:", "  |", f"  | {line}"]

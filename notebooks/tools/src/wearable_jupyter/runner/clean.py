@@ -1,4 +1,4 @@
-"""The form in which a notebook is committed: no outputs, no traces of a run, stable cell ids."""
+"""Cleans notebooks for a commit: no outputs, no traces of a run, stable cell ids."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import nbformat
 from .load import read
 
 KERNELSPEC = {"display_name": "Rust", "language": "rust", "name": "rust"}
-# What the kernel reports of its language, so that saving a notebook in JupyterLab adds nothing.
+# The language information that JupyterLab writes when it saves a notebook.
 LANGUAGE = {
     "codemirror_mode": "rust",
     "file_extension": ".rs",
@@ -21,7 +21,7 @@ CELL_METADATA = ("tags", "limit_seconds", "slideshow")
 
 
 def cleaned(path: Path) -> str:
-    """The normal form of the notebook at `path`."""
+    """The content of the notebook at `path` after cleaning."""
     notebook = read(path)
     notebook.metadata = nbformat.from_dict({"kernelspec": KERNELSPEC, "language_info": LANGUAGE})
     notebook.nbformat, notebook.nbformat_minor = 4, 5
@@ -29,5 +29,5 @@ def cleaned(path: Path) -> str:
         cell.metadata = {k: v for k, v in cell.metadata.items() if k in CELL_METADATA}
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    written = json.loads(nbformat.writes(notebook))
-    return json.dumps(written, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+    document = json.loads(nbformat.writes(notebook))
+    return json.dumps(document, indent=1, ensure_ascii=False, sort_keys=True) + "\n"

@@ -1,4 +1,4 @@
-"""run, check and html: what they do with the notebooks that are named."""
+"""The commands run, check and html."""
 
 import sys
 import tempfile
@@ -19,9 +19,9 @@ CHECKED = paths.OUTPUTS / "check"
 
 
 def execute(path: Path, limit: int, **environment: str) -> strict_run.Result:
-    """Run a notebook strictly; what fails is printed.
+    """Run a notebook strictly, and print failures.
 
-    Without an `environment` of its own, the notebook records on what it was run.
+    Without an `environment`, the fingerprint of the inputs is recorded in the notebook.
     """
     print(f"Running {selection.label(path)}", flush=True)
     made_from = provenance.fingerprint()
@@ -34,27 +34,27 @@ def execute(path: Path, limit: int, **environment: str) -> strict_run.Result:
 
 
 def on_terminal(line: str) -> None:
-    """Put a passing line in place of the one before, for a person; a log gets none."""
+    """Replace the progress line on a terminal; print nothing in a log."""
     if sys.stdout.isatty():
         print(f"\r\x1b[K{line}", end="", flush=True)
 
 
 def announce(result: strict_run.Result) -> None:
-    """Print at once what failed, and why."""
+    """Print the failures of a notebook."""
     name = selection.label(result.notebook)
     for reason in result.failures.values():
         print(f"FAILED {name}, {reason}\n", file=sys.stderr, flush=True)
 
 
 def keep(executed: NotebookNode, copy: Path) -> None:
-    """Write an executed notebook, then give its charts their pictures and write it again.
+    """Write an executed notebook, then add static pictures of its charts and write it again.
 
-    The run is kept whatever becomes of the pictures.
+    So the run is kept if drawing a picture fails.
     """
     write(copy, nbformat.writes(executed))
     try:
         messages = charts.add_pictures(executed)
-    except Exception as error:  # whatever a chart leads to in a library that draws it
+    except Exception as error:  # the drawing library can raise any error
         print(
             f"warning: {paths.display_path(copy)} has no static pictures of its charts, because "
             f"drawing one failed: {type(error).__name__}: {error}",
@@ -68,19 +68,19 @@ def keep(executed: NotebookNode, copy: Path) -> None:
 
 
 def write_html(executed: NotebookNode, path: Path, target: Path, **options: bool) -> None:
-    """Write an executed notebook's HTML. Raises `UserError` if it cannot be made."""
+    """Write an executed notebook's HTML. Raises `UserError` if rendering fails."""
     try:
         text = html.export(executed, path.stem, directory=path.parent, **options)
-    except Exception as error:  # whatever an output leads to in the libraries that render it
+    except Exception as error:  # the rendering libraries can raise any error
         raise UserError(
-            f"{paths.display_path(target)} could not be made: {type(error).__name__}: {error}. "
-            f"The executed notebook is complete"
+            f"{paths.display_path(target)} could not be rendered: {type(error).__name__}: {error}. "
+            f"The executed notebook is complete; open it in JupyterLab instead"
         ) from error
     write(target, text)
 
 
 def finish(results: list[strict_run.Result], written: list[Path]) -> int:
-    """Print how the notebooks went and where the files are; the exit code is 1 if one failed."""
+    """Print the results and the written files; the exit code is 1 if a notebook failed."""
     if results:
         print(f"\n{report.table(results)}\n")
     print("\n".join(f"  {paths.display_path(path)}" for path in written))
@@ -91,7 +91,7 @@ def finish(results: list[strict_run.Result], written: list[Path]) -> int:
 
 
 def run(names: list[str], limit: int, caller: Path) -> int:
-    """The main job: data if there are none, every notebook, its executed copy and its HTML."""
+    """Run notebooks, on a generated dataset if there is none; write executed copies and HTML."""
     selected = selection.notebooks(names, caller)
     check_writable(paths.OUTPUTS)
     dataset.ensure()
@@ -99,14 +99,14 @@ def run(names: list[str], limit: int, caller: Path) -> int:
     results, written = [], []
     for path in selected:
         results.append(execute(path, limit))
-        to_written(results[-1], "", written)
+        write_outputs(results[-1], "", written)
     return finish(results, written)
 
 
-def to_written(
+def write_outputs(
     result: strict_run.Result, suffix: str, written: list[Path], **options: bool
 ) -> None:
-    """Write a result's executed notebook, and its HTML if nothing failed."""
+    """Write an executed notebook, and its HTML if it passed."""
     copy = selection.output(result.notebook)
     keep(result.executed, copy)
     written.append(copy)
@@ -115,7 +115,7 @@ def to_written(
 
 
 def add_html(result: strict_run.Result, suffix: str, written: list[Path], **options: bool) -> None:
-    """Write a result's HTML; if that is impossible, the notebook has failed."""
+    """Write an executed notebook's HTML; if rendering fails, so does the notebook."""
     target = selection.output(result.notebook, f"{suffix}.html")
     try:
         write_html(result.executed, result.notebook, target, **options)
@@ -126,11 +126,11 @@ def add_html(result: strict_run.Result, suffix: str, written: list[Path], **opti
 
 
 def check(names: list[str], limit: int, caller: Path, update: bool) -> int:
-    """Run notebooks as in a new clone, on the small dataset, and compare what they show.
+    """Run notebooks as in a new clone, and compare their outputs with the snapshots.
 
-    They find no data and generate them; data and files go to a passing folder, so that a check
-    always sees the same and leaves what is in `data/` alone. The executed notebooks go to a folder
-    of their own, because they show other data than those of `run`.
+    Notebooks generate the small dataset into a temporary folder. So a check is reproducible and
+    does not change `data/`. The executed notebooks are in a separate folder, because `run` may use
+    another dataset.
     """
     selected = selection.notebooks(names, caller)
     check_writable(paths.OUTPUTS)
@@ -148,12 +148,12 @@ def check(names: list[str], limit: int, caller: Path, update: bool) -> int:
         results.append(result)
         if not result.failures:
             if update:
-                kept = snapshots.file(path)
-                write(kept, snapshots.render(result.executed))
-                written.append(kept)
+                snapshot = snapshots.file(path)
+                write(snapshot, snapshots.render(result.executed))
+                written.append(snapshot)
             else:
-                remedy = selection.command("check --update", path, caller)
-                result.failures = snapshots.differences(result.executed, path, remedy)
+                update_command = selection.command("check --update", path, caller)
+                result.failures = snapshots.differences(result.executed, path, update_command)
                 announce(result)
         copy = selection.output(path, folder=CHECKED)
         keep(result.executed, copy)
@@ -162,7 +162,7 @@ def check(names: list[str], limit: int, caller: Path, update: bool) -> int:
 
 
 def to_html(names: list[str], limit: int, caller: Path, slides: bool, no_code: bool) -> int:
-    """HTML of notebooks: of the executed copy in `outputs/` if it is up to date, else run anew."""
+    """Write notebooks as HTML; run those without an up-to-date copy in `outputs/`."""
     selected = selection.notebooks(names, caller)
     check_writable(paths.OUTPUTS)
     dataset.ensure()
@@ -173,12 +173,12 @@ def to_html(names: list[str], limit: int, caller: Path, slides: bool, no_code: b
         copy = selection.output(path)
         if provenance.is_current(path, copy):
             again = selection.command("run", path, caller)
-            print(f"{selection.label(path)} has not changed since it was last run; {again} runs it")
+            print(f"{selection.label(path)} has not changed since its last run. To rerun: {again}")
             unchanged = strict_run.Result(path, executed=read(copy))
             add_html(unchanged, suffix, written, **options)
             failures += bool(unchanged.failures)
         else:
             prepare()
             results.append(execute(path, limit))
-            to_written(results[-1], suffix, written, **options)
+            write_outputs(results[-1], suffix, written, **options)
     return finish(results, written) or min(failures, 1)

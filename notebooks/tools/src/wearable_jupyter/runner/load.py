@@ -1,4 +1,4 @@
-"""Reading notebooks, also of older formats."""
+"""Loads notebooks, also of older formats."""
 
 import json
 import re
@@ -19,7 +19,7 @@ CELL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
 def language(notebook: NotebookNode) -> str | None:
-    """The language of a notebook's kernel, in small letters; None if it does not say."""
+    """The language of a notebook's kernel in lower case, or None if the notebook has none."""
     kernelspec = notebook.metadata.get("kernelspec") or {}
     named = kernelspec.get("language") or (notebook.metadata.get("language_info") or {}).get("name")
     if named:
@@ -29,20 +29,20 @@ def language(notebook: NotebookNode) -> str | None:
 
 
 def wrong_kernel(notebook: NotebookNode) -> str | None:
-    """Why a notebook is not for a Rust kernel, or None; without a kernelspec it counts as Rust."""
+    """Why a notebook is not for a Rust kernel, or None. Without a kernelspec, Rust is assumed."""
     named = language(notebook)
     if named not in (None, LANGUAGE):
-        return f"is a notebook in {named}; only Rust notebooks can be run here"
+        return f"is a notebook in {named}, but only Rust notebooks are supported"
     kernel = (notebook.metadata.get("kernelspec") or {}).get("name")
     if named is None and kernel:
-        return f"is a notebook for the kernel {kernel!r}; only Rust notebooks can be run here"
+        return f"is a notebook for the kernel {kernel!r}, but only Rust notebooks are supported"
     return None
 
 
 def name_cells(cells: list[dict], *, by_place: bool) -> None:
-    """Give an id to each cell that has none of its own: `cell-` and its number.
+    """Give an id to each cell without a valid one: `cell-` and its number.
 
-    nbformat's own repair makes a random one, by which no snapshot could find the cell again.
+    nbformat would generate a random id, which snapshots could not refer to.
     """
     taken = set()
     for number, cell in enumerate(cells, 1):
@@ -61,7 +61,9 @@ def load(path: Path) -> dict:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UserError(f"{shown} cannot be read: {error.strerror}") from error
+        raise UserError(
+            f"{shown} could not be read: {error.strerror}. Check its permissions"
+        ) from error
     try:
         document = json.loads(content.decode("utf-8-sig"))
         json.dumps(document, ensure_ascii=False).encode()
@@ -71,7 +73,7 @@ def load(path: Path) -> dict:
         ) from error
     except UnicodeEncodeError as error:
         raise UserError(
-            f"{shown} is not a notebook: it has half of a character (a lone surrogate)"
+            f"{shown} is not a notebook: it contains a lone surrogate, which is not valid Unicode"
         ) from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{shown} is not a notebook: it is not JSON ({error})") from error

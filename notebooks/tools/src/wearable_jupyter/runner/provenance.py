@@ -1,4 +1,4 @@
-"""What an executed notebook was made from, so that it is known whether it is up to date."""
+"""Records the inputs of an executed notebook, to determine whether it is up to date."""
 
 import hashlib
 import os
@@ -14,17 +14,17 @@ from .strict_run import runs
 
 # In an executed notebook's metadata.
 KEY = "wearable_demo"
-# Folders in those of the inputs that are not inputs.
+# Folders of generated files, which are not inputs.
 GENERATED = {"__pycache__", "target"}
 
 
 def output_directory() -> Path:
-    """Where notebooks write their files, and read what a cluster left."""
+    """The directory for files that notebooks write, and for results of a cluster."""
     return Path(os.environ.get("WEARABLE_OUTPUT_DIR") or paths.OUTPUTS)
 
 
 def inputs() -> Iterator[Path]:
-    """Every file that a notebook's results depend on: sources, dataset, results of a cluster."""
+    """All files that a notebook's results depend on: sources, dataset and results of a cluster."""
     yield paths.ROOT / "Cargo.lock"
     for folder in (
         *(paths.ROOT / "crates", paths.NOTEBOOKS / "tools" / "src"),
@@ -36,7 +36,7 @@ def inputs() -> Iterator[Path]:
 
 
 def fingerprint() -> str:
-    """Of which inputs, in which directories, as a short text."""
+    """The fingerprint of the inputs and of their directories."""
     digest = hashlib.sha256()
     for path in (paths.data_directory(), output_directory()):
         digest.update(os.fsencode(f"{path.absolute()}\0"))
@@ -47,12 +47,12 @@ def fingerprint() -> str:
 
 
 def record(executed: NotebookNode, made_from: str, *, passed: bool) -> None:
-    """Note in an executed notebook what it was made from, and whether it passed."""
+    """Record in an executed notebook the fingerprint of its inputs, and whether it passed."""
     executed.metadata[KEY] = {"inputs": made_from, "passed": passed}
 
 
 def is_current(path: Path, copy: Path) -> bool:
-    """Whether `copy` is the notebook at `path` as it is now, and passed on the inputs of now."""
+    """Whether `copy` is a passed run of the current notebook on the current inputs."""
     if not copy.is_file():
         return False
     executed = read(copy)
@@ -65,6 +65,6 @@ def is_current(path: Path, copy: Path) -> bool:
 
 
 def source(cell: NotebookNode) -> tuple:
-    """What of a cell decides its outputs and how they are shown."""
+    """The parts of a cell that determine its outputs and their display."""
     metadata = {key: value for key, value in cell.metadata.items() if key != "execution"}
     return cell.cell_type, cell.id, cell.source, metadata, cell.get("attachments")

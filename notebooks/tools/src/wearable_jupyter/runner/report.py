@@ -1,4 +1,4 @@
-"""What `./justw check` reports of the notebooks it ran: a table, a Markdown summary, JUnit XML."""
+"""Reports of `./justw check`: a table, a Markdown summary and JUnit XML."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ HEADER = ("notebook", "cells", "seconds", "slowest cell", "result")
 
 
 def row(result: Result) -> tuple[str, ...]:
-    """A notebook's line in the table."""
+    """A notebook's row in the table."""
     slowest = "none"
     if result.timings:
         index, seconds = max(result.timings.items(), key=lambda item: item[1])
@@ -30,14 +30,14 @@ def row(result: Result) -> tuple[str, ...]:
 
 
 def outcome(result: Result) -> str:
-    """How a notebook went, in a word or two."""
+    """The result of a notebook, in a few words."""
     if result.failures:
         return "FAILED"
     return f"passed, {len(result.skipped)} skipped" if result.skipped else "passed"
 
 
 def table(results: list[Result]) -> str:
-    """All notebooks, a line each, for a terminal."""
+    """A table for a terminal, with one line for each notebook."""
     rows = [HEADER, *map(row, results)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
@@ -47,7 +47,7 @@ def table(results: list[Result]) -> str:
 
 
 def markdown(results: list[Result]) -> str:
-    """All notebooks, and each failure with the cell's source and what was said of it."""
+    """A Markdown summary, and each failure with the cell's source and the reason."""
     rows = [HEADER, ("---",) * len(HEADER), *map(row, results)]
     lines = (" | ".join(cell.replace("|", "\\|") for cell in line) for line in rows)
     parts = ["# Notebooks\n", *(f"| {line} |" for line in lines)]
@@ -63,7 +63,7 @@ def markdown(results: list[Result]) -> str:
 
 
 def fenced(text: str, language: str) -> str:
-    """`text` as a code block, whatever is in it."""
+    """`text` as a code block, whose fence is longer than any in the text."""
     fence = "```"
     while fence in text:
         fence += "`"
@@ -71,7 +71,7 @@ def fenced(text: str, language: str) -> str:
 
 
 def junit(results: list[Result]) -> JUnitXml:
-    """Every notebook as a suite, every code cell that was started or failed as a test case."""
+    """A test suite for each notebook, with a test case for each code cell."""
     report = JUnitXml("notebooks")
     for result in results:
         suite = TestSuite(printable(label(result.notebook)))
@@ -87,21 +87,21 @@ def junit(results: list[Result]) -> JUnitXml:
 
 
 def case(name: str, index: int | None, result: Result) -> TestCase:
-    """A cell as a test case, or the notebook as a whole, with its failure if it has one."""
-    made = TestCase(name, printable(label(result.notebook)), result.timings.get(index))
+    """A test case for a cell, or for the whole notebook."""
+    test_case = TestCase(name, printable(label(result.notebook)), result.timings.get(index))
     if index in result.failures:
         reason = result.failures[index]
         source = "" if index is None else f"{result.executed.cells[index].source}\n\n"
         failure = Failure(printable(reason.splitlines()[0]))
         failure.text = printable(source + reason)
-        made.result = [failure]
+        test_case.result = [failure]
     elif index in result.skipped:
-        made.result = [Skipped(f"tagged {SKIPPED}")]
-    return made
+        test_case.result = [Skipped(f"tagged {SKIPPED}")]
+    return test_case
 
 
 def printable(text: str) -> str:
-    """`text` without a terminal's control characters, for which XML has no place."""
+    """`text` without control characters, which XML cannot contain."""
     return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\U0010ffff]", "", text)
 
 

@@ -1,4 +1,4 @@
-"""Which notebooks a command is about, how reports name them, and where their outputs go."""
+"""Selects notebooks by name or path, and determines their labels and output files."""
 
 import difflib
 import os
@@ -13,9 +13,9 @@ SUFFIX = ".ipynb"
 
 
 def project_notebooks() -> list[Path]:
-    """The notebooks in `notebooks/`, by name; an editor's hidden files are not among them."""
-    found = paths.NOTEBOOKS.glob(f"*{SUFFIX}")
-    return sorted(path for path in found if not path.name.startswith("."))
+    """The notebooks in `notebooks/`, sorted, without hidden files of editors."""
+    files = paths.NOTEBOOKS.glob(f"*{SUFFIX}")
+    return sorted(path for path in files if not path.name.startswith("."))
 
 
 def is_project_notebook(path: Path) -> bool:
@@ -23,22 +23,24 @@ def is_project_notebook(path: Path) -> bool:
 
 
 def notebooks(names: list[str], caller: Path) -> list[Path]:
-    """The notebooks of these names or paths, each once; all of the project's if there are none.
+    """The notebooks with these names or paths, without duplicates; the default is all.
 
-    A path counts from `caller`, the directory in which the command was given. Only a name without
-    a slash selects one of the project's notebooks: `02a_lazy_join`, and `02a_lazy_join.ipynb`
-    where `caller` has no such file. Raises `UserError` for anything that is not a Rust notebook.
+    A path is relative to `caller`, the directory of the user. Only a name without a slash selects
+    one of the project's notebooks: `02a_lazy_join`, or `02a_lazy_join.ipynb` if `caller` has no
+    such file. Raises `UserError` for anything that is not a Rust notebook.
     """
     selected = [find(name, caller) for name in names] if names else project_notebooks()
     if not selected:
-        raise UserError(f"There is no notebook in {paths.NOTEBOOKS}")
+        raise UserError(
+            f"{paths.NOTEBOOKS} contains no notebook. Restore them: git checkout notebooks"
+        )
     for path in selected:
         read(path)  # before anything runs
     return list(dict.fromkeys(selected))
 
 
 def find(name: str, caller: Path) -> Path:
-    """The notebook of this name or path. Raises `UserError`."""
+    """The notebook with this name or path. Raises `UserError`."""
     if "/" not in name:
         project = paths.NOTEBOOKS / f"{name.removesuffix(SUFFIX)}{SUFFIX}"
         here = name.endswith(SUFFIX) and (caller / name).is_file()
@@ -48,49 +50,49 @@ def find(name: str, caller: Path) -> Path:
             raise UserError(unknown(name, caller))
     path = caller / name
     shown = f"{name!r} ({path})" if str(path) != name else name
-    if not name.isprintable():  # nor is a byte that is not UTF-8
-        raise UserError(f"The name {name!r} has characters that cannot be shown. Rename the file")
+    if not name.isprintable():  # also true for bytes that are not UTF-8
+        raise UserError(f"The name {name!r} contains unprintable characters. Rename the file")
     if path.is_dir():
         inside = sorted(f.name for f in path.glob(f"*{SUFFIX}"))
         example = f", such as {Path(name) / inside[0]}" if inside else ""
         raise UserError(f"{shown} is a directory. Name the notebooks in it{example}")
     if not path.exists():
-        raise UserError(f"There is no file {shown}{missing(path, name)}")
+        raise UserError(f"File not found: {shown}{missing(path, name)}")
     if path.suffix != SUFFIX:
         raise UserError(f"{shown} is not a notebook: its name does not end in {SUFFIX}")
     if not path.is_file():
         raise UserError(f"{shown} is not a regular file")
-    # The notebook's own name, also where it is a link, in the directory's real place.
+    # Resolve links in the directory, but keep the notebook's own name.
     return path.parent.resolve() / path.name
 
 
 def missing(path: Path, name: str) -> str:
-    """What more there is to say of a file that does not exist."""
+    """A hint for a file that does not exist."""
     if path.is_symlink():
         return f": it is a link to {os.readlink(path)}, which does not exist"
     if name.startswith("~"):
-        return ": a shell replaces ~ only if it is not in quotes"
+        return ": the shell expands ~ only without quotes"
     folder = path.parent
     while not folder.is_dir():
         folder = folder.parent
     if folder != path.parent:
         return f": {folder} has no folder {path.relative_to(folder).parts[0]!r}"
     near = difflib.get_close_matches(path.name, [f.name for f in folder.glob(f"*{SUFFIX}")], 1)
-    return f". Do you mean {near[0]}?" if near else ""
+    return f". Did you mean {near[0]}?" if near else ""
 
 
 def unknown(name: str, caller: Path) -> str:
-    """The message for a bare name that none of the project's notebooks has."""
+    """The message for a name that no notebook of the project has."""
     names = [path.stem for path in project_notebooks()]
     message = f"The project has no notebook {name!r}. Its notebooks are: {', '.join(names)}"
     if (caller / f"{name}{SUFFIX}").is_file():
         return f"{message}. For the file in {caller}: ./{name}{SUFFIX}"
     near = difflib.get_close_matches(name, names, 1)
-    return f"{message}. Do you mean {near[0]}?" if near else message
+    return f"{message}. Did you mean {near[0]}?" if near else message
 
 
 def label(path: Path) -> str:
-    """How reports name a notebook: the project's by its name, another by its path."""
+    """The label in reports: the name of a project notebook, or the path of another."""
     named = path.name if is_project_notebook(path) else str(paths.display_path(path))
     if path.parent == paths.ROOT:
         named = f"./{named}"
@@ -98,9 +100,10 @@ def label(path: Path) -> str:
 
 
 def output(path: Path, suffix: str = SUFFIX, folder: Path = paths.OUTPUTS) -> Path:
-    """Where a notebook's outputs go: into `folder`, or for one that is not the project's, below it.
+    """The path of a notebook's output in `folder`.
 
-    So two notebooks of the same name never share a file: `/home/ann/02a.ipynb` has its outputs in
+    Outputs of other notebooks are in subfolders named by their paths, so that notebooks with the
+    same name do not share files: those of `/home/ann/02a.ipynb` are in
     `outputs/elsewhere/home/ann/`.
     """
     if not is_project_notebook(path):
@@ -109,7 +112,7 @@ def output(path: Path, suffix: str = SUFFIX, folder: Path = paths.OUTPUTS) -> Pa
 
 
 def command(arguments: str, path: Path, caller: Path) -> str:
-    """A command on a notebook that works in a shell in `caller`."""
+    """The shell command for a notebook, which works in `caller`."""
     justw = "./justw" if caller == paths.ROOT else shlex.quote(str(paths.ROOT / "justw"))
     name = label(path) if is_project_notebook(path) else shlex.quote(str(path))
     return f"{justw} {arguments} {name}"

@@ -1,7 +1,7 @@
-"""A new kernel runs two cells: set-up and the doctor end with this.
+"""A smoke test: a new kernel runs two cells, at the end of set-up and of the doctor.
 
-Everything may be installed and compiled, and still no kernel starts, or a kernel that does not
-report failing cells. So one cell must pass and one must fail, in the strict runner.
+A kernel may fail to start, or to report failing cells, although everything is compiled. So one cell
+must pass and one must fail in the strict runner.
 """
 
 import tempfile
@@ -24,7 +24,7 @@ FAILS = 'panic!("a cell that must fail");'
 
 
 def check_kernel() -> None:
-    """Start a kernel and run both cells. Raises `UserError` unless they end as they must."""
+    """Run both cells in a new kernel. Raises `UserError` unless one passes and one fails."""
     notebook = nbformat.v4.new_notebook(metadata={"kernelspec": KERNELSPEC})
     notebook.cells = [nbformat.v4.new_code_cell(source) for source in (PASSES, FAILS)]
     with tempfile.TemporaryDirectory(prefix="smoke-") as folder:
@@ -33,11 +33,11 @@ def check_kernel() -> None:
         result = strict_run.run(path, cell_seconds=CELL_SECONDS)
     fault = judge(result)
     if fault is not None:
-        raise UserError(f"a new kernel does not work: {fault}")
+        raise UserError(f"a new kernel does not work: {fault}. Run: ./justw doctor")
 
 
 def judge(result: strict_run.Result) -> str | None:
-    """What is wrong with the run, None if the first cell passed and the second one failed."""
+    """The fault of the run, or None if the first cell passed and the second one failed."""
     others = [reason for index, reason in result.failures.items() if index != 1]
     if others:
         return others[0]
@@ -47,6 +47,6 @@ def judge(result: strict_run.Result) -> str | None:
     if printed.strip() != "42":
         return f"a cell that prints 42 printed {printed!r}"
     if "a cell that must fail" not in result.failures.get(1, ""):
-        found = result.failures.get(1, "it passed")
-        return f"a cell that panics was not reported with its message: {found}"
+        outcome = result.failures.get(1, "it passed")
+        return f"a cell that panics was not reported with its message: {outcome}"
     return None

@@ -1,9 +1,8 @@
-"""What an executed notebook shows, without what differs from run to run.
+"""Compares the outputs of an executed notebook with its snapshot, without measurements.
 
-A number that is measured stands behind ≈, so everything from that sign to the end of its line is
-left out, and so are a table's column with the sign in its name and the values of a chart with the
-sign in a title. The rest must be the same in
-every run of a commit. `notebooks/expected/NAME.md` holds it as text, for people to read in a diff.
+The sign ≈ marks measurements. Snapshots omit the rest of a line after it, a table's column with the
+sign in its name, and the values of a chart with the sign in a title. All other output must be the
+same in every run of a commit. `notebooks/expected/NAME.md` contains it as readable text.
 """
 
 import difflib
@@ -21,39 +20,39 @@ from .streams import without_colors
 from .strict_run import describe
 
 MEASURED = "≈"
-# Sums over floats may be taken in any order, which changes their last digits.
+# Summing floats in another order changes their last digits.
 DIGITS = 9
-# Lines of a difference that are printed.
+# The maximum number of printed lines of a diff.
 DIFF_LINES = 200
 
 
 def without_measurements(text: str) -> str:
-    """`text` without measured columns, each other line of it up to the first measured number."""
+    """`text` without measured columns, with each line cut at the first measured number."""
     lines = without_columns(text.split("\n"))
     cut = (line.partition(MEASURED) for line in lines)
     return "\n".join(before + sign for before, sign, _ in cut)
 
 
 def without_columns(lines: list[str]) -> list[str]:
-    """Lines of which a table, as polars draws it, may be part, without its measured columns."""
-    made, measured = [], []
+    """The lines without the measured columns of polars' tables."""
+    result, measured = [], []
     for line in lines:
         parts = re.split("[┆┬╪┴]", line) if line[:1] in "│┌╞└" and len(line) > 1 else []
-        is_header = line.startswith("│") and made and made[-1].startswith("┌")
+        is_header = line.startswith("│") and result and result[-1].startswith("┌")
         if is_header and any(MEASURED in part for part in parts):
             measured = [at for at, part in enumerate(parts) if MEASURED in part]
-            border = re.split("[┬]", made[-1])
-            made[-1] = "┬".join(p for at, p in enumerate(border) if at not in measured)
+            border = re.split("[┬]", result[-1])
+            result[-1] = "┬".join(p for at, p in enumerate(border) if at not in measured)
         if parts and measured:
             line = "┆".join(part for at, part in enumerate(parts) if at not in measured)
         if line.startswith("└"):
             measured = []
-        made.append(line)
-    return made
+        result.append(line)
+    return result
 
 
 def rounded(value: object) -> object:
-    """A value of JSON with its floats to `DIGITS` digits."""
+    """A JSON value with its floats rounded to `DIGITS` digits."""
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}")
     if isinstance(value, dict):
@@ -62,12 +61,12 @@ def rounded(value: object) -> object:
 
 
 def is_measured(figure: dict) -> bool:
-    """Whether a chart shows measurements, which its titles say."""
+    """Whether a title marks a chart as measured."""
     return MEASURED in json.dumps(figure.get("layout", {}), ensure_ascii=False)
 
 
 def comparable(output: NotebookNode) -> object:
-    """An output of a cell, so that it equals the same output of another run."""
+    """An output in a form that is equal in another run."""
     if output.output_type == "stream":
         return {output.name: without_measurements(output.text)}
     if output.output_type == "error":
@@ -81,7 +80,7 @@ def comparable(output: NotebookNode) -> object:
                 figure["data"] = [trace | {"x": None, "y": None} for trace in traces]
             shown[mime] = figure
         elif mime == "text/html" and f">{MEASURED}" in value:
-            shown[mime] = MEASURED  # the same table is there as text
+            shown[mime] = MEASURED  # the text form has the same table
         elif isinstance(value, str) and mime.startswith("text/"):
             shown[mime] = without_measurements(value)
     return shown
@@ -111,22 +110,24 @@ def text_of(output: NotebookNode) -> str:
     return without_measurements(str(output.data.get("text/plain", "")))
 
 
-# Control characters have no place in a text file: each is shown as its picture, such as ␀.
+# Control characters are written as their symbols, such as ␀.
 PICTURES = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\t\n"} | {0x7F: "␡"}
 
 
 def normalized(text: str) -> str:
-    """`text` as it survives a file and an editor: no colors, control characters as pictures, lines
-    that end in a line feed, without spaces at their end."""
+    """`text` in a form that editors do not change.
+
+    Without colors and trailing spaces, with line feeds, and with symbols for control characters.
+    """
     text = without_colors(text).replace("\r\n", "\n").translate(PICTURES)
     text = text.encode(errors="backslashreplace").decode()
     return "\n".join(line.rstrip() for line in text.split("\n")).strip("\n")
 
 
 def shown_texts(notebook: NotebookNode) -> dict[str, str]:
-    """What each cell shows as text, by the cell's id; cells that show none are left out.
+    """The text output of each cell, by its id; omits cells without text.
 
-    Sources that a cell shows are not repeated here.
+    Omits source code that a cell shows.
     """
     shown = {}
     for cell in notebook.cells:
@@ -139,7 +140,7 @@ def shown_texts(notebook: NotebookNode) -> dict[str, str]:
 
 
 def render(notebook: NotebookNode) -> str:
-    """What an executed notebook shows, as Markdown: a heading for each cell that shows text."""
+    """The snapshot of an executed notebook: Markdown with a heading for each cell."""
     parts = ["# What the cells show, without measurements\n"]
     for name, text in shown_texts(notebook).items():
         fence = "`" * max([3, *(1 + len(run) for run in re.findall("`+", text))])
@@ -148,41 +149,42 @@ def render(notebook: NotebookNode) -> str:
 
 
 def file(notebook: Path) -> Path:
-    """Where the expected text of a notebook is kept."""
+    """The path of a notebook's snapshot."""
     return notebook.parent / "expected" / f"{notebook.stem}.md"
 
 
 def differences(executed: NotebookNode, notebook: Path, update: str) -> dict[int | None, str]:
-    """What differs from the kept text: by the index of a cell, what and how, as a diff.
+    """The differences from the snapshot: a diff for each cell, by its index.
 
-    Under None stands what is of no cell: that there is no kept text, or a cell is not there.
-    `update` is the command that keeps what is shown now.
+    The key None has faults of no cell: a missing snapshot, or sections without a cell. `update` is
+    the command that updates the snapshot.
     """
     path = file(notebook)
     name = paths.display_path(path)
     try:
-        kept = sections(path.read_text(encoding="utf-8"))
+        snapshot = sections(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return {None: f"{name} is missing. Make it: {update}"}
+        return {None: f"{name} does not exist. Create it: {update}"}
     except (OSError, ValueError) as error:
-        raise UserError(f"{name} cannot be read: {error}. Make it again: {update}") from error
+        raise UserError(f"{name} could not be read: {error}. Create it again: {update}") from error
     shown = shown_texts(executed)
-    found = {}
+    faults = {}
     for index, cell in enumerate(executed.cells):
-        before, after = kept.pop(cell.id, ""), shown.get(cell.id, "")
+        before, after = snapshot.pop(cell.id, ""), shown.get(cell.id, "")
         if before != after:
             diff = difflib.unified_diff(
                 before.split("\n"), after.split("\n"), str(name), "this run", lineterm=""
             )
-            reason = f"it does not show what {name} says; if that is meant: {update}"
-            found[index] = describe(executed, index, "\n".join([reason, *shortened(diff)]))
-    if kept:
-        found[None] = f"{name} has cells that are gone: {', '.join(kept)}. Mend it: {update}"
-    return found
+            reason = f"its output differs from {name}. To accept the new output: {update}"
+            faults[index] = describe(executed, index, "\n".join([reason, *shortened(diff)]))
+    if snapshot:
+        gone = ", ".join(snapshot)
+        faults[None] = f"{name} has sections without a cell: {gone}. Delete them: {update}"
+    return faults
 
 
 def shortened(diff: Iterable[str]) -> list[str]:
-    """The first lines of a diff, and how many there are besides."""
+    """The first lines of a diff, and the number of the omitted lines."""
     lines = list(diff)
     more = len(lines) - DIFF_LINES
     return lines[:DIFF_LINES] + ([f"… and {more} more lines"] if more > 0 else [])
@@ -195,5 +197,5 @@ SECTION = re.compile(
 
 
 def sections(text: str) -> dict[str, str]:
-    """The text under each cell's heading; a heading inside a cell's text is text."""
-    return {found["name"]: normalized(found["text"]) for found in SECTION.finditer(text)}
+    """The sections of a snapshot, by cell id."""
+    return {match["name"]: normalized(match["text"]) for match in SECTION.finditer(text)}

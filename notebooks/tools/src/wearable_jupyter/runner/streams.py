@@ -1,7 +1,6 @@
-"""A cell's outputs as a reader sees them: all that it printed to a stream in one output.
+"""Merges all outputs of a cell to a stream into one output.
 
-nbclient can do the same (`coalesce_streams`), in a time that grows with the square of a line's
-length.
+nbclient's `coalesce_streams` does the same, but in quadratic time for long lines.
 """
 
 import re
@@ -12,44 +11,44 @@ ORDER = ("stdout", "stderr")
 
 
 def merged(outputs: list[NotebookNode]) -> tuple[list[NotebookNode], dict[int, int]]:
-    """The outputs with one output for each stream, and each other output's new place by its old.
+    """The outputs with one for each stream, and a map from old to new indexes of the others.
 
-    A stream stands where its first text was, stdout before a stderr that directly precedes it:
-    the two arrive in any order.
+    A stream is at the position of its first text. stdout is moved before an adjacent stderr,
+    because their order varies.
     """
-    kept: list[NotebookNode] = []
+    result: list[NotebookNode] = []
     places: list[int | None] = []
     texts: dict[str, list[str]] = {}
     for place, output in enumerate(outputs):
         if output.output_type != "stream":
-            kept.append(output)
+            result.append(output)
             places.append(place)
         elif output.name in texts:
             texts[output.name].append(output.text)
         else:
             texts[output.name] = [output.text]
-            kept.append(output)
+            result.append(output)
             places.append(None)
-    for at in range(len(kept) - 1):
-        names = [output.get("name") for output in kept[at : at + 2]]
+    for at in range(len(result) - 1):
+        names = [output.get("name") for output in result[at : at + 2]]
         if names == ["stderr", "stdout"]:
-            kept[at : at + 2] = reversed(kept[at : at + 2])
-    for output in kept:
+            result[at : at + 2] = reversed(result[at : at + 2])
+    for output in result:
         if output.output_type == "stream":
             output.text = as_displayed("".join(texts[output.name]))
     moved = {old: new for new, old in enumerate(places) if old is not None}
-    return kept, moved
+    return result, moved
 
 
 def as_displayed(text: str) -> str:
-    """Text after its carriage returns: each one starts the line again."""
+    """The visible text, in which a carriage return overwrites the line."""
     if "\r" not in text:
         return text
     return "\n".join(last_version(line) for line in text.split("\n"))
 
 
 def last_version(line: str) -> str:
-    """What is left of a line whose beginning was overwritten; carriage returns at its end stay."""
+    """The visible text of a line; carriage returns at its end are kept."""
     body = line.rstrip("\r")
     return body.rpartition("\r")[2] + line[len(body) :]
 

@@ -1,16 +1,14 @@
-"""Run a notebook headless, and fail on everything that a reader would call a failure.
+"""Runs a notebook headless and strictly.
 
-nbclient does the running. A cell counts as passed only if the kernel's reply has the cell's own
-report: that it began, and that it ended without an error (`kernel/execution.py` writes it). A cell
-also fails here if
+nbclient runs the cells. A cell passes only if the kernel's reply has the cell's own report that it
+began and that it ended without an error (`kernel/execution.py`). A cell also fails if
 
-- it takes longer than its limit, it prints more than `OUTPUT_LIMIT`, or the kernel dies;
-- it does not show what it is tagged to show: `shows-table`, `shows-chart`, `shows-picture`,
-  `shows-text`, `shows-source`;
-- it is tagged to fail (`raises-exception`, Jupyter's own tag) and does not.
+- it exceeds its time limit or `OUTPUT_LIMIT`, or the kernel dies;
+- an output is missing that a tag requires: `shows-table`, `shows-chart`, `shows-picture`,
+  `shows-text` or `shows-source`;
+- it has Jupyter's tag `raises-exception`, but passes.
 
-A cell that is tagged `skip-execution` (Jupyter's own tag, too) does not run, and is reported as
-skipped.
+A cell with Jupyter's tag `skip-execution` is not run, and is reported as skipped.
 """
 
 import asyncio
@@ -40,20 +38,19 @@ from .output_tags import FAILS, SKIPPED, fault
 from .streams import merged
 
 CELL_SECONDS = 300
-# Characters that a cell may print or show; a loop that prints would otherwise fill the memory.
+# The maximum number of characters that a cell may print or show, so that it cannot fill the memory.
 OUTPUT_LIMIT = 100_000_000
-# The kernel's log has why it died, at its end.
+# The number of lines from the end of the kernel's log in a message.
 LOG_LINES = 5
 
 NO_REPORT = (
-    "the kernel's reply has no report of how the cell ended, so it is not known whether the cell "
-    "ran. Either the kernel is not this project's, or something else than this project's cargo "
-    "compiles its cells. See what is wrong with: ./justw doctor"
+    "the kernel's reply does not report how the cell ended. The kernel is not this project's, or "
+    "this project's cargo does not compile its cells. Run: ./justw doctor"
 )
 
 
 class CellFailed(CellControlSignal):
-    """A cell failed; `str()` is the reason, for a terminal, and `index` the cell's, if known."""
+    """A cell failed. `str()` is the reason, and `index` is the cell's, if known."""
 
     def __init__(self, reason: str, index: int | None = None) -> None:
         super().__init__(reason)
@@ -62,11 +59,11 @@ class CellFailed(CellControlSignal):
 
 @dataclass
 class Result:
-    """How a notebook's run went.
+    """The result of a notebook's run.
 
-    `timings` has the wall time in seconds of every code cell that was started, by its index among
-    all cells; `failures` has why cells failed, by the same index, or why the kernel did, by None;
-    `skipped` has the cells that are tagged so.
+    `timings` has the wall time in seconds of each started code cell, by its index among all cells.
+    `failures` has the reasons of failed cells by the same index, and of the kernel by None.
+    `skipped` has the indexes of skipped cells.
     """
 
     notebook: Path
@@ -79,7 +76,7 @@ class Result:
 
     @property
     def failure(self) -> str | None:
-        """All that failed, None if nothing did."""
+        """All failures as text, or None."""
         return "\n\n".join(self.failures.values()) or None
 
 
@@ -88,18 +85,18 @@ def tags(cell: NotebookNode) -> list[str]:
 
 
 def has_report(reply: dict[str, Any]) -> bool:
-    """Whether an execute_reply has a cell's report that agrees with the reply's status."""
+    """Whether an execute_reply has a report of the cell that agrees with the reply's status."""
     cell = reply.get("metadata", {}).get("cell")
     if not isinstance(cell, dict) or reply["content"].get("status") not in ("ok", "error"):
         return False
     if reply["content"]["status"] == "error":
         return True
-    # A cell without Rust code has nothing to report.
+    # A cell without Rust code does not report.
     return cell.get("code") is False or (cell.get("began") is True and cell.get("ended") == "ok")
 
 
 def verdict(cell: NotebookNode, reply: dict[str, Any] | None) -> str | None:
-    """Why a cell that was run counts as failed, by its outputs, its tags and the reply, or None."""
+    """Why a cell failed, from its outputs, its tags and the reply, or None."""
     content = reply["content"] if reply else {}
     failed = content.get("status") == "error"
     if failed and FAILS not in tags(cell):
@@ -108,12 +105,12 @@ def verdict(cell: NotebookNode, reply: dict[str, Any] | None) -> str | None:
         shown = [o for o in cell.outputs if o.output_type == "error"]
         return "\n".join([*(f"{error.ename}: {error.evalue}" for error in shown), NO_REPORT])
     if FAILS in tags(cell) and not failed:
-        return f"it is tagged to fail ({FAILS}) and does not"
+        return f"the tag {FAILS} requires a failure, but the cell passed"
     return fault(cell)
 
 
 class StrictClient(NotebookClient):
-    """nbclient, with the rules above and this project's kernel."""
+    """nbclient with the rules above and this project's kernel."""
 
     def __init__(
         self,
@@ -122,8 +119,8 @@ class StrictClient(NotebookClient):
         cell_seconds: float = CELL_SECONDS,
         **options: Any,
     ) -> None:
-        # Limits are enforced here, for the whole cell with its output, and not by nbclient, whose
-        # limits do not fire while messages arrive.
+        # This class enforces limits for the whole cell with its output, because nbclient's limits
+        # do not fire while messages arrive.
         super().__init__(nb, timeout=None, raise_on_iopub_timeout=True, **options)
         self.iopub_timeout = 10**6
         self.kernel_name = spec.NAME
@@ -145,7 +142,7 @@ class StrictClient(NotebookClient):
 
     @asynccontextmanager
     async def async_setup_kernel(self, **options: Any):
-        """nbclient's, without its signal handlers: they end the kernel and let the run go on."""
+        """nbclient's method without its signal handlers, which end the kernel but not the run."""
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
         self.stop.callback = lambda: loop.call_soon_threadsafe(task.cancel)
         if self.stop.number is not None:
@@ -159,7 +156,7 @@ class StrictClient(NotebookClient):
         finally:
             if self.km is not None:
                 await self._async_cleanup_kernel()
-            # nbclient leaves tasks that poll the kernel.
+            # nbclient leaves tasks that poll the kernel. Cancel them.
             left = asyncio.all_tasks() - {task}
             for other in left:
                 other.cancel()
@@ -196,8 +193,8 @@ class StrictClient(NotebookClient):
             data = content.get("data", {})
             values = data.values() if isinstance(data, dict) else []
             self.received += sum(len(value) for value in values if isinstance(value, str))
-        # As long as messages wait, receiving them does not give way to the event loop, and no limit
-        # fires there. Ending the reception does.
+        # The event loop and its time limit do not run while messages are queued. So end the
+        # reception here.
         if self.received > OUTPUT_LIMIT:
             self.scope.reschedule(asyncio.get_running_loop().time())
         if self._over_limit():
@@ -244,10 +241,10 @@ class StrictClient(NotebookClient):
 
 
 def variables() -> dict[str, str]:
-    """A kernel's environment variables.
+    """The environment variables of a kernel.
 
-    A dependency that is not in the lock file is not downloaded by itself: the same notebook would
-    pass here and fail without a network.
+    The kernel does not download a dependency that is not in the lock file, because the notebook
+    would pass here and fail without a network.
     """
     return user_environment() | {"WEARABLE_OFFLINE": "1"}
 
@@ -258,26 +255,26 @@ def runs(cell: NotebookNode) -> bool:
 
 
 def describe(notebook: NotebookNode, index: int, reason: str) -> str:
-    """Which cell, by number and id, its first line, and why."""
+    """A cell's number, id and first line, with the reason of its failure."""
     source = notebook.cells[index].source.strip().splitlines()
     first = next((line for line in source if not line.startswith("//")), "")
     return f"cell {index + 1} ({notebook.cells[index].id}): {first}\n{reason}"
 
 
 def check_limits(notebook: NotebookNode, path: Path) -> None:
-    """Raise `UserError` for a cell whose metadata has a time limit that is not a number above 0."""
+    """Raise `UserError` if a time limit in a cell's metadata is not a number above 0."""
     for number, cell in enumerate(notebook.cells, 1):
         limit = cell.metadata.get("limit_seconds", 1)
         is_number = isinstance(limit, int | float) and not isinstance(limit, bool)
         if not is_number or not 0 < limit < math.inf:
             raise UserError(
                 f"{paths.display_path(path)}, cell {number} ({cell.id}): limit_seconds in its "
-                f"metadata must be a number of seconds above 0, and is {json.dumps(limit)}"
+                f"metadata must be a number of seconds above 0, but it is {json.dumps(limit)}"
             )
 
 
 def last_lines(log) -> str:
-    """The end of a kernel's log, on lines of its own, or nothing."""
+    """The last lines of a kernel's log."""
     log.seek(0)
     lines = log.read().decode(errors="replace").strip().splitlines()
     return "\n".join(lines[-LOG_LINES:])
@@ -291,11 +288,11 @@ def run(
     environment: dict[str, str] | None = None,
     progress: Callable[[str], None] = lambda cell: None,
 ) -> Result:
-    """Execute the notebook at `path` from its first cell, and return how it went.
+    """Run all cells of the notebook at `path`, and return the result.
 
-    `working_directory` is the kernel's, the notebook's own if None; `environment` is set for the
-    kernel besides this process's; `progress` is called with every cell that starts. The kernel and
-    everything it started are gone when this returns.
+    `working_directory` is the kernel's; the default is the notebook's. `environment` is added to
+    the kernel's. `progress` is called for each cell that starts. The kernel and its children have
+    ended when this returns.
 
     Raises `UserError` for a file that is not a Rust notebook, and `signals.Stopped` when a signal
     ended the run.
@@ -335,21 +332,21 @@ def run(
     result.seconds = time.monotonic() - start
     result.timings = client.seconds
     if not result.failures and result.skipped and not any(map(runs, notebook.cells)):
-        result.failures[None] = f"every code cell is tagged {SKIPPED}, so nothing was run"
+        result.failures[None] = f"all code cells are tagged {SKIPPED}, so no cell was run"
     return result
 
 
 def end_group(group: int | None) -> None:
-    """End what is left of a kernel's process group, and wait until all of the kernel is gone."""
+    """Kill the rest of a kernel's process group, and wait until its directory is deleted."""
     deadline = time.monotonic() + 10
     while group is not None and time.monotonic() < deadline:
         try:
             os.killpg(group, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
-            # The kernel's companion has seen it, and removes the rest.
+            # The kernel's supervisor deletes the directory.
             if not directories.owned_by(group):
                 return
-        # A dead kernel stays in its group until its exit status is taken.
+        # A dead kernel stays in its group until its exit status is read.
         with suppress(ChildProcessError):
             os.waitpid(-group, os.WNOHANG)
         time.sleep(0.01)

@@ -89,7 +89,7 @@ def check_toolchain(fetch: bool) -> None:
     }
     missing = [part for part in pinned["components"] if not (sysroot / parts[part]).exists()]
     if missing and not fetch:
-        raise UserError(f"the component {', '.join(missing)} is missing. Run: ./justw setup")
+        raise UserError(f"the toolchain lacks {', '.join(missing)}. Run: ./justw setup")
     if missing:
         rustup("component", "add", "--toolchain", pinned["channel"], *missing)
 
