@@ -85,7 +85,7 @@ USERS = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_variable_reaches_neither_tools_nor_kernels(name):
+def test_hostile_variable_reaches_neither_tools_nor_kernels(name):
     assert name not in user_environment({name: HOSTILE[name]})
     assert name not in tool_environment({name: HOSTILE[name]})
 
@@ -102,7 +102,7 @@ def test_networks_and_credentials_stay():
     assert "UV_PYTHON" not in tool_environment({"UV_PYTHON": "2.7"})
 
 
-def test_our_own_environment_is_reduced(monkeypatch):
+def test_commands_reduce_their_own_environment(monkeypatch):
     for name, value in (HOSTILE | USERS).items():
         monkeypatch.setenv(name, value)
     assert entry_point.exit_code(lambda: 3) == 3
@@ -114,7 +114,7 @@ def test_pip_installs_where_it_is_told_to(name):
     assert tool_environment({name: "/elsewhere"})[name] in ("", "0")
 
 
-def test_a_missing_home_path_or_temporary_directory_is_replaced(tmp_path):
+def test_missing_home_path_or_temporary_directory_is_replaced(tmp_path):
     made = tool_environment({"HOME": "", "TMPDIR": str(tmp_path / "gone")})
     assert made["HOME"] == os.path.expanduser("~") and made["PATH"] == os.defpath
     assert "TMPDIR" not in made
@@ -187,7 +187,7 @@ quiet = true
 """
 
 
-def test_the_users_cargo_configuration_changes_nothing(package):
+def test_users_cargo_configuration_changes_nothing(package):
     assert "Running `" in package()
     printed = package(CONFIGURATION)
     assert "Fresh some" in printed and "\x1b[" not in printed
@@ -202,7 +202,7 @@ def test_the_users_cargo_configuration_changes_nothing(package):
         ("profile.dev.build-override", "[profile.dev.build-override]\nopt-level = 3"),
     ],
 )
-def test_a_setting_without_a_variable_stops_with_its_name(key, text, tmp_path):
+def test_setting_that_no_variable_overrides_is_reported(key, text, tmp_path):
     clone, home = tmp_path / "above/clone", tmp_path / "home/.cargo"
     clone.mkdir(parents=True)
     for folder in (tmp_path / "above/.cargo", home):
@@ -218,7 +218,7 @@ def test_a_setting_without_a_variable_stops_with_its_name(key, text, tmp_path):
         assert cargo_configuration.conflict(clone, home) is None
 
 
-def test_another_linker_is_another_compilation(tmp_path):
+def test_other_linker_has_another_fingerprint(tmp_path):
     home = tmp_path / ".cargo"
     home.mkdir()
     assert cargo_configuration.linkers(tmp_path / "clone", home) == []
@@ -228,7 +228,7 @@ def test_another_linker_is_another_compilation(tmp_path):
     ]
 
 
-def test_the_pinned_toolchain_comes_before_another_rust(monkeypatch, tmp_path):
+def test_pinned_toolchain_comes_before_another_rust(monkeypatch, tmp_path):
     """Debian's cargo, say; and before `rustup override`, which only rustup's cargo obeys."""
     for name in ("cargo", "rustc"):
         (tmp_path / name).write_text("#!/bin/sh\nexit 1\n")
@@ -239,7 +239,7 @@ def test_the_pinned_toolchain_comes_before_another_rust(monkeypatch, tmp_path):
     assert toolchain.rustc("--version").split()[1] == toolchain.pinned()["channel"]
 
 
-def test_a_rust_of_another_version_is_reported():
+def test_rust_of_another_version_is_reported():
     assert build.wrong_version("rustc 1.95.0 (abc 2026-04-14)", "1.95.0") is None
     assert build.wrong_version("rustc 1.99.0 (abc 2026-04-14)", "stable") is None
     message = build.wrong_version("rustc 1.85.0 (abc 2025-02-17)", "1.95.0")

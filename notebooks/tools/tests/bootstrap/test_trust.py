@@ -172,7 +172,7 @@ SAFE = {
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_what_another_user_can_change_is_refused(base, attack):
+def test_files_writable_by_others_are_rejected(base, attack):
     ATTACKS[attack](base)
     found = find(base / NAME)
     assert "can be changed" in found or "who can change it" in found or "circle" in found, found
@@ -181,7 +181,7 @@ def test_what_another_user_can_change_is_refused(base, attack):
         assert change(base), "the attack itself did not work"
 
 
-def test_the_parent_of_a_link_is_where_the_link_leads(base):
+def test_parent_of_a_link_is_the_targets_parent(base):
     """Not where its name stands, as the text of a path has it."""
     (elsewhere(base, 0o777) / "deep").mkdir(mode=0o755)
     (base / "home/link").symlink_to(base / "elsewhere/deep")
@@ -194,7 +194,7 @@ def test_the_parent_of_a_link_is_where_the_link_leads(base):
 
 
 @pytest.mark.parametrize("state", SAFE)
-def test_what_no_other_user_can_change_is_used(base, state):
+def test_files_writable_by_their_owner_only_are_used(base, state):
     SAFE[state](base)
     assert find(base / NAME) == "None"
     assert not change(base)
@@ -210,7 +210,7 @@ def test_only_an_empty_lock_may_be_written_by_others(base):
     assert "wheel.lock can be changed by every user" in find(base / NAME)
 
 
-def test_the_fix_is_a_command_that_works(base):
+def test_fix_is_a_command_that_works(base):
     quoted = base / NAME / "debug/with a 'quote'"
     quoted.mkdir()
     os.chown(quoted, VICTIM, VICTIM)
@@ -222,7 +222,7 @@ def test_the_fix_is_a_command_that_works(base):
     assert not change(base)
 
 
-def test_what_cannot_be_read_is_reported(base):
+def test_unreadable_files_are_reported(base):
     """As an administrator with the umask 077 leaves it."""
     for name in ("home/cache", NAME, f"{NAME}/{FILE}", f"{NAME}/debug/deps"):
         path = base / name
@@ -235,7 +235,7 @@ def test_what_cannot_be_read_is_reported(base):
     assert find(base / NAME) == "None"
 
 
-def test_what_is_not_there_has_no_fault_of_its_own(base):
+def test_missing_path_has_no_fault(base):
     assert find(base / "home/nothing/here") == "None"
     (base / "home").chmod(0o777)
     assert "can be changed by every user" in find(base / "home/nothing/here")
@@ -243,7 +243,7 @@ def test_what_is_not_there_has_no_fault_of_its_own(base):
 
 @pytest.mark.parametrize("readable", [False, True])
 @pytest.mark.parametrize("umask", [0o000, 0o002, 0o022, 0o077])
-def test_what_this_project_writes_is_trusted_whatever_the_umask(base, umask, readable):
+def test_files_of_this_project_are_trusted_for_any_umask(base, umask, readable):
     made = base / "home/made/deeper/cache"
 
     def work():

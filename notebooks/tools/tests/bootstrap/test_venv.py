@@ -70,7 +70,7 @@ def programs(folder: Path, **scripts: str) -> str:
     return f"{folder}{os.pathsep}{os.environ['PATH']}"
 
 
-def test_an_environment_that_works_is_kept_for_another_python(clone, without_pip, tmp_path):
+def test_working_environment_is_kept_for_another_python(clone, without_pip, tmp_path):
     before = clone.identity()
     for path in (
         f"{without_pip}{os.pathsep}{os.environ['PATH']}",
@@ -105,13 +105,13 @@ def test_variables_of_python_pip_uv_and_just_change_nothing(clone):
     assert result.returncode == 0 and clone.identity() != before, result.stdout
 
 
-def test_a_link_to_justw_runs_its_clone(clone, tmp_path):
+def test_link_to_justw_runs_its_clone(clone, tmp_path):
     (tmp_path / "justw").symlink_to(clone.root / "justw")
     result = clone.justw("--list", program=tmp_path / "justw")
     assert result.returncode == 0 and "doctor" in result.stdout, result.stdout
 
 
-def test_a_moved_or_broken_environment_is_made_again(clone, tmp_path):
+def test_moved_or_broken_environment_is_made_again(clone, tmp_path):
     (clone.root / ".venv/bin/python").unlink()
     (clone.root / ".venv/bin/python").symlink_to(tmp_path / "gone")
     result = clone.justw("--list")
@@ -124,14 +124,14 @@ def test_a_moved_or_broken_environment_is_made_again(clone, tmp_path):
     assert "Creating the Python environment" in result.stdout and result.returncode == 0
 
 
-def test_a_python_without_pip_uses_that_of_another(clone, without_pip, tmp_path):
+def test_python_without_pip_uses_the_pip_of_another(clone, without_pip, tmp_path):
     (clone.root / ".venv/.bootstrapped").unlink()
     result = clone.justw("--list", PATH=f"{without_pip}{os.pathsep}{os.environ['PATH']}")
     assert result.returncode == 0 and "doctor" in result.stdout, result.stdout
     assert f"home = {without_pip}" not in clone.identity()[1]
 
 
-def test_without_any_pip_ensurepip_and_then_uv_are_used(without_pip, tmp_path, monkeypatch):
+def test_ensurepip_and_uv_are_fallbacks_for_pip(without_pip, tmp_path, monkeypatch):
     monkeypatch.setattr(venv, "pythons", lambda: iter([str(without_pip / "python3")]))
     monkeypatch.setattr(venv, "PYTHON", without_pip / "python3")
     monkeypatch.setenv("PATH", programs(tmp_path / "uv", uv="exit 0"))
@@ -151,7 +151,7 @@ def test_without_any_pip_ensurepip_and_then_uv_are_used(without_pip, tmp_path, m
 
 
 @pytest.mark.parametrize("name", ["with:colon", "with\nline break", "with %", "a {name}", "a }"])
-def test_an_impossible_path_is_refused_before_anything_is_made(name, tmp_path):
+def test_impossible_path_is_rejected_before_anything_is_created(name, tmp_path):
     clone = Clone(tmp_path / name)
     result = clone.justw("--list")
     assert result.returncode == 1 and "Move the clone" in result.stdout, result.stdout
@@ -159,7 +159,7 @@ def test_an_impossible_path_is_refused_before_anything_is_made(name, tmp_path):
 
 
 @pytest.mark.parametrize("what", ["this clone", "the cache"])
-def test_a_place_that_cannot_be_written_is_named(what, monkeypatch):
+def test_unwritable_directory_is_reported(what, monkeypatch):
     place = venv.ROOT if what == "this clone" else venv.cache_directory()
     monkeypatch.setattr(venv, "may_write", lambda folder: folder != place)
     with pytest.raises(SystemExit, match=f"cannot write to {what}, .*WEARABLE_CACHE_DIR"):

@@ -27,7 +27,7 @@ from wearable_jupyter.kernel import cell_code
         "::std::mem::drop(1)",  # evcxr takes it for a command
     ],
 )
-def test_a_cell_without_rust_code(text):
+def test_cell_without_rust_code(text):
     assert not cell_code.read(text).has_rust
 
 
@@ -52,11 +52,11 @@ def test_a_cell_without_rust_code(text):
         "\u2028let x = 1;",
     ],
 )
-def test_a_cell_with_rust_code(text):
+def test_cell_with_rust_code(text):
     assert cell_code.read(text).has_rust
 
 
-def test_commands_are_those_before_the_code():
+def test_commands_precede_the_code():
     read = cell_code.read(':dep a = "1"\n  :offline 0 \n!ls -l\n:offline 1\n1;\n:offline 0')
     assert read.commands == [
         (":dep", 'a = "1"'), (":offline", "0 "), ("!", "ls -l"), (":offline", "1")
@@ -91,7 +91,7 @@ def test_commands_are_those_before_the_code():
         (":build_env a=\0", "NUL"),
     ],
 )
-def test_what_evcxr_would_leave_out_or_panic_at_is_a_fault(text, fault):
+def test_code_that_evcxr_drops_or_panics_at_has_a_fault(text, fault):
     assert fault in cell_code.read(text).fault
 
 
@@ -122,7 +122,7 @@ def test_what_evcxr_would_leave_out_or_panic_at_is_a_fault(text, fault):
         "\\",
     ],
 )
-def test_what_evcxr_can_take_is_none(text):
+def test_valid_text_has_no_fault(text):
     read = cell_code.read(text)
     assert read.fault is None and read.sent == text
 
@@ -141,6 +141,6 @@ def test_what_evcxr_can_take_is_none(text):
         ("  letter(é)", "  letter(é)"),
     ],
 )
-def test_the_first_variable_is_where_evcxr_looks_for_it(text, sent):
+def test_first_let_is_moved_to_the_start_of_a_line(text, sent):
     read = cell_code.read(text)
     assert read.sent == sent and read.sent.count("\n") == text.count("\n")

@@ -77,7 +77,7 @@ def made(path: Path, code: str) -> Path:
     return path
 
 
-def test_every_client_fails_at_the_cell_that_failed(installed, other, tmp_path):
+def test_every_client_stops_at_the_failing_cell(installed, other, tmp_path):
     def run(client: str, kind: str) -> tuple[str, str, subprocess.CompletedProcess, Path]:
         notebook = made(tmp_path / f"{client}_{kind.replace('-', '_')}.ipynb", FAILING[kind][0])
         executed = notebook.with_suffix(".executed.ipynb")
@@ -101,7 +101,7 @@ def test_every_client_fails_at_the_cell_that_failed(installed, other, tmp_path):
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_notebook_without_a_fault_passes(installed, other, tmp_path, client):
+def test_notebook_without_a_fault_passes(installed, other, tmp_path, client):
     notebook = made(tmp_path / "fine.ipynb", 'eprintln!("a warning"); 1 + 1')
     command = [
         part.format(notebook=notebook, executed=tmp_path / "executed.ipynb")
@@ -113,7 +113,7 @@ def test_a_notebook_without_a_fault_passes(installed, other, tmp_path, client):
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_an_editor_that_starts_the_kernel_by_itself(installed, tmp_path):
+def test_editor_without_the_users_path_starts_the_kernel(installed, tmp_path):
     """As the one with its own Jupyter client: from the kernelspec alone, and without a shell."""
     spec = json.loads((installed / "kernel.json").read_text())
     assert spec["language"] == "rust" and all("{" in a or a for a in spec["argv"])
@@ -155,7 +155,7 @@ def test_an_editor_that_starts_the_kernel_by_itself(installed, tmp_path):
         kernel.wait()
 
 
-def test_the_kernel_can_be_taken_away_again(installed, capsys):
+def test_kernel_can_be_uninstalled(installed, capsys):
     assert (installed / "kernel.json").is_file()
     install.install(remove=True)
     assert not installed.exists() and "Removed" in capsys.readouterr().out

@@ -65,7 +65,7 @@ def errors(text: str) -> list[dict]:
          "DependencyNotFound", ["./given contains no crate"]),
     ],
 )  # fmt: skip
-def test_a_dependency_that_is_not_found_says_why_and_what_to_do(text, online, name, said):
+def test_missing_dependency_is_reported_with_a_fix(text, online, name, said):
     found = failure.dependency(errors(text), online, "./given")
     assert found.name == name and all(part in found.message for part in said)
     assert "retry without" not in found.message and len(found.message.splitlines()) <= 2
@@ -85,11 +85,11 @@ def test_other_errors_stay_as_they_are(text):
     assert failure.needs_network(errors(text)) is None
 
 
-def test_an_error_without_a_message_is_still_one():
+def test_error_without_a_message_is_a_failure():
     assert failure.not_compiled([], 1).message
 
 
-def test_why_evcxr_stopped_is_its_panic(tmp_path):
+def test_reason_for_evcxrs_end_is_its_panic(tmp_path):
     panicking = (
         "thread 'tokio-rt-worker' (7) panicked at /home/a/.cargo/registry/src/index/evcxr-0.22.0/"
         "src/errors.rs:454:21:\nend byte index 8 is not a char boundary\nstack backtrace:\n  0: x\n"
@@ -112,9 +112,7 @@ def test_why_evcxr_stopped_is_its_panic(tmp_path):
         process.stderr.close()
 
 
-def test_a_kernel_whose_evcxr_does_not_start_has_a_reason_and_keeps_its_launcher(
-    tmp_path, monkeypatch
-):
+def test_evcxr_that_does_not_start_leaves_a_reason_for_the_launcher(tmp_path, monkeypatch):
     """The launcher then becomes a kernel that gives the reason in each cell."""
     evcxr = tmp_path / "evcxr"
     evcxr.write_text("#!/bin/sh\nsleep 1\necho 'Error: no space left' >&2\nexit 1\n")
@@ -139,7 +137,7 @@ def test_a_kernel_whose_evcxr_does_not_start_has_a_reason_and_keeps_its_launcher
         launcher.wait()
 
 
-def test_a_compilation_is_ended_with_all_that_it_started():
+def test_compilation_is_killed_with_its_children():
     """As cargo does: a child in a process group of its own, which starts another."""
     script = "setsid sh -c 'sleep 600 & sleep 601' & sleep 602 & wait"
     root = subprocess.Popen(["sh", "-c", script])
@@ -155,7 +153,7 @@ def test_a_compilation_is_ended_with_all_that_it_started():
     assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
 
 
-def test_what_an_ended_process_has_left_in_the_group_is_an_orphan():
+def test_leftover_processes_in_the_group_are_orphans():
     script = "sh -c 'sleep 600 & sleep 601 & echo started; exit 3'; sleep 602 & wait"
     evcxr = subprocess.Popen(["sh", "-c", script], process_group=0, stdout=subprocess.PIPE)
     assert evcxr.stdout.readline() == b"started\n"
@@ -169,7 +167,7 @@ def test_what_an_ended_process_has_left_in_the_group_is_an_orphan():
     evcxr.stdout.close()
 
 
-def test_the_process_of_the_cells_is_no_compiler(tmp_path):
+def test_process_of_the_cells_is_not_killed_as_a_compiler(tmp_path):
     program = tmp_path / "evcxr"
     program.write_bytes(Path("/bin/sh").read_bytes())
     program.chmod(0o755)

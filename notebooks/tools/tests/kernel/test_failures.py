@@ -155,7 +155,7 @@ def shown(ended: Ended) -> str:
         ),
     ],
 )
-def test_a_failure_names_its_type_its_message_and_the_cells_line(loaded, code, name, said):
+def test_failure_has_its_type_message_and_line(loaded, code, name, said):
     ended = loaded.run(code)
     text = shown(ended)
     assert ended.errors[0]["ename"] == name
@@ -167,13 +167,13 @@ def test_a_failure_names_its_type_its_message_and_the_cells_line(loaded, code, n
     assert loaded.run('println!("{}", frame.height());').stdout == "3\n"
 
 
-def test_a_cell_that_does_not_compile_is_one_error_with_all_its_faults(bare):
+def test_compile_errors_of_a_cell_become_one_failure(bare):
     text = shown(bare.run('let x: i32 = true;\nlet y: i32 = "a";'))
     assert text.count("mismatched types") == 2 and "In[" in text and "command_" not in text
     assert bare.run("let x: i32 = true;").errors[0]["ename"] == "error[E0308]"
 
 
-def test_an_error_that_no_cell_has_made_is_told_too(bare):
+def test_error_outside_of_cells_is_reported(bare):
     assert "closure" in shown(bare.run("let f = |x: i32| x;"))
     assert "no such" in shown(bare.run(":nonsense")).lower() or bare.run(":nonsense").errors
 
@@ -191,7 +191,7 @@ def test_an_error_that_no_cell_has_made_is_told_too(bare):
         pytest.param(KILL, "It was killed", id="killed"),
     ],
 )
-def test_the_end_of_the_process_is_told_and_one_can_go_on(bare, code, said):
+def test_end_of_the_process_is_reported_and_the_kernel_works(bare, code, said):
     assert bare.run("let kept = 1;").status == "ok"
     ended = bare.run(f'println!("before"); print!("no newline"); {code}')
     text = shown(ended)
@@ -202,7 +202,7 @@ def test_the_end_of_the_process_is_told_and_one_can_go_on(bare, code, said):
     assert bare.run('println!("on");').stdout == "on\n"
 
 
-def test_stderr_is_stderr_and_fails_nothing(bare):
+def test_output_to_stderr_is_no_failure(bare):
     ended = bare.run('eprintln!("a warning"); eprint!("no newline"); println!("x");')
     assert (ended.status, ended.stdout, ended.stderr) == ("ok", "x\n", "a warning\nno newline")
     assert "1 + 1 = 2" in bare.run("dbg!(1 + 1);").stderr
@@ -212,7 +212,7 @@ def test_stderr_is_stderr_and_fails_nothing(bare):
     assert bare.run('println!("{c}");').stdout == "7\n"
 
 
-def test_lines_without_an_end_and_much_of_them_are_whole(bare):
+def test_long_and_incomplete_lines_are_complete(bare):
     assert bare.run('print!("no newline");').stdout == "no newline"
     assert bare.run('println!("x"); print!("y"); std::fs::read("/nowhere")?;').stdout == "x\ny"
     assert bare.run('print!("z"); panic!("p");').stdout == "z"
@@ -224,7 +224,7 @@ def test_lines_without_an_end_and_much_of_them_are_whole(bare):
     assert ended.status == "ok"
 
 
-def test_a_thread_that_prints_after_its_cell_disturbs_no_end(bare):
+def test_thread_that_prints_after_its_cell_does_not_delay_the_end(bare):
     spawn = (
         'std::thread::spawn(|| for i in 0..400 { println!("thread {i}"); '
         "std::thread::sleep(std::time::Duration::from_millis(5)); });"
@@ -264,7 +264,7 @@ def test_two_hundred_cells_in_quick_succession_every_third_failing(bare):
         assert bool(ended.errors) == (n % 3 == 2)
 
 
-def test_what_waits_behind_a_failed_cell_is_aborted(bare):
+def test_cells_queued_after_a_failed_cell_are_aborted(bare):
     sent = [bare.client.execute(code) for code in ("let r = 1;", 'panic!("p");', "let r = 2;", "1")]
     ended = [bare.wait_for(request) for request in sent]
     assert [each.status for each in ended] == ["ok", "error", "aborted", "aborted"]
@@ -272,7 +272,7 @@ def test_what_waits_behind_a_failed_cell_is_aborted(bare):
 
 
 @pytest.mark.parametrize(("wanted", "there"), [("1", True), ("0", False)])
-def test_a_backtrace_is_there_only_if_the_user_wants_one(monkeypatch, wanted, there):
+def test_backtrace_appears_only_if_enabled(monkeypatch, wanted, there):
     monkeypatch.setenv("RUST_BACKTRACE", wanted)
     kernel = started()
     try:
@@ -291,7 +291,7 @@ STREAMING = (
 )
 
 
-def test_interrupts_end_a_query_and_keep_what_there_is():
+def test_interrupt_ends_a_query_and_keeps_variables():
     kernel = started()
     try:
         rows = 'df!["x" => (0..N).collect::<Vec<i64>>(), "k" => vec![1i64; N]]?'

@@ -38,13 +38,13 @@ def assert_of_the_workspace(lock: str) -> None:
     assert used <= locked
 
 
-def test_a_kernel_uses_the_versions_of_the_workspace(notebook):
+def test_kernel_uses_the_versions_of_the_workspace(notebook):
     result = strict_run.run(notebook(LOAD, "use wearable_demo::prelude::*;", SHOW_LOCK))
     assert result.failure is None, result.failure
     assert_of_the_workspace(output_tags.stream(result.executed.cells[2], "stdout"))
 
 
-def test_a_generation_shows_one_bar_that_moves(notebook, tmp_path):
+def test_generation_shows_one_progress_bar(notebook, tmp_path):
     """By what is sent while it runs, and by what is left of it in the notebook."""
     generate = f"""
     let options = GenerateOptions::new(Size::Rows(4_000_000), {json.dumps(str(tmp_path / "data"))});
@@ -89,7 +89,7 @@ def test_kernels_at_once_do_not_run_each_others_code(notebook):
         assert printed == [f"{name} {i}\n" for i in range(12)]
 
 
-def test_clients_that_go_away_do_not_end_a_kernel():
+def test_disconnecting_clients_do_not_end_a_kernel():
     """As Jupyter's server does while a kernel restarts: it asks, and closes before the answer."""
     manager = KernelManager(kernel_name="rust")
     manager.start_kernel(cwd=str(paths.NOTEBOOKS))
@@ -111,7 +111,7 @@ def test_clients_that_go_away_do_not_end_a_kernel():
         manager.shutdown_kernel(now=True)
 
 
-def test_a_restarted_kernel_has_its_ports_and_answers():
+def test_restarted_kernel_replies_on_its_ports():
     manager, client = start_new_kernel(kernel_name="rust", cwd=str(paths.NOTEBOOKS))
     try:
         for n in range(3):
@@ -123,7 +123,7 @@ def test_a_restarted_kernel_has_its_ports_and_answers():
         manager.shutdown_kernel(now=True)
 
 
-def test_a_dependency_added_in_one_of_two_kernels(notebook):
+def test_dependency_added_in_one_of_two_kernels(notebook):
     """One adds a package of the lock, the other, at work all the while, does not see it.
 
     All versions stay those of the workspace's lock file, also after a cell before the first `:dep`.
@@ -155,7 +155,7 @@ def test_a_dependency_added_in_one_of_two_kernels(notebook):
     assert printed == [f"other {i}\n" for i in range(10)]
 
 
-def test_a_dependency_that_cannot_be_compiled_here_says_why(notebook):
+def test_dependency_that_does_not_compile_is_reported(notebook):
     """cargo's directory cannot be made when the first `:dep` wants it."""
     target = 'std::path::Path::new(&std::env::var("EVCXR_TMPDIR").unwrap()).join("target")'
     path = notebook(
@@ -170,7 +170,7 @@ def test_a_dependency_that_cannot_be_compiled_here_says_why(notebook):
     assert result.failure.count("./justw setup") == 1 and "Traceback" not in result.failure
 
 
-def test_an_edit_of_the_library_is_in_the_next_kernel_and_not_in_a_running_one():
+def test_edit_of_the_library_reaches_the_next_kernel_only():
     source = paths.LIBRARY / "src" / "lib.rs"
     committed = source.read_text()
     cell = f"{LOAD}\nuse wearable_demo::prelude::*;"

@@ -105,7 +105,7 @@ def ends(tmp_path, monkeypatch):
     ],
     ids=lambda lost: "+".join(f"{kind.split('_')[0]}-{name}" for kind, name in lost) or "nothing",
 )
-def test_a_lost_message_does_not_stop_a_kernel_nor_run_a_cell_twice(ends, lost):
+def test_lost_message_does_not_stop_a_kernel_nor_run_a_cell_twice(ends, lost):
     evcxr = FakeEvcxr(ends, *lost)
     ends.ask("1", code="one")
     ends.ask("2", code="two")
@@ -122,13 +122,13 @@ def test_a_lost_message_does_not_stop_a_kernel_nor_run_a_cell_twice(ends, lost):
 
 
 @pytest.mark.parametrize("name", ["request", "reply", "idle", "busy"])
-def test_a_command_whose_message_is_lost_is_answered(ends, name):
+def test_lost_reply_to_a_command_is_replaced(ends, name):
     evcxr = FakeEvcxr(ends, ("execute_request", name))
     ends.ask("1", code=COMMAND)
     assert evcxr.replies("1")["1"]["status"] == "ok"
 
 
-def test_an_evcxr_that_runs_no_cells_any_more_is_reported_and_the_kernel_ends(ends):
+def test_evcxr_without_a_cell_thread_is_reported_and_the_kernel_ends(ends):
     ends.relay.execution.why_evcxr_stopped = lambda: "evcxr panicked: oh no"
     evcxr = FakeEvcxr(ends, runs_cells=False)
     ends.ask("1", code="one")
@@ -140,7 +140,7 @@ def test_an_evcxr_that_runs_no_cells_any_more_is_reported_and_the_kernel_ends(en
     assert ("error", "1", replies["1"]["evalue"]) in ends.shown()
 
 
-def test_an_evcxr_that_ends_in_the_middle_of_a_cell_is_reported(ends):
+def test_end_of_evcxr_during_a_cell_is_reported(ends):
     ends.ask("1")
     ends.asked()
     ends.relay.close("evcxr has ended with signal 9.")
@@ -149,7 +149,7 @@ def test_an_evcxr_that_ends_in_the_middle_of_a_cell_is_reported(ends):
     assert ends.shown()[-1] == ("status", "1", "idle")
 
 
-def test_an_evcxr_that_ends_between_cells_is_reported_under_the_last_one(ends):
+def test_end_of_evcxr_between_cells_is_reported_under_the_last_cell(ends):
     evcxr = FakeEvcxr(ends)
     ends.ask("1", code="one")
     evcxr.replies("1")
@@ -159,7 +159,7 @@ def test_an_evcxr_that_ends_between_cells_is_reported_under_the_last_one(ends):
     assert (kind, request) == ("stream", "1") and "signal 9" in text
 
 
-def test_a_second_interrupt_ends_a_kernel_whose_cell_does_not_begin(ends, monkeypatch):
+def test_second_interrupt_ends_a_kernel_whose_cell_does_not_begin(ends, monkeypatch):
     monkeypatch.setattr(execution, "INTERRUPT_SECONDS", 0.1)
     ends.ask("1")
     ends.ask("i1", "interrupt_request", "control")
@@ -171,7 +171,7 @@ def test_a_second_interrupt_ends_a_kernel_whose_cell_does_not_begin(ends, monkey
     assert [reply["ename"] for reply in ends.received("shell")] == ["KernelEnded"]
 
 
-def test_evcxr_is_asked_until_it_is_heard(tmp_path, monkeypatch):
+def test_first_request_is_repeated_until_evcxr_replies(tmp_path, monkeypatch):
     """It publishes before anyone has subscribed, again and again, and the client's cell waits."""
     monkeypatch.setattr(execution, "LAST_GREETING_SECONDS", 0.1)
     made = Ends(tmp_path)
@@ -190,7 +190,7 @@ def test_evcxr_is_asked_until_it_is_heard(tmp_path, monkeypatch):
         made.relay.context.destroy(linger=0)
 
 
-def test_a_text_that_would_end_evcxr_is_answered_without_it(ends):
+def test_text_that_would_crash_evcxr_is_rejected(ends):
     ends.ask("1", "complete_request", code="(" * 1000, cursor_pos=1000)
     assert not ends.asked()
     (reply,) = ends.received("shell")
@@ -225,7 +225,7 @@ def test_input_reaches_the_cell_that_asked_for_it(ends):
     assert reply["content"]["value"] == "Ada"
 
 
-def test_an_interrupt_ends_a_request_for_input(ends):
+def test_interrupt_ends_a_request_for_input(ends):
     ends.ask("1", allow_stdin=True)
     (asked,) = ends.asked()
     wants = signed(ends.private, message("input_request", "1", prompt="Name?", password=False))
@@ -236,7 +236,7 @@ def test_an_interrupt_ends_a_request_for_input(ends):
     assert reply["content"] == {"value": ""}
 
 
-def test_what_evcxr_could_not_read_does_not_reach_it(ends):
+def test_message_that_evcxr_cannot_parse_is_simplified(ends):
     """Binary buffers, NaN, half of a surrogate pair, deep nesting, numbers of any size."""
     deep = json.loads("[" * 200 + "]" * 200)
     header = {"msg_type": "execute_request", "msg_id": "1", "session": "s", "extra": deep}
@@ -267,7 +267,7 @@ def test_what_evcxr_could_not_read_does_not_reach_it(ends):
     ],
     ids=range(7),
 )
-def test_a_broken_message_is_left_out_and_the_next_is_handled(ends, parts):
+def test_malformed_message_is_ignored(ends, parts):
     frames = signed(ends.connection, [messages.DELIMITER, b"", *parts])
     for channel in ("shell", "control", "stdin"):
         ends.client[channel].send_multipart(frames)
@@ -276,7 +276,7 @@ def test_a_broken_message_is_left_out_and_the_next_is_handled(ends, parts):
     assert not ends.asked("control") and not ends.asked("stdin")
 
 
-def test_a_dependency_that_is_not_there_offline_is_fetched_with_a_notice(ends, monkeypatch):
+def test_missing_dependency_is_fetched_with_a_notice(ends, monkeypatch):
     monkeypatch.delenv(execution.OFFLINE, raising=False)
     ends.ask("1", code=':dep new = "1"')
     (asked,) = ends.asked()
@@ -306,7 +306,7 @@ def test_a_dependency_that_is_not_there_offline_is_fetched_with_a_notice(ends, m
 
 
 @pytest.mark.parametrize("setting", ["variable", "command", "shell"])
-def test_a_kernel_that_is_to_stay_offline_does(ends, monkeypatch, setting):
+def test_kernel_with_the_offline_variable_stays_offline(ends, monkeypatch, setting):
     monkeypatch.delenv(execution.OFFLINE, raising=False)
     code = {"command": ":offline 1\n:dep new", "shell": "!touch x\n:dep new"}.get(
         setting, ":dep new"

@@ -69,7 +69,7 @@ def started(monkeypatch):
         os.kill(directories.owner_pid(directory), signal.SIGTERM)
 
 
-def test_a_spare_kernel_is_as_a_new_one_and_the_next_takes_its_place(started):
+def test_prewarmed_kernel_equals_a_new_one_and_is_replaced(started):
     prewarmed.start(os.getpid())
     first = wait_for_spare()
     manager, client = started()
@@ -95,7 +95,7 @@ def test_a_spare_kernel_is_as_a_new_one_and_the_next_takes_its_place(started):
     assert measure.printed(client, f'{LOAD}\nprintln!("{{}}", col("x"));') == 'col("x")\n'
 
 
-def test_there_is_one_spare_kernel_at_most_and_it_is_nobody_elses(started, monkeypatch):
+def test_at_most_one_kernel_is_prewarmed_for_its_server(started, monkeypatch):
     for _ in range(3):
         prewarmed.start(os.getpid())
     first = wait_for_spare()
@@ -109,7 +109,7 @@ def test_there_is_one_spare_kernel_at_most_and_it_is_nobody_elses(started, monke
     assert prewarmed_kernels() == {first}
 
 
-def test_a_spare_kernel_that_is_taken_by_a_launcher_that_is_killed_does_not_stay():
+def test_prewarmed_kernel_of_a_killed_launcher_is_removed():
     prewarmed.start(os.getpid())
     directory = wait_for_spare()
     (directory / directories.PREWARMED).unlink()
@@ -119,7 +119,7 @@ def test_a_spare_kernel_that_is_taken_by_a_launcher_that_is_killed_does_not_stay
     assert not directory.exists()
 
 
-def test_an_edit_of_the_library_ends_the_spare_kernel(started):
+def test_edit_of_the_library_ends_the_prewarmed_kernel(started):
     source = paths.LIBRARY / "src" / "lib.rs"
     committed = source.read_text()
     prewarmed.start(os.getpid())
@@ -135,7 +135,7 @@ def test_an_edit_of_the_library_ends_the_spare_kernel(started):
         source.write_text(committed)
 
 
-def test_a_server_that_is_killed_takes_its_spare_kernel_along():
+def test_killed_server_ends_its_prewarmed_kernel():
     script = textwrap.dedent("""
         import os, time
         from wearable_jupyter.kernel import spare
@@ -148,7 +148,7 @@ def test_a_server_that_is_killed_takes_its_spare_kernel_along():
     server.wait()
 
 
-def test_what_a_killed_spare_kernel_leaves_running_is_ended_by_the_next_kernel():
+def test_next_kernel_ends_leftovers_of_a_killed_prewarmed_kernel():
     """Nobody else watches it: it has no launcher yet, and its server does not know of it."""
     prewarmed.start(os.getpid())
     directory = wait_for_spare()
@@ -161,7 +161,7 @@ def test_what_a_killed_spare_kernel_leaves_running_is_ended_by_the_next_kernel()
     assert not directory.exists()
 
 
-def test_whose_spare_kernels_are_made(monkeypatch):
+def test_kernels_are_prewarmed_for_enabled_servers_only(monkeypatch):
     monkeypatch.setenv(prewarmed.VARIABLE, "0")
     assert not prewarmed.enable(7) and not prewarmed.is_enabled(7)
     monkeypatch.delenv(prewarmed.VARIABLE)
@@ -171,7 +171,7 @@ def test_whose_spare_kernels_are_made(monkeypatch):
     assert not prewarmed.is_enabled(8)
 
 
-def test_where_memory_is_short_there_is_no_spare_kernel(monkeypatch):
+def test_no_kernel_is_prewarmed_if_memory_is_short(monkeypatch):
     before = set(directories.list_kernels())
     monkeypatch.setattr(prewarm, "MIN_AVAILABLE", psutil.virtual_memory().total)
     prewarm.prewarm(os.getpid())

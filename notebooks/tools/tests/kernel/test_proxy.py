@@ -143,7 +143,7 @@ def idle(request: str) -> list[bytes]:
     return message("status", request, execution_state="idle")
 
 
-def test_a_cell_has_ended_when_both_streams_have(ends):
+def test_cell_ends_when_both_streams_have_ended(ends):
     ends.ask("1")
     (asked,) = ends.asked()
     ends.publish(message("stream", "1", name="stdout", text="early\n"))
@@ -163,7 +163,7 @@ def test_a_cell_has_ended_when_both_streams_have(ends):
     assert [m["header"]["msg_id"] for m in ends.asked()] == ["2"]
 
 
-def test_what_waits_behind_a_failed_cell_is_aborted_and_other_requests_are_not(ends):
+def test_only_cells_queued_after_a_failed_cell_are_aborted(ends):
     for request, kind in (("1", "execute"), ("2", "execute"), ("3", "complete"), ("4", "execute")):
         ends.ask(request, f"{kind}_request")
     (asked,) = ends.asked()
@@ -181,7 +181,7 @@ def test_what_waits_behind_a_failed_cell_is_aborted_and_other_requests_are_not(e
     assert [m["header"]["msg_id"] for m in ends.asked()] == ["5"]
 
 
-def test_who_does_not_want_to_stop_goes_on(ends):
+def test_request_without_stop_on_error_keeps_the_queue(ends):
     ends.ask("1", stop_on_error=False)
     ends.ask("2")
     (asked,) = ends.asked()
@@ -214,7 +214,7 @@ REPORTED = pytest.mark.parametrize(
 
 
 @REPORTED
-def test_a_cell_passes_only_if_it_reported_that_it_ran(
+def test_cell_passes_only_if_it_reported_that_it_ran(
     ends, monkeypatch, code, events, status, evidence
 ):
     monkeypatch.setattr(execution, "FLUSH_SECONDS", 0.2)
@@ -232,7 +232,7 @@ def test_a_cell_passes_only_if_it_reported_that_it_ran(
         assert reply["ename"] == "NoReport" and "did not report that it ran" in reply["evalue"]
 
 
-def test_what_evcxr_would_leave_out_fails_without_it(ends):
+def test_code_that_evcxr_would_drop_is_rejected(ends):
     for code, said in (("let = 1;", "pattern"), ("} x", "delimiter"), (":env =x", "NAME=VALUE")):
         ends.ask(code, code=code)
         assert not ends.asked()
@@ -243,7 +243,7 @@ def test_what_evcxr_would_leave_out_fails_without_it(ends):
         ]
 
 
-def test_a_silent_request_shows_and_counts_nothing(ends):
+def test_silent_request_shows_and_counts_nothing(ends):
     ends.ask("1", code=COMMAND, silent=True)
     (asked,) = ends.asked()
     ends.publish(
@@ -258,7 +258,7 @@ def test_a_silent_request_shows_and_counts_nothing(ends):
     assert ends.received("shell")[0]["execution_count"] == 0
 
 
-def test_a_stream_that_is_closed_does_not_hold_a_cell_for_ever(ends, monkeypatch):
+def test_closed_stream_does_not_block_a_cell(ends, monkeypatch):
     monkeypatch.setattr(execution, "MARK_SILENCE_SECONDS", 0.5)
     for request in "12":
         ends.ask(request)
@@ -271,7 +271,7 @@ def test_a_stream_that_is_closed_does_not_hold_a_cell_for_ever(ends, monkeypatch
         assert [m["status"] for m in ends.received("shell")] == ["ok"]
 
 
-def test_lines_that_follow_each_other_are_one_message(ends):
+def test_consecutive_lines_become_one_message(ends):
     ends.ask("1")
     lines = [message("stream", "1", name="stdout", text=f"{n}\n") for n in range(300)]
     ends.publish(*lines, message("stream", "1", name="stderr", text="other\n"))
@@ -283,7 +283,7 @@ def test_lines_that_follow_each_other_are_one_message(ends):
     assert len(shown) < 30 and shown[-1][2].endswith("other\n")
 
 
-def test_a_line_that_begins_with_a_return_takes_the_place_of_the_one_before(ends):
+def test_line_after_a_carriage_return_replaces_the_previous_line(ends):
     ends.ask("1")
     lines = ("before\n", "\r 10 %\n", "\r100 %\n", "\n", "behind\n")
     ends.publish(*(message("stream", "1", name="stdout", text=line) for line in lines))
@@ -292,7 +292,7 @@ def test_a_line_that_begins_with_a_return_takes_the_place_of_the_one_before(ends
     assert shown == "before\n\r 10 %\r100 %\nbehind\n"
 
 
-def test_an_interrupt_before_the_cell_runs_ends_its_compiler_only(ends):
+def test_interrupt_before_the_cell_runs_ends_its_compiler_only(ends):
     compiler = subprocess.Popen(["sleep", "60"])
     ends.ask("1")
     (asked,) = ends.asked()
@@ -309,7 +309,7 @@ def test_an_interrupt_before_the_cell_runs_ends_its_compiler_only(ends):
     assert not (ends.directory / "interrupted").exists()
 
 
-def test_the_second_interrupt_is_evcxrs_which_ends_the_process(ends, monkeypatch):
+def test_second_interrupt_is_relayed_to_evcxr(ends, monkeypatch):
     monkeypatch.setattr(execution, "INTERRUPT_SECONDS", 0.2)
     cell = subprocess.Popen(["python3", "-c", "import signal, time\n"
                              "signal.signal(2, lambda *_: print('heard', flush=True))\n"
@@ -331,7 +331,7 @@ def test_the_second_interrupt_is_evcxrs_which_ends_the_process(ends, monkeypatch
     cell.stdout.close()
 
 
-def test_a_message_that_is_not_signed_by_evcxr_is_not_passed_on(ends):
+def test_message_without_evcxrs_signature_is_not_relayed(ends):
     forged = message("stream", "1", name="stdout", text="forged\n")
     ends.evcxr["iopub"].send_multipart(forged)
     ends.evcxr["iopub"].send_multipart(signed(ends.connection, forged))
@@ -340,7 +340,7 @@ def test_a_message_that_is_not_signed_by_evcxr_is_not_passed_on(ends):
     assert not ends.shown()
 
 
-def test_a_request_that_is_not_signed_by_jupyter_does_not_reach_evcxr(ends):
+def test_request_that_is_not_signed_by_jupyter_does_not_reach_evcxr(ends):
     request = message("execute_request", "1", code="1")
     ends.client["shell"].send_multipart(request)
     ends.client["shell"].send_multipart(signed(ends.private, request))
@@ -348,7 +348,7 @@ def test_a_request_that_is_not_signed_by_jupyter_does_not_reach_evcxr(ends):
     assert not ends.asked()
 
 
-def test_how_long_nothing_has_run(ends):
+def test_quiet_seconds_count_from_the_last_cell(ends):
     ends.publish(message("status", "1", execution_state="busy"))
     ends.pass_on()
     assert ends.relay.quiet_seconds() == 0
@@ -357,7 +357,7 @@ def test_how_long_nothing_has_run(ends):
     assert ends.relay.quiet_seconds() > 0.2
 
 
-def test_a_connection_file_of_evcxrs_own_is_private(tmp_path):
+def test_connection_file_of_evcxr_is_private(tmp_path):
     directories.write_connection(tmp_path / "file")
     directories.write_connection(tmp_path / "other")
     private, other = (json.loads((tmp_path / name).read_text()) for name in ("file", "other"))

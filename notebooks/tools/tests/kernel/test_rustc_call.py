@@ -119,7 +119,7 @@ def test_edited_impl_replaces_the_earlier_one(kernel):
 @pytest.mark.parametrize(
     "question", ["", 'let _n: i32 = "1".parse()?;\n'], ids=["plain", "question-mark"]
 )
-def test_return_ends_the_cell(kernel, question):
+def test_return_statement_ends_the_cell(kernel, question):
     passes(kernel, "let stays = 7; let none: Option<i32> = None;")
     for code in (
         "if stays == 7 { return; }",
@@ -195,7 +195,7 @@ def test_types_that_evcxr_names_without_their_paths(kernel):
         ":preserve_vars_on_panic 1",
     ],
 )
-def test_cells_report_whatever_evcxr_is_set_to(kernel, command):
+def test_commands_that_change_compilation_hide_no_failure(kernel, command):
     passes(kernel, f"{command}\nlet fresh = 1;", "", "")
     text = shown(kernel.run('println!("{fresh}"); let _n: i32 = "x".parse()?;'))
     assert re.search(r"ParseIntError: invalid digit", text)

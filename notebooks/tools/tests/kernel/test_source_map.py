@@ -82,7 +82,7 @@ def test_lines_are_found_in_the_cell(line, column, found):
     assert locate(CELL, GENERATED, Place(line, column)) == (found and Place(*found))
 
 
-def test_a_line_is_shown_with_its_column():
+def test_line_is_shown_with_its_column():
     assert shown("a\n\tb?", Place(2, 2), "In[3]") == [
         " --> In[3]:2:2",
         "  |",
@@ -105,5 +105,5 @@ def test_a_line_is_shown_with_its_column():
         ("alloc::string::String", "String"),
     ],
 )
-def test_types_are_called_as_people_know_them(path, name):
+def test_type_names_are_short(path, name):
     assert failure.short_type(path) == name

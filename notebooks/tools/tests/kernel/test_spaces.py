@@ -18,12 +18,12 @@ def kernels(monkeypatch, tmp_path):
     return folder
 
 
-def test_a_path_without_spaces_is_used_as_it_is(kernels, monkeypatch, tmp_path):
+def test_path_without_spaces_is_unchanged(kernels, monkeypatch, tmp_path):
     monkeypatch.setattr(paths, "KERNELS", tmp_path / "kernels")
     assert directories.folder() == tmp_path / "kernels"
 
 
-def test_a_path_with_a_space_gets_one_link_in_a_private_directory(kernels, tmp_path):
+def test_path_with_a_space_gets_one_link_in_a_private_directory(kernels, tmp_path):
     link = directories.folder()
     assert " " not in str(link) and link.resolve() == kernels.resolve()
     assert link.is_relative_to(tmp_path / "cache") and link.parent.stat().st_mode & 0o777 == 0o700
@@ -33,7 +33,7 @@ def test_a_path_with_a_space_gets_one_link_in_a_private_directory(kernels, tmp_p
     assert directories.folder().resolve() == kernels.resolve()
 
 
-def test_a_cache_with_a_space_or_that_others_can_change_is_not_used(kernels, monkeypatch, tmp_path):
+def test_cache_with_a_space_or_writable_by_others_is_not_used(kernels, monkeypatch, tmp_path):
     runtime = tmp_path / "runtime"
     runtime.mkdir()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
@@ -44,7 +44,7 @@ def test_a_cache_with_a_space_or_that_others_can_change_is_not_used(kernels, mon
     assert not directories.folder().is_relative_to(runtime)
 
 
-def test_without_any_place_the_message_names_the_clone(kernels, monkeypatch):
+def test_missing_place_for_a_link_is_reported(kernels, monkeypatch):
     monkeypatch.setattr(directories, "is_private", lambda place: False)
     with pytest.raises(UserError, match=r"contains a space.*Set WEARABLE_CACHE_DIR"):
         directories.folder()

@@ -90,7 +90,7 @@ def test_every_prewarmed_kernel_replies(count, monkeypatch):
     assert got == ["42\n"] * count
 
 
-def test_a_hundred_proxies_in_a_row_hear_an_evcxr_that_has_long_started(tmp_path):
+def test_hundred_proxies_in_sequence_receive_messages_of_a_running_evcxr(tmp_path):
     """Each one's subscription is new, as that of a prewarmed kernel's proxy."""
     folders = [tmp_path / name for name in ("evcxr", "config", "jupyter")]
     for folder in folders:

@@ -56,7 +56,7 @@ def test_shutting_down_a_kernel_that_is_busy(started):
     manager.shutdown_kernel(now=True)
 
 
-def test_restart_forgets_variables_and_runs_on(started):
+def test_restart_deletes_variables_and_the_kernel_works(started):
     manager, client = started()
     assert run(client, "let x = 1;")[0] == "ok"
     client.execute(BUSY)
@@ -67,7 +67,7 @@ def test_restart_forgets_variables_and_runs_on(started):
     assert run(client, 'let x = 2; println!("{x}");') == ("ok", "2\n")
 
 
-def test_a_runner_that_is_killed_takes_its_kernel_along(notebook, tmp_path):
+def test_killed_runner_ends_its_kernel(notebook, tmp_path):
     busy = tmp_path / "busy"
     path = notebook('println!("here");', f"std::fs::write({json.dumps(str(busy))}, [])?;\n{BUSY}")
     script = textwrap.dedent(f"""
@@ -86,7 +86,7 @@ def test_a_runner_that_is_killed_takes_its_kernel_along(notebook, tmp_path):
 
 
 @pytest.mark.parametrize("cell", [BUSY, 'loop { println!("x"); }'])
-def test_a_server_that_is_killed_takes_its_kernels_along(cell):
+def test_killed_server_ends_its_kernels(cell):
     """JupyterLab's server, killed without a word while a cell runs, or prints without end."""
     script = textwrap.dedent(f"""
         import sys, time
@@ -105,7 +105,7 @@ def test_a_server_that_is_killed_takes_its_kernels_along(cell):
     server.wait()
 
 
-def test_all_processes_of_a_kernel_killed_together_leave_what_the_next_kernel_deletes():
+def test_next_kernel_deletes_the_directory_of_killed_processes():
     dead = subprocess.Popen(["true"])
     dead.wait()
     directory = paths.KERNELS / f"{dead.pid}-1"
@@ -117,7 +117,7 @@ def test_all_processes_of_a_kernel_killed_together_leave_what_the_next_kernel_de
     mine.rmdir()
 
 
-def test_a_directory_is_removed_although_its_makers_number_is_another_processs_by_now(tmp_path):
+def test_directory_is_removed_if_another_process_has_its_owners_number(tmp_path):
     """The number is that of this process, which did not make it: it holds no lock."""
     script = textwrap.dedent("""
         import sys, time
@@ -143,7 +143,7 @@ def test_a_directory_is_removed_although_its_makers_number_is_another_processs_b
     assert not directory.exists()
 
 
-def test_a_reason_that_nobody_took_is_removed():
+def test_unread_reason_is_removed():
     dead = subprocess.Popen(["true"])
     dead.wait()
     directories.leave_reason(dead.pid, "an old reason")
@@ -154,7 +154,7 @@ def test_a_reason_that_nobody_took_is_removed():
     assert directories.take_reason(os.getpid()) is None
 
 
-def test_a_companion_that_is_killed_ends_its_kernel(started):
+def test_killed_supervisor_ends_its_kernel(started):
     """Nobody carries messages any more: Jupyter must notice, and evcxr must not stay."""
     manager, client = started()
     client.execute(BUSY)
@@ -168,7 +168,7 @@ def test_a_companion_that_is_killed_ends_its_kernel(started):
     assert not manager.is_alive() and not evcxr.is_running()
 
 
-def test_a_full_disk_is_told_and_leaves_no_half_directory(monkeypatch):
+def test_full_disk_is_reported_and_leaves_no_incomplete_directory(monkeypatch):
     def full(directory, *_):
         (directory / "bin").mkdir(parents=True)
         raise OSError(28, "No space left on device", str(directory))
@@ -186,7 +186,7 @@ def test_a_full_disk_is_told_and_leaves_no_half_directory(monkeypatch):
         directories.shutil.Error([("a", "b", "[Errno 28] No space left on device: 'here'")]),
     ],
 )
-def test_a_disk_that_fills_up_in_the_middle_of_a_session_is_told(monkeypatch, tmp_path, error):
+def test_disk_that_fills_up_during_a_session_is_reported(monkeypatch, tmp_path, error):
     def full(*_, **__):
         raise error
 

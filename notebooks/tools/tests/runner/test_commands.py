@@ -77,7 +77,7 @@ ODD = {
 }
 
 
-def test_check_passes_whatever_a_cell_prints(call, write):
+def test_check_passes_for_unusual_output(call, write):
     path = write(*ODD.values())
     assert call("check", "--update", path).returncode == 0
     kept = snapshots.file(path).read_text()
@@ -91,7 +91,7 @@ def test_check_passes_whatever_a_cell_prints(call, write):
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_a_snapshot_holds_each_odd_output(name):
+def test_snapshot_holds_each_odd_output(name):
     text = subprocess.run([sys.executable, "-c", ODD[name]], capture_output=True).stdout.decode()
     stream = nbformat.v4.new_output("stream", text=text)
     cells = [nbformat.v4.new_code_cell("x", outputs=[stream], id=i) for i in ("-", "c2", "A_b-3")]
@@ -113,7 +113,7 @@ def test_check_compares_cells_that_are_tagged_to_fail(call, write):
 
 
 @pytest.mark.parametrize("folder", [".", "it's [a] folder"])
-def test_the_command_that_check_names_works_where_check_was_called(call, write, folder, outputs):
+def test_command_in_checks_message_works_in_the_callers_directory(call, write, folder, outputs):
     path = write("print(1)", folder=folder)
     missing = call("check", path)
     assert missing.returncode == 1
@@ -166,7 +166,7 @@ def test_html_after_a_change_of_dataset_runs_anew(call, write, outputs, tmp_path
     assert "Running" in call("html", path).stdout
 
 
-def test_html_does_not_take_a_run_that_failed(call, write, outputs):
+def test_html_reruns_a_failed_notebook(call, write, outputs):
     path = write("report = None")  # it leaves no error in the notebook
     assert call("run", path).returncode == 1
     made = call("html", path)
@@ -177,7 +177,7 @@ CHART = {"data": [{"type": "bar", "x": [1], "y": [2]}], "layout": {}}
 
 
 @pytest.mark.parametrize("step", ["add_pictures", "export"])
-def test_a_run_is_kept_if_charts_or_html_fail(step, write, outputs, monkeypatch, capsys):
+def test_run_is_kept_if_charts_or_html_fail(step, write, outputs, monkeypatch, capsys):
     path = write("1")
     executed = nbformat.read(path, as_version=4)
     shown = nbformat.v4.new_output("display_data", data={charts.MIME: CHART})
@@ -210,7 +210,7 @@ def left_behind(outputs: Path) -> list[Path]:
         ("html", signal.SIGHUP, 2),
     ],
 )
-def test_a_signal_ends_a_command_in_a_line(command, number, times, write, outputs, tmp_path):
+def test_signal_ends_a_command_with_one_line(command, number, times, write, outputs, tmp_path):
     pid = tmp_path / "pid"
     path = write(
         f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
@@ -237,7 +237,7 @@ def test_a_signal_ends_a_command_in_a_line(command, number, times, write, output
     assert not list(paths.TARGET.glob("check-*/data"))
 
 
-def test_a_reader_that_ends_early_ends_the_command_without_a_traceback(outputs, write):
+def test_reader_that_ends_early_ends_the_command_without_a_traceback(outputs, write):
     path = write("1")
     command = shlex.join([*COMMANDS, str(outputs), "run", str(path), str(path)])
     script = f"{command} | true; echo ${{PIPESTATUS[0]}}"
@@ -253,7 +253,7 @@ def test_outputs_that_cannot_be_written_are_reported_before_a_run(call, write, o
     assert re.fullmatch(r"error: .* could not be written: .*ls -ld .*\n", done.stderr)
 
 
-def test_a_full_disk_is_reported_and_destroys_nothing(tmp_path, monkeypatch):
+def test_full_disk_is_reported_and_destroys_nothing(tmp_path, monkeypatch):
     path = tmp_path / "kept.txt"
     atomic_write.write(path, "good")
 
@@ -266,7 +266,7 @@ def test_a_full_disk_is_reported_and_destroys_nothing(tmp_path, monkeypatch):
     assert path.read_text() == "good" and list(tmp_path.iterdir()) == [path]
 
 
-def test_files_are_written_as_they_are(tmp_path, monkeypatch):
+def test_files_are_written_unchanged(tmp_path, monkeypatch):
     monkeypatch.setenv("LC_ALL", "C")
     atomic_write.write(tmp_path / "new" / "x", "≈ a\r\nb\r")
     assert (tmp_path / "new" / "x").read_bytes() == "≈ a\r\nb\r".encode()
@@ -275,7 +275,7 @@ def test_files_are_written_as_they_are(tmp_path, monkeypatch):
     assert (tmp_path / name).read_text() == "long"
 
 
-def test_the_record_of_a_run_is_in_the_notebook(call, write, outputs):
+def test_record_of_a_run_is_in_the_notebook(call, write, outputs):
     path = write("1")
     call("run", path)
     executed = json.loads(output(outputs, path).read_text())

@@ -60,7 +60,7 @@ def checks_nothing(path: Path, source: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS.values(), ids=NOTEBOOKS)
-def test_what_is_said_of_polars_is_checked_by_a_cell(path):
+def test_statements_about_polars_are_checked_by_cells(path):
     texts = [cell for cell in cells(path).values() if cell.cell_type == "markdown"]
     without = [f"{cell.id}: {block}" for cell in texts for block in unmarked(cell.source)]
     assert not without, "no cell is named that checks:\n\n" + "\n\n".join(without)
@@ -68,7 +68,7 @@ def test_what_is_said_of_polars_is_checked_by_a_cell(path):
     assert not wrong, "these check nothing: " + ", ".join(wrong)
 
 
-def test_a_sentence_without_a_mark_and_a_mark_without_a_claim_are_found():
+def test_sentence_without_a_marker_and_marker_without_a_check_are_found():
     path = NOTEBOOKS["02a"]
     assert unmarked("Nothing to see.\n\nThe scan skips all.\n- A sort streams.") == [
         "The scan skips all.",

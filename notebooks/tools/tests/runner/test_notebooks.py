@@ -25,7 +25,7 @@ def test_committed_without_traces_of_a_run(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_cells_say_what_they_show_and_code_comes_with_text(path):
+def test_code_cells_have_output_tags_and_text(path):
     cells = nbformat.read(path, as_version=4).cells
     assert cells[0].cell_type == "markdown"
     for cell in cells:
@@ -36,7 +36,7 @@ def test_cells_say_what_they_show_and_code_comes_with_text(path):
                 )
 
 
-def test_a_run_leaves_the_normal_form_recognisable(tmp_path):
+def test_cleaning_an_executed_notebook_restores_the_committed_form(tmp_path):
     """Outputs, counts and editors' metadata go; sources and ids stay."""
     path = tmp_path / "n.ipynb"
     notebook = nbformat.read(NOTEBOOKS[0], as_version=4)

@@ -45,7 +45,7 @@ def chart(title: str, *values: float):
         (chart("≈ time", 1.0, 2.0), chart("≈ seconds", 1.0, 2.0), False),
     ],
 )
-def test_two_runs_are_compared_without_what_is_measured(one, other, same):
+def test_snapshots_ignore_measurements(one, other, same):
     assert (snapshots.outputs(executed(one)) == snapshots.outputs(executed(other))) == same
 
 
@@ -73,7 +73,7 @@ def test_each_cell_that_differs_is_named_with_its_lines(tmp_path):
     assert "gone: second" in snapshots.differences(shown, notebook, update)[None]
 
 
-def test_the_reports_name_cell_source_and_message():
+def test_reports_contain_cell_source_and_message():
     notebook = executed(printed("17 rows\n"))
     notebook.cells.append(nbformat.v4.new_code_cell("again()", id="second"))
     good = strict_run.Result(paths.NOTEBOOKS / "good.ipynb", 1, 2.0, {1: 1.5}, executed=notebook)
@@ -109,7 +109,7 @@ def test_the_reports_name_cell_source_and_message():
     assert suites["good"][0].is_passed
 
 
-def test_check_keeps_compares_and_fails(notebook):
+def test_check_updates_and_compares_snapshots(notebook):
     """The command itself, on a notebook of its own."""
 
     def check(*arguments: str | Path) -> subprocess.CompletedProcess:
@@ -140,9 +140,7 @@ def test_check_keeps_compares_and_fails(notebook):
     selection.output(path, folder=commands.CHECKED).unlink()
 
 
-def test_the_walkthrough_shows_what_is_kept_and_the_same_again(
-    walkthrough, small_data, tmp_path, monkeypatch
-):
+def test_walkthrough_matches_its_snapshot_twice(walkthrough, small_data, tmp_path, monkeypatch):
     first = walkthrough[0]
     monkeypatch.setenv("WEARABLE_DATA_DIR", str(small_data))
     monkeypatch.setenv("WEARABLE_OUTPUT_DIR", str(tmp_path / "outputs"))
@@ -151,7 +149,7 @@ def test_the_walkthrough_shows_what_is_kept_and_the_same_again(
     assert snapshots.outputs(first.executed) == snapshots.outputs(second.executed)
 
 
-def test_a_measured_column_is_left_out_of_a_table():
+def test_measured_column_is_omitted_from_a_table():
     def table(ms: str) -> str:
         width = "─" * (len(ms) + 2)
         return (

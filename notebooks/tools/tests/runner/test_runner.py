@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("nothing_left")
 FINE = 'println!("fine");'
 
 
-def test_an_unbroken_notebook_passes(notebook):
+def test_unbroken_notebook_passes(notebook):
     path = notebook('let x: i32 = 41;\nprintln!("{x}");', "x + 1", "// a comment only", "")
     result = strict_run.run(path)
     assert result.failure is None
@@ -46,7 +46,7 @@ def test_an_unbroken_notebook_passes(notebook):
     ],
 )
 @pytest.mark.parametrize("last", [True, False], ids=["last", "not-last"])
-def test_a_broken_cell_fails(notebook, broken, metadata, message, last):
+def test_broken_cell_fails(notebook, broken, metadata, message, last):
     path = notebook(FINE, (f"// what it is for\n{broken}", metadata), *([] if last else [FINE]))
     result = strict_run.run(path)
     assert result.failure is not None
@@ -58,7 +58,7 @@ def test_a_broken_cell_fails(notebook, broken, metadata, message, last):
     assert list(result.failures) == [1] and result.timings[1] > 0
 
 
-def test_a_kernel_that_dies_fails(notebook):
+def test_kernel_that_dies_fails(notebook):
     kill = 'std::process::Command::new("kill").args(["-9", &parent()]).status().unwrap();'
     parent = "fn parent() -> String { std::os::unix::process::parent_id().to_string() }"
     result = strict_run.run(notebook(parent, kill, FINE))
@@ -67,7 +67,7 @@ def test_a_kernel_that_dies_fails(notebook):
     assert "the kernel died" in result.failure
 
 
-def test_what_is_no_failure(notebook):
+def test_passing_cells_are_no_failures(notebook):
     """A warning on stderr, and a cell that is tagged to fail, as Jupyter has it."""
     failing = ('panic!("as it should");', {"tags": ["raises-exception"]})
     result = strict_run.run(notebook('eprintln!("a warning");', failing, FINE))
@@ -77,7 +77,7 @@ def test_what_is_no_failure(notebook):
 
 
 @pytest.mark.parametrize("minor", [0, 4])
-def test_a_notebook_of_an_older_format_runs(tmp_path, minor):
+def test_notebook_of_an_older_format_runs(tmp_path, minor):
     """Its cells have no ids; they are called by their place, and differ in nothing each time."""
     cells = [
         {"cell_type": "markdown", "metadata": {}, "source": ["# Old"]},
@@ -144,7 +144,7 @@ def test_a_notebook_of_an_older_format_runs(tmp_path, minor):
         ),
     ],
 )
-def test_what_is_no_rust_notebook_is_told_in_a_line(tmp_path, content, said):
+def test_file_that_is_no_rust_notebook_is_reported_in_one_line(tmp_path, content, said):
     path = tmp_path / "odd.ipynb"
     path.write_bytes(content)
     with pytest.raises(errors.UserError) as error:
@@ -153,7 +153,7 @@ def test_what_is_no_rust_notebook_is_told_in_a_line(tmp_path, content, said):
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_cells_without_a_good_id_are_named_by_their_place(tmp_path):
+def test_cells_without_a_valid_id_get_one_from_their_position(tmp_path):
     """nbformat's repair gives them random ids, by which no snapshot finds them again."""
     path = tmp_path / "odd.ipynb"
     cells = [{"cell_type": "markdown", "metadata": {}, "source": "x"} for _ in range(6)]
@@ -167,7 +167,7 @@ def test_cells_without_a_good_id_are_named_by_their_place(tmp_path):
     assert [cell.id for cell in read(path).cells] == ids
 
 
-def test_a_kernel_that_cannot_start_says_why_in_the_notebook(notebook, monkeypatch):
+def test_kernel_that_cannot_start_reports_the_reason_in_the_notebook(notebook, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/nonexistent")
     result = strict_run.run(notebook(FINE))
     assert result.failure is not None

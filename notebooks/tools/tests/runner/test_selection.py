@@ -28,11 +28,11 @@ def here(tmp_path):
 
 
 @pytest.mark.parametrize("name", [NAME, f"{NAME}.ipynb"])
-def test_a_bare_name_selects_a_notebook_of_the_project(here, name):
+def test_bare_name_selects_a_notebook_of_the_project(here, name):
     assert selection.notebooks([name], here) == [PROJECT]
 
 
-def test_a_file_of_the_callers_directory_comes_before_the_projects(here):
+def test_file_in_the_callers_directory_precedes_the_projects(here):
     own = here / "ann" / f"{NAME}.ipynb"
     assert selection.notebooks([f"{NAME}.ipynb"], here / "ann") == [own]
     # A name without a suffix is the project's, also next to such a file or folder.
@@ -82,7 +82,7 @@ def test_paths_count_from_the_callers_directory(here):
         ("a\nb.ipynb", "unprintable characters"),
     ],
 )
-def test_everything_else_is_refused_with_its_reason(here, name, message):
+def test_unsupported_charts_are_rejected_with_a_reason(here, name, message):
     (here / "broken.ipynb").symlink_to("nothing")
     os.mkfifo(here / "pipe.ipynb")
     with pytest.raises(UserError) as error:
@@ -90,19 +90,19 @@ def test_everything_else_is_refused_with_its_reason(here, name, message):
     assert message in str(error.value)
 
 
-def test_a_file_in_the_callers_directory_is_suggested(here):
+def test_file_in_the_callers_directory_is_suggested(here):
     with pytest.raises(UserError, match=r"\./own\.ipynb"):
         selection.notebooks(["own"], here / "bob")
 
 
-def test_a_folder_without_notebooks_does_not_pass(monkeypatch, tmp_path):
+def test_folder_without_notebooks_fails(monkeypatch, tmp_path):
     (tmp_path / ".hidden.ipynb").write_text("{}")
     monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
     with pytest.raises(UserError, match="no notebook"):
         selection.notebooks([], tmp_path)
 
 
-def test_each_notebook_is_taken_once(here):
+def test_each_notebook_is_selected_once(here):
     named = [NAME, f"{NAME}.ipynb", str(PROJECT), "ann/../ann/" + PROJECT.name]
     assert selection.notebooks(named, here) == [PROJECT, here / "ann" / PROJECT.name]
 
@@ -122,7 +122,7 @@ def test_notebooks_of_one_name_have_outputs_of_their_own(here):
 
 
 @pytest.mark.parametrize("folder", ["plain", "with space", 'it\'s [odd] "too" $HOME'])
-def test_a_command_works_where_it_was_given(here, folder):
+def test_command_runs_in_the_callers_directory(here, folder):
     path = here / folder / "x.ipynb"
     path.parent.mkdir()
     command = selection.command("check --update", path, here)

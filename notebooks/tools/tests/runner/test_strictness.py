@@ -55,14 +55,14 @@ def run(tmp_path):
     "cell",
     ["print(1)", "1", "# only a comment", ("1/0", FAILS), ("print(1)", {"tags": ["shows-text"]})],
 )
-def test_a_cell_without_a_report_fails(stock_kernel, run, cell):
+def test_cell_without_a_report_fails(stock_kernel, run, cell):
     result = run("", cell, "print('not reached')")
     assert list(result.failures) == [1]
     assert strict_run.NO_REPORT in result.failures[1]
     assert result.executed.cells[2].outputs == []
 
 
-def test_a_failing_cell_of_a_stock_kernel_fails_with_its_own_message(stock_kernel, run):
+def test_failing_cell_of_a_stock_kernel_fails_with_its_own_message(stock_kernel, run):
     assert "division by zero" in run("1/0").failures[0]
 
 
@@ -88,13 +88,13 @@ def test_only_a_report_of_a_beginning_and_a_good_end_passes(fake_kernel, run, re
     assert passes or strict_run.NO_REPORT in result.failures[0]
 
 
-def test_a_cell_tagged_to_fail_needs_a_report_and_an_error(fake_kernel, run):
+def test_cell_tagged_to_fail_needs_a_report_and_an_error(fake_kernel, run):
     assert run(("1/0", FAILS), "print(1)").failure is None
     assert "does not" in run(("1", FAILS)).failures[0]
     assert strict_run.NO_REPORT in run(("report = None; 1/0", FAILS)).failures[0]
 
 
-def test_skipped_cells_are_counted_and_keep_their_promises(fake_kernel, run):
+def test_skipped_cells_are_counted_and_still_checked(fake_kernel, run):
     result = run("1", ("1/0", SKIPPED), "")
     assert result.failure is None and result.skipped == [1] and list(result.timings) == [0]
     assert "nothing was run" in run(("1", SKIPPED), "", ("1/0", SKIPPED)).failures[None]
@@ -104,7 +104,7 @@ def test_skipped_cells_are_counted_and_keep_their_promises(fake_kernel, run):
 
 
 @pytest.mark.parametrize("name", ["JUPYTER_PATH", "JUPYTER_DATA_DIR"])
-def test_a_stock_kernel_of_the_same_name_is_not_used(tmp_path, monkeypatch, name):
+def test_stock_kernel_of_the_same_name_is_not_used(tmp_path, monkeypatch, name):
     folder = tmp_path / "kernels" / "rust"
     folder.mkdir(parents=True)
     (folder / "kernel.json").write_text('{"argv": ["false"], "display_name": "R", "language": "r"}')
@@ -124,7 +124,7 @@ WRITES = "import sys\nwhile True: sys.stdout.write('x' * 1000)"
 
 
 @pytest.mark.parametrize("endless", [BUSY, PRINTS, WRITES], ids=["busy", "lines", "no-newline"])
-def test_the_time_limit_ends_a_cell_whatever_it_does(fake_kernel, run, endless):
+def test_time_limit_ends_a_cell_whatever_it_does(fake_kernel, run, endless):
     start = time.monotonic()
     result = run("1", (endless, {"limit_seconds": 2}), "1")
     assert time.monotonic() - start < 30
@@ -139,7 +139,7 @@ def test_too_much_output_ends_a_cell(fake_kernel, run, monkeypatch):
 
 
 @pytest.mark.parametrize("limit", [0, -1, "60", True, None])
-def test_a_limit_that_is_no_limit_is_refused(fake_kernel, run, limit):
+def test_invalid_time_limit_is_rejected(fake_kernel, run, limit):
     with pytest.raises(errors.UserError, match="limit_seconds"):
         run(("1", {"limit_seconds": limit}))
 
@@ -164,14 +164,14 @@ def test_long_outputs_take_seconds(fake_kernel, run, source, stdout):
     assert result.seconds < 30
 
 
-def test_the_streams_of_a_cell_are_one_output_each(fake_kernel, run):
+def test_streams_of_a_cell_are_one_output_each(fake_kernel, run):
     source = "import sys\nfor i in range(9): print(i); print(i, file=sys.stderr)"
     result = run(source)
     assert [o.name for o in result.executed.cells[0].outputs] == ["stdout", "stderr"]
     assert {o.text for o in result.executed.cells[0].outputs} == {"0\n1\n2\n3\n4\n5\n6\n7\n8\n"}
 
 
-def test_an_output_that_a_later_cell_updates_is_found_behind_merged_streams(fake_kernel, run):
+def test_output_that_a_later_cell_updates_is_found_behind_merged_streams(fake_kernel, run):
     shown = "print(1); import sys; print(2, file=sys.stderr); print(3)"
     result = run(
         f"{shown}; h = display('old', display_id=True); print(4)", "h.update('new')", "print(5)"
@@ -194,25 +194,25 @@ def test_an_output_that_a_later_cell_updates_is_found_behind_merged_streams(fake
         ("", ""),
     ],
 )
-def test_a_carriage_return_starts_the_line_again(text, shown):
+def test_carriage_return_overwrites_the_line(text, shown):
     """As in nbclient's own merging."""
     assert streams.as_displayed(text) == shown
 
 
-def test_a_kernel_that_does_not_reply_is_given_up(run, monkeypatch):
+def test_kernel_without_a_reply_fails(run, monkeypatch):
     quiet = KernelSpec(argv=["sleep", "60"], language="rust", name="rust")
     monkeypatch.setattr(spec, "project_kernelspec", lambda: quiet)
     monkeypatch.setattr(spec, "STARTUP_SECONDS", 2)
     assert "the kernel did not start" in run("1").failures[None]
 
 
-def test_a_kernel_whose_program_is_missing_did_not_start(run, monkeypatch):
+def test_kernel_whose_program_is_missing_did_not_start(run, monkeypatch):
     absent = KernelSpec(argv=["/no/such/program"], language="rust", name="rust")
     monkeypatch.setattr(spec, "project_kernelspec", lambda: absent)
     assert "the kernel did not start" in run("1").failures[None]
 
 
-def test_a_kernel_that_dies_is_reported_with_the_end_of_its_log(fake_kernel, run):
+def test_kernel_that_dies_is_reported_with_the_end_of_its_log(fake_kernel, run):
     source = "import os\nos.write(2, b'why it ended\\n')\nos._exit(3)"
     result = run("1", source, "1")
     assert "the kernel died" in result.failures[1] and "why it ended" in result.failures[1]

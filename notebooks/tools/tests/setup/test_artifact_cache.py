@@ -63,7 +63,7 @@ def run_sed(script: str, text: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_dep_info_file_becomes_what_rustc_would_write_here(name, tmp_path):
+def test_dep_info_paths_are_translated_as_rustc_writes_them(name, tmp_path):
     plain, at_plain = dep_info(tmp_path / "elsewhere" / "plain")
     hostile, at_hostile = dep_info(tmp_path / name / "deeper")
     assert at_plain != at_hostile and b"env-dep:OUT_DIR" in at_plain
@@ -74,7 +74,7 @@ def test_a_dep_info_file_becomes_what_rustc_would_write_here(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_a_build_script_printed_is_translated(name):
+def test_output_of_build_scripts_is_translated(name):
     here = f"/clones/{name}/target"
     paths = [("/build/target", here), ("/cargo", f"/build/target/{name}/cargo")]
     home = paths[1][1]

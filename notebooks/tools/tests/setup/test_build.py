@@ -175,7 +175,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_dependencies_are_compiled_once_for_all_clones_and_anew_for_another_key(clone):
+def test_dependencies_are_compiled_once_per_fingerprint(clone):
     one, two = clone("one"), clone("two")
     printed = one.setup()
     assert "Compiling polars and some" in printed and compiles_dependency(printed)
@@ -207,7 +207,7 @@ def test_dependencies_are_compiled_once_for_all_clones_and_anew_for_another_key(
     assert folders(two.cache) == {first, second}
 
 
-def test_dependencies_alone_leave_nothing_of_the_workspace(clone):
+def test_dependencies_option_leaves_no_artifacts_of_the_workspace(clone):
     """Its sources may come later and be older, as into an image."""
     one = clone("one")
     kept = one.root / "target/kernels/running"
@@ -251,7 +251,7 @@ print("compiled", *(made["target"]["name"] for made in artifacts if not made["fr
 """
 
 
-def test_a_kernel_starts_from_what_is_compiled(clone):
+def test_kernel_starts_from_compiled_dependencies(clone):
     """Without cargo by the call that the template was compiled by, and with it, which finds nothing
     to do but the cell."""
     one = clone("one")
@@ -272,7 +272,7 @@ def test_a_kernel_starts_from_what_is_compiled(clone):
     assert kept.read_bytes() == before
 
 
-def test_a_setup_that_is_killed_leaves_nothing_that_is_taken_for_whole(clone):
+def test_killed_setup_leaves_no_incomplete_cache(clone):
     one = clone("one")
     build = one.root.parent / "dependency/build.rs"
     build.write_text("fn main() { std::thread::sleep(std::time::Duration::from_secs(600)) }\n")
@@ -298,7 +298,7 @@ def test_a_setup_that_is_killed_leaves_nothing_that_is_taken_for_whole(clone):
     assert folders(one.cache) == {one.used()} and not half.parent.exists()
 
 
-def test_a_build_script_that_runs_again_in_a_clone_changes_nothing_in_the_cache(clone):
+def test_build_script_that_runs_again_in_a_clone_changes_nothing_in_the_cache(clone):
     """Some look for a variable such as RUSTC_BOOTSTRAP, and leave other files if it is set."""
     one = clone("one")
     (one.root.parent / "dependency/build.rs").write_text(
@@ -365,7 +365,7 @@ def another_user(clone, tmp_path, name="two"):
     return other
 
 
-def test_what_was_compiled_for_another_user_is_taken(first, clone, tmp_path):
+def test_artifacts_of_another_user_are_reused(first, clone, tmp_path):
     other = another_user(clone, tmp_path)
     printed = other.setup()
     assert f"Linking the compiled dependencies from {first.cache}" in printed, printed
@@ -376,7 +376,7 @@ def test_what_was_compiled_for_another_user_is_taken(first, clone, tmp_path):
         assert "Compiling" not in again and "Taking" not in again
 
 
-def test_the_workspace_is_found_at_a_path_with_brackets(tmp_path):
+def test_workspace_is_found_at_a_path_with_brackets(tmp_path):
     """cargo reads a pattern among its members as one of the whole path."""
     root = tmp_path / "a [clone] of *mine?"
     manifests = [path for path in paths.ROOT.glob("crates/*/Cargo.toml") if caches.is_member(path)]
@@ -405,7 +405,7 @@ AS_VICTIM = (
 
 @pytest.mark.skipif(not IS_ROOT, reason=REASON)
 @pytest.mark.parametrize("clone", [False], indirect=True)
-def test_another_user_takes_from_a_shared_cache_if_nobody_else_can_change_it(
+def test_shared_cache_is_used_only_if_no_other_user_can_change_it(
     first, clone, tmp_path, monkeypatch
 ):
     other = another_user(clone, tmp_path)
@@ -488,7 +488,7 @@ def test_paths_with_special_characters_compile_nothing_again(first, clone, tmp_p
     assert_taken(third, store)
 
 
-def test_a_cache_that_is_only_read_serves_everybody(first, clone, tmp_path):
+def test_read_only_cache_serves_all_users(first, clone, tmp_path):
     """Mounted so that not even root may write there."""
     other = another_user(clone, tmp_path)
     own = tmp_path / "own"
@@ -511,7 +511,7 @@ def test_a_cache_that_is_only_read_serves_everybody(first, clone, tmp_path):
     assert contents(first.used()) == before
 
 
-def test_a_cache_that_others_can_change_is_not_used(first, clone, tmp_path):
+def test_cache_writable_by_others_is_not_used(first, clone, tmp_path):
     other = another_user(clone, tmp_path)
     first.used().chmod(0o777)
     result = subprocess.run(

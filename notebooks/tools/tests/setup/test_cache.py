@@ -49,7 +49,7 @@ def open_to_others(path: Path) -> None:
     path.chmod(0o777)
 
 
-def test_a_kernel_that_others_can_change_is_never_run(folders, tmp_path):
+def test_kernel_writable_by_others_is_never_run(folders, tmp_path):
     ran = tmp_path / "ran"
     program = make_kernel(folders[0], ran)
     assert caches.evcxr() == program and build.starts(program) and ran.exists()
@@ -69,7 +69,7 @@ def test_a_kernel_that_others_can_change_is_never_run(folders, tmp_path):
     assert caches.evcxr() == program and not ran.exists()
 
 
-def test_of_a_shared_kernel_others_can_change_nothing_or_it_is_left_out(folders, tmp_path, capsys):
+def test_shared_kernel_writable_by_others_is_ignored(folders, tmp_path, capsys):
     program = make_kernel(folders[1], tmp_path / "ran")
     assert caches.evcxr() == program
     open_to_others(folders[1])
@@ -100,21 +100,21 @@ USES = [build.seed, template.seed, directories.compiled]
 
 
 @pytest.mark.parametrize("use", USES, ids=lambda use: use.__qualname__)
-def test_dependencies_that_others_can_change_are_not_used(dependencies, use):
+def test_dependencies_writable_by_others_are_not_used(dependencies, use):
     open_to_others(dependencies / "debug/deps/liba.rlib")
     with pytest.raises(UserError, match=r"liba\.rlib can be changed by every user"):
         use()
 
 
 @pytest.mark.parametrize("use", USES, ids=lambda use: use.__qualname__)
-def test_a_link_to_a_shared_cache_that_is_gone_is_reported(dependencies, use):
+def test_link_to_a_deleted_shared_cache_is_reported(dependencies, use):
     (dependencies / "debug/deps/liba.rlib").unlink()
     with pytest.raises(UserError, match=r"libb\.rlib is a broken link to .*\. Fix: rm -rf"):
         use()
 
 
 @pytest.mark.parametrize("use", USES[:2], ids=lambda use: use.__qualname__)
-def test_incomplete_dependencies_are_reported_and_nothing_is_changed(
+def test_incomplete_dependencies_are_reported_without_changes(
     dependencies, use, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(paths, "TARGET", tmp_path / "target")
@@ -126,9 +126,7 @@ def test_incomplete_dependencies_are_reported_and_nothing_is_changed(
     assert list((tmp_path / "target").rglob("*")) == [tmp_path / "target/template"]
 
 
-def test_dependencies_that_are_deleted_while_they_are_linked_are_reported(
-    dependencies, tmp_path, monkeypatch
-):
+def test_dependencies_deleted_during_setup_are_reported(dependencies, tmp_path, monkeypatch):
     def link(source: Path, target: Path) -> None:
         shutil.rmtree(dependencies)
         os.link(source, target)
@@ -138,7 +136,7 @@ def test_dependencies_that_are_deleted_while_they_are_linked_are_reported(
         build.link_compiled(dependencies, tmp_path / "linked")
 
 
-def test_of_several_caches_the_first_that_is_safe_is_taken(folders, monkeypatch, capsys):
+def test_first_safe_cache_is_used(folders, monkeypatch, capsys):
     """Compiled for other homes, in the user's own cache and in shared ones."""
     mine = caches.compiled_dependencies().name
     alike = [mine[:-8] + end for end in ("00000001", "00000002")]
@@ -154,7 +152,7 @@ def test_of_several_caches_the_first_that_is_safe_is_taken(folders, monkeypatch,
     assert capsys.readouterr().err.count("Ignoring the shared cache") >= 4
 
 
-def test_packages_that_others_can_change_are_not_installed(folders, tmp_path, monkeypatch):
+def test_packages_writable_by_others_are_not_installed(folders, tmp_path, monkeypatch):
     own = folders[0]
     lock = tmp_path / "lock.txt"
     lock.touch()
@@ -181,7 +179,7 @@ def test_packages_that_others_can_change_are_not_installed(folders, tmp_path, mo
         uses[0]()
 
 
-def test_a_cache_in_which_nothing_can_run_is_refused_before_anything_is_compiled(monkeypatch):
+def test_noexec_cache_is_rejected_before_anything_is_compiled(monkeypatch):
     real = os.statvfs
 
     def noexec(path):
@@ -198,9 +196,7 @@ def test_a_cache_in_which_nothing_can_run_is_refused_before_anything_is_compiled
 
 @pytest.mark.parametrize("chosen", [False, True], ids=["own", "shared"])
 @pytest.mark.parametrize("umask", [0o000, 0o002, 0o022, 0o077])
-def test_what_is_put_into_a_cache_can_be_changed_by_its_owner_only(
-    umask, chosen, tmp_path, monkeypatch
-):
+def test_cached_files_are_writable_by_their_owner_only(umask, chosen, tmp_path, monkeypatch):
     if chosen:
         monkeypatch.setenv("WEARABLE_CACHE_DIR", str(tmp_path / "a" / "b"))
     before = os.umask(umask)
@@ -218,7 +214,7 @@ def test_what_is_put_into_a_cache_can_be_changed_by_its_owner_only(
     assert modes == ([0o600, 0o700, 0o700, 0o700] if closed else [0o644, 0o755, 0o755, 0o755])
 
 
-def test_what_another_process_has_put_into_the_cache_meanwhile_stays(tmp_path):
+def test_concurrent_result_in_the_cache_is_kept(tmp_path):
     for name in ("staged", "there"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(name)
@@ -229,7 +225,7 @@ def test_what_another_process_has_put_into_the_cache_meanwhile_stays(tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP])
-def test_where_files_cannot_be_linked_they_are_copied(number, tmp_path, monkeypatch):
+def test_files_are_copied_if_links_are_impossible(number, tmp_path, monkeypatch):
     def refuse(source, target):
         raise OSError(number, os.strerror(number))
 
@@ -240,7 +236,7 @@ def test_where_files_cannot_be_linked_they_are_copied(number, tmp_path, monkeypa
     assert not (tmp_path / "copy").samefile(tmp_path / "file")
 
 
-def test_a_copy_is_never_written_into_a_file_that_is_there(tmp_path):
+def test_copy_never_overwrites_an_existing_file(tmp_path):
     """It may be linked to a cache."""
     for name in ("cached", "other"):
         (tmp_path / name).write_text(name)
@@ -251,7 +247,7 @@ def test_a_copy_is_never_written_into_a_file_that_is_there(tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT])
-def test_an_error_of_the_system_ends_in_a_line(number, capsys):
+def test_os_error_is_reported_in_one_line(number, capsys):
     def fail():
         raise OSError(number, os.strerror(number), "/some/file")
 
@@ -284,7 +280,7 @@ def take_lock() -> str:
 
 
 @needs_root
-def test_a_lock_that_root_left_still_locks(home):
+def test_lock_file_of_root_still_locks(home):
     cache = home / "cache/wearable_demo"
     cache.mkdir(parents=True)
     own(cache.parent)
@@ -297,7 +293,7 @@ def test_a_lock_that_root_left_still_locks(home):
 @pytest.mark.parametrize(
     "left", ["cache/wearable_demo", "cache/wearable_demo/.part.staging/file", "cache"]
 )
-def test_what_root_left_in_a_users_cache_is_named_with_the_command(home, left):
+def test_files_of_root_in_a_users_cache_are_reported_with_a_fix(home, left):
     """As `sudo ./justw` does, once."""
     path = home / left
     path.mkdir(parents=True)
@@ -313,7 +309,7 @@ def test_what_root_left_in_a_users_cache_is_named_with_the_command(home, left):
 
 
 @needs_root
-def test_a_part_of_uvs_cache_that_root_left_is_named(home):
+def test_part_of_uvs_cache_owned_by_root_is_reported(home):
     deep = home / "cache/wearable_demo/uv/wheels/deep"
     deep.mkdir(parents=True)
     for path in (home / "cache", *(home / "cache").rglob("*")):
@@ -325,7 +321,7 @@ def test_a_part_of_uvs_cache_that_root_left_is_named(home):
 
 @needs_root
 @pytest.mark.parametrize("mode", [0o700, 0o600])
-def test_a_shared_cache_that_cannot_be_read_is_left_out_with_a_word(home, mode, monkeypatch):
+def test_unreadable_shared_cache_is_ignored_with_a_message(home, mode, monkeypatch):
     """An administrator has filled it with the umask 077."""
     shared = home / "shared"
     monkeypatch.setattr(caches, "SHARED_CACHE", shared)
@@ -344,7 +340,7 @@ def test_a_shared_cache_that_cannot_be_read_is_left_out_with_a_word(home, mode, 
 
 
 @needs_root
-def test_a_home_that_cannot_be_written_is_reported(home):
+def test_unwritable_home_is_reported(home):
     home.chmod(0o555)
     told = run_as(VICTIM, take_lock)
     assert "could not be created: Permission denied" in told and "set WEARABLE_CACHE_DIR" in told

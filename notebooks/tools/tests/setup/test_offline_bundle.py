@@ -63,7 +63,7 @@ def everything(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def test_a_whole_bundle_comes_into_its_places(there, tmp_path):
+def test_valid_bundle_is_installed(there, tmp_path):
     source = tmp_path / "cargo/registry/cache/index/a-1.0.0.crate"
     source.parent.mkdir(parents=True)
     source.write_bytes(b"here already")
@@ -106,7 +106,7 @@ def changed(manifest: dict, packed: Path) -> None:
         ({"files": {"a": "0", "../b": "0"}}, "truncated or corrupted"),
     ],
 )
-def test_a_foreign_bundle_changes_nothing(there, tmp_path, manifest, message):
+def test_incompatible_bundle_changes_nothing(there, tmp_path, manifest, message):
     changed(manifest, there)
     with pytest.raises(UserError, match=message):
         offline_bundle.install(there)
@@ -120,7 +120,7 @@ def test_for_another_python_its_packages_come_from_the_network(there, tmp_path, 
     assert len(everything(tmp_path / "cache")) == 4
 
 
-def test_each_python_gets_the_packages_it_needs():
+def test_requirements_match_the_python_version():
     """As the lock has them for it, whichever Python asks."""
     older, newer = (
         offline_bundle.requirements_for(venv.REQUIREMENTS, python) for python in ("3.11", "3.14")
@@ -132,7 +132,7 @@ def test_each_python_gets_the_packages_it_needs():
         assert needed.count("--hash=") > 100 and needed.count("==") < needed.count("--hash=")
 
 
-def test_packages_are_taken_from_a_bundle_only_if_they_are_for_this_python(tmp_path, monkeypatch):
+def test_wheels_of_a_bundle_are_used_only_for_their_python(tmp_path, monkeypatch):
     monkeypatch.setenv("WEARABLE_CACHE_DIR", str(tmp_path))
     assert venv.wheel_options() == ()
     wheels = venv.wheels()
@@ -157,7 +157,7 @@ def no_rust(tmp_path, monkeypatch):
     monkeypatch.delenv("RUSTUP_TOOLCHAIN", raising=False)
 
 
-def test_a_bundle_may_bring_the_toolchain(tmp_path, monkeypatch, no_rust):
+def test_bundle_can_include_the_toolchain(tmp_path, monkeypatch, no_rust):
     rustc = f"toolchains/{toolchain.toolchain().name}/bin/rustc"
     made = {rustc: b"#!/bin/sh\n", rustc.replace("rustc", "cargo"): b"#!/bin/sh\n"}
     packed = write(made, tmp_path, monkeypatch)
@@ -168,7 +168,7 @@ def test_a_bundle_may_bring_the_toolchain(tmp_path, monkeypatch, no_rust):
     assert toolchain.has_rust() and shutil.which("cargo").startswith(str(tmp_path / "rustup"))
 
 
-def test_without_rust_one_that_does_not_bring_it_is_refused(there, tmp_path, no_rust):
+def test_bundle_without_rust_is_rejected_if_rust_is_missing(there, tmp_path, no_rust):
     with pytest.raises(UserError, match="Rust is not installed, and packed"):
         offline_bundle.install(there)
     assert not everything(tmp_path / "cache")
@@ -179,7 +179,7 @@ def expands_to_the_same(damaged: bytes, content: bytes) -> bool:
     return expanded.returncode == 0 and expanded.stdout == content
 
 
-def test_a_damaged_bundle_changes_nothing(there, tmp_path):
+def test_corrupted_bundle_changes_nothing(there, tmp_path):
     whole = there.read_bytes()
     content = subprocess.run(
         offline_bundle.EXPAND, input=whole, check=True, capture_output=True
@@ -253,7 +253,7 @@ PROGRAM = "evcxr_jupyter-0.22.0/bin/evcxr_jupyter"
         "",
     ],
 )
-def test_a_file_that_would_go_elsewhere_is_refused(there, tmp_path, name):
+def test_file_outside_the_known_folders_is_rejected(there, tmp_path, name):
     archive(there, manifest_for({name: b"evil"}), (member(name), b"evil"))
     before = {path.name for path in tmp_path.iterdir()}
     with pytest.raises(UserError, match="truncated or corrupted"):
@@ -276,7 +276,7 @@ def test_a_file_that_would_go_elsewhere_is_refused(there, tmp_path, name):
         (tarfile.DIRTYPE, ""),
     ],
 )
-def test_a_link_or_device_is_refused(there, tmp_path, kind, target):
+def test_links_and_devices_are_rejected(there, tmp_path, kind, target):
     made = member(PROGRAM, kind, linkname=target, devmajor=1, devminor=3, mode=0o4777)
     archive(there, manifest_for({PROGRAM: b""}), (made, b""))
     with pytest.raises(UserError, match="truncated or corrupted"):
@@ -333,7 +333,7 @@ def test_only_the_content_of_an_archive_counts(there, tmp_path, umask):
         {"files": {"wheels-01/a": "0", "wheels-01/a/b": "0"}},
     ],
 )
-def test_a_manifest_that_is_none_is_refused(there, tmp_path, manifest):
+def test_invalid_manifest_is_rejected(there, tmp_path, manifest):
     if isinstance(manifest, dict):
         manifest = manifest_for({PROGRAM: b"a program"}) | manifest
     archive(there, manifest, (member(PROGRAM), b"a program"))
@@ -342,7 +342,7 @@ def test_a_manifest_that_is_none_is_refused(there, tmp_path, manifest):
     assert not everything(tmp_path / "cache")
 
 
-def test_a_file_that_is_twice_in_an_archive_is_refused(there, tmp_path):
+def test_duplicate_file_in_an_archive_is_rejected(there, tmp_path):
     twice = [(member(PROGRAM), b"a program"), (member(PROGRAM), b"another")]
     archive(there, manifest_for({PROGRAM: b"a program"}), *twice)
     with pytest.raises(UserError, match="truncated or corrupted"):
@@ -350,7 +350,7 @@ def test_a_file_that_is_twice_in_an_archive_is_refused(there, tmp_path):
     assert not everything(tmp_path / "cache")
 
 
-def test_a_full_disk_is_not_taken_for_a_damaged_bundle(there, tmp_path, monkeypatch, capsys):
+def test_full_disk_is_not_reported_as_a_corrupted_bundle(there, tmp_path, monkeypatch, capsys):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "some file")
 
@@ -360,7 +360,7 @@ def test_a_full_disk_is_not_taken_for_a_damaged_bundle(there, tmp_path, monkeypa
     assert not everything(tmp_path / "cache")
 
 
-def test_a_broken_toolchain_in_the_way_is_named(tmp_path, monkeypatch, no_rust):
+def test_broken_toolchain_at_the_destination_is_reported(tmp_path, monkeypatch, no_rust):
     packed = write(
         {f"toolchains/{toolchain.toolchain().name}/bin/rustc": b""}, tmp_path, monkeypatch
     )
@@ -370,7 +370,7 @@ def test_a_broken_toolchain_in_the_way_is_named(tmp_path, monkeypatch, no_rust):
     assert not list(toolchain.toolchain().iterdir())
 
 
-def test_what_is_on_another_disk_is_moved_whole(tmp_path, monkeypatch):
+def test_folder_on_another_disk_is_moved_atomically(tmp_path, monkeypatch):
     monkeypatch.setattr(offline_bundle, "same_disk", lambda *_: False)
     source = tmp_path / "source"
     (source / "deep").mkdir(parents=True)
@@ -381,7 +381,7 @@ def test_what_is_on_another_disk_is_moved_whole(tmp_path, monkeypatch):
     assert everything(tmp_path / "registry") == {"deep/file": b"content"}
 
 
-def test_its_name_says_what_it_is_for():
+def test_file_name_has_platform_and_fingerprint():
     assert (
         toolchain.host() in offline_bundle.name()
         and caches.dependencies_key() in offline_bundle.name()

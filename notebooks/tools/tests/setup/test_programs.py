@@ -6,9 +6,7 @@ import subprocess
 from wearable_jupyter.setup import build, links, paths, toolchain
 
 
-def test_a_program_starts_where_its_own_path_to_the_standard_library_leads_nowhere(
-    tmp_path, monkeypatch, capfd
-):
+def test_program_with_a_wrong_rpath_finds_the_standard_library(tmp_path, monkeypatch, capfd):
     """As in a home with both: rustc writes the path from `deps/`, one folder too deep."""
     here = f"{toolchain.host()}/debug"
     home = tmp_path / "deeper/than/any/clone"

@@ -18,7 +18,7 @@ def artifact(package: str, kind: str = "lib", fresh: bool = False) -> str:
     return json.dumps(message | {"fresh": fresh})
 
 
-def test_own_crates_are_found_among_what_build_scripts_print(tmp_path):
+def test_own_crates_are_found_among_output_of_build_scripts(tmp_path):
     """With -vv, cargo passes that on beside its messages."""
     library = tmp_path / "libours.rlib"
     for made in (library, tmp_path / "libours.so", tmp_path / "libours.d"):
@@ -36,7 +36,7 @@ def seconds(monkeypatch):
     monkeypatch.setattr(progress, "SECONDS", {"each_other": 1.0, "packages": packages})
 
 
-def test_a_package_counts_once_and_when_it_is_compiled(seconds):
+def test_package_counts_once_and_when_it_is_compiled(seconds):
     task = progress.Task("dependencies", total=3, work=100.0)
     task.read_message(artifact(f"{INDEX}#serde@1.0.228", kind="custom-build"))
     assert not task.done and task.seconds_left() is None
@@ -51,7 +51,7 @@ def test_a_package_counts_once_and_when_it_is_compiled(seconds):
     assert (task.compiled, task.work_done, task.work_left) == (1, 9.0, 91.0)
 
 
-def test_minutes_left_are_by_what_was_done_here(seconds):
+def test_estimate_uses_the_speed_of_this_machine(seconds):
     task = progress.Task("dependencies", total=3, work=100.0)
     task.started = time.monotonic() - 30
     # From an earlier set-up that was interrupted: done, and says nothing of this machine.
@@ -67,7 +67,7 @@ def test_minutes_left_are_by_what_was_done_here(seconds):
     assert not progress.running
 
 
-def test_with_four_cores_kernel_and_dependencies_are_compiled_at_once(monkeypatch):
+def test_kernel_and_dependencies_are_compiled_concurrently_on_four_cores(monkeypatch):
     both = threading.Barrier(2)
     monkeypatch.setattr(build, "install_kernel", lambda: both.wait(10))
     monkeypatch.setattr(build.os, "cpu_count", lambda: 4)
@@ -88,5 +88,5 @@ def test_with_four_cores_kernel_and_dependencies_are_compiled_at_once(monkeypatc
         ("path+file:///any/where#called-otherwise@0.1.0", "called-otherwise"),
     ],
 )
-def test_a_package_is_known_by_its_name(identity, name):
+def test_package_name_is_parsed_from_its_id(identity, name):
     assert progress.package_name(identity) == name
