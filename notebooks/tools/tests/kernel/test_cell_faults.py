@@ -108,7 +108,7 @@ def test_a_command_that_changes_how_cells_are_compiled_hides_no_failure(kernel, 
 
 def test_a_wrapper_in_a_configuration_file_of_cargo_is_not_used(kernel):
     """As in the home of each user of sccache."""
-    (directory,) = directories.of(kernel.manager.provisioner.pid)
+    (directory,) = directories.owned_by(kernel.manager.provisioner.pid)
     (directory / ".cargo").mkdir()
     settings = ("rustc", "rustc-wrapper", "rustc-workspace-wrapper")
     lines = "".join(f'{name} = "/no/{name}"\n' for name in settings)

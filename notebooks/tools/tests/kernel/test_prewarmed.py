@@ -83,8 +83,8 @@ def test_prewarmed_kernel_equals_a_new_one_and_is_replaced(started):
         assert results(client, code) == results(client_of_new, code) != []
     with pytest.raises(errors.UserError, match="cannot find"):
         measure.printed(client, 'println!("{:?}", col("x"));')
-    with pytest.raises(errors.UserError, match="cannot find value `spare`"):
-        measure.printed(client, "drop(spare);")
+    with pytest.raises(errors.UserError, match="cannot find value `warm_up`"):
+        measure.printed(client, "drop(warm_up);")
     assert measure.printed(client, LOAD) == ""
     assert measure.printed(client, 'println!("{}", col("x"));') == 'col("x")\n'
 

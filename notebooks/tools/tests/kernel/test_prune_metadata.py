@@ -118,9 +118,9 @@ def test_a_lock_file_below_a_directory_with_braces_can_be_read(tmp_path, monkeyp
     temporary.mkdir()
     (temporary / "Cargo.lock").write_text("version = 4\n")
     monkeypatch.setenv("EVCXR_TMPDIR", str(tmp_path))
-    monkeypatch.setenv(analysis.LOCK_FILE, str(temporary / "Cargo.lock"))
-    read = f'echo "${analysis.LOCK_FILE}"; cat "${analysis.LOCK_FILE}"'
-    assert analysis.main("library", "sh", "-c", read) == 0
+    monkeypatch.setenv(prune_metadata.LOCK_FILE, str(temporary / "Cargo.lock"))
+    read = f'echo "${prune_metadata.LOCK_FILE}"; cat "${prune_metadata.LOCK_FILE}"'
+    assert prune_metadata.main("library", "sh", "-c", read) == 0
     path, text = capfd.readouterr().out.splitlines()
     assert path.endswith("/Cargo.lock") and "{" not in path and "}" not in path
     assert text == "version = 4"

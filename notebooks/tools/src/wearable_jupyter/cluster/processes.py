@@ -51,7 +51,7 @@ class Processes(ExitStack):
         """
         deadline = time.monotonic() + seconds
         while not ready():
-            for process_name, process in self.running.items():
+            for name, process in self.running.items():
                 if process.poll() is not None:
                     raise UserError(
                         f"The process {name} ended with exit code {process.returncode}: "

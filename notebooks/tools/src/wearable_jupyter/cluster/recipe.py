@@ -8,7 +8,7 @@ from .commands import query, start, test
 from .engines import ENGINES
 from .measure import measure
 
-SUBCOMMANDS = {"query": query, "test": test, "measure": measure}
+OTHERS = {"query": query, "test": test, "measure": measure}
 
 
 def command(arguments: Sequence[str]) -> int | None:
