@@ -109,6 +109,7 @@ def test_reason_for_evcxrs_end_is_its_panic(tmp_path):
         while said not in output.reason(status) and time.monotonic() < deadline:
             time.sleep(0.01)
         assert said in output.reason(status)
+        output.thread.join()
         process.stderr.close()
 
 

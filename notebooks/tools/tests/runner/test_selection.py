@@ -61,8 +61,8 @@ def test_paths_count_from_the_callers_directory(here):
         (f"../{NAME}.ipynb", "File not found"),
         (f"./{NAME}", "File not found"),
         (f"notebooks/{NAME}", "has no folder 'notebooks'"),
-        (f"~/{NAME}.ipynb", "a shell replaces ~"),
-        (f"~nobody/{NAME}", "a shell replaces ~"),
+        (f"~/{NAME}.ipynb", "the shell expands ~"),
+        (f"~nobody/{NAME}", "the shell expands ~"),
         (f"ann/{NAME[:-1]}.ipynb", f"Did you mean {NAME}.ipynb?"),
         ("ann", "is a directory. Name the notebooks in it, such as ann/02a"),
         (".", "is a directory"),
@@ -82,7 +82,7 @@ def test_paths_count_from_the_callers_directory(here):
         ("a\nb.ipynb", "unprintable characters"),
     ],
 )
-def test_unsupported_charts_are_rejected_with_a_reason(here, name, message):
+def test_invalid_names_are_rejected_with_a_reason(here, name, message):
     (here / "broken.ipynb").symlink_to("nothing")
     os.mkfifo(here / "pipe.ipynb")
     with pytest.raises(UserError) as error:
@@ -116,9 +116,9 @@ def test_notebooks_of_one_name_have_outputs_of_their_own(here):
         outputs[1] == paths.OUTPUTS.joinpath("elsewhere", *(here / "ann").parts[1:]) / PROJECT.name
     )
     assert len({str(output).lower() for output in outputs[:4]}) == 4 and len(set(outputs)) == 5
-    assert len(set(map(selection.label, paths))) == 5
-    assert selection.label(paths[0]) == NAME
-    assert selection.output(paths[0], "-slides.html").name == f"{NAME}-slides.html"
+    assert len(set(map(selection.label, named))) == 5
+    assert selection.label(named[0]) == NAME
+    assert selection.output(named[0], "-slides.html").name == f"{NAME}-slides.html"
 
 
 @pytest.mark.parametrize("folder", ["plain", "with space", 'it\'s [odd] "too" $HOME'])

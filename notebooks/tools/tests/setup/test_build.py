@@ -40,6 +40,11 @@ codegen-units = 16
 panic = "unwind"
 incremental = true
 overflow-checks = true
+
+[workspace.dependencies]
+proc-macro2 = { version = "1", default-features = false }
+quote = { version = "1", default-features = false }
+syn = { version = "2", default-features = false }
 """
 LIBRARY = """\
 [package]
