@@ -1,5 +1,6 @@
 """No kernel, child or directory is left, whatever ends a kernel; and it can be gone on with."""
 
+import fcntl
 import json
 import os
 import signal
@@ -117,6 +118,25 @@ def test_next_kernel_deletes_the_directory_of_killed_processes():
     mine.rmdir()
 
 
+def test_new_directory_is_never_taken_for_an_abandoned_one(tmp_path, monkeypatch):
+    """Another kernel that starts meanwhile would delete it."""
+    directory = tmp_path / f"{os.getpid()}-1"
+    directory.mkdir()
+    monkeypatch.setattr(directories.paths, "KERNELS", tmp_path)
+    moments, lock = [], fcntl.flock
+
+    def observed_lock(file, operation):
+        if not operation & fcntl.LOCK_NB:
+            moments.append(directories.list_kernels())
+        lock(file, operation)
+        moments.append(operation & fcntl.LOCK_NB or directories.list_kernels())
+
+    monkeypatch.setattr(directories.fcntl, "flock", observed_lock)
+    directories.hold_lock(directory)
+    monkeypatch.undo()
+    assert {directory: True} in moments and {directory: False} not in moments
+
+
 def test_directory_is_removed_if_another_process_has_its_owners_number(tmp_path):
     """The number is that of this process, which did not make it: it holds no lock."""
     script = textwrap.dedent("""
@@ -125,7 +145,7 @@ def test_directory_is_removed_if_another_process_has_its_owners_number(tmp_path)
         from wearable_jupyter.kernel import directories
         directory = Path(sys.argv[1])
         directory.mkdir()
-        directories.hold(directory)
+        directories.hold_lock(directory)
         print("held", flush=True)
         time.sleep(600)
     """)

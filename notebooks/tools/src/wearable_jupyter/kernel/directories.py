@@ -186,10 +186,16 @@ def create(prewarm: bool = False) -> Path:
 
 
 def hold_lock(directory: Path) -> None:
-    """Lock a file in a directory until this process ends."""
-    file = os.open(directory / ALIVE, os.O_CREAT | os.O_RDWR, 0o600)
+    """Lock a file in a directory until this process ends.
+
+    The file gets its name when it is locked. Otherwise another process could find it without a
+    lock, and delete the directory as that of a process that has ended.
+    """
+    unnamed = directory / f"{ALIVE}.new"
+    file = os.open(unnamed, os.O_CREAT | os.O_RDWR, 0o600)
     with suppress(OSError):  # the file system does not support locks
         fcntl.flock(file, fcntl.LOCK_EX)
+    unnamed.rename(directory / ALIVE)
 
 
 def populate(directory: Path, prewarm: bool) -> None:
