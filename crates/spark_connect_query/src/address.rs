@@ -62,7 +62,7 @@ pub(crate) fn check_http2(address: &str) -> Result<()> {
     let mut stream = connect(address)?;
     let mut header = [0; 9];
     let reply = stream
-        .set_read_timeout(Some(PATIENCE))
+        .set_read_timeout(Some(TIMEOUT))
         .and_then(|()| stream.write_all(PREFACE))
         .and_then(|()| stream.read_exact(&mut header));
     let reason = match reply {
