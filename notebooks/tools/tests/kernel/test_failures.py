@@ -121,10 +121,10 @@ def shown(ended: Ended) -> str:
         ),
         pytest.param(
             '\n  ensure(1 == 2, "one is two")?;\nprintln!("not here");',
-            "wearable_demo::Error",
-            "wearable_demo::Error: This does not hold: one is two\n"
+            "polars_notebook::Error",
+            "polars_notebook::Error: This does not hold: one is two\n"
             ' --> In[N]:2:3\n  |\n2 |   ensure(1 == 2, "one is two")?;\n  |   ^',
-            id="claim",
+            id="ensure",
         ),
         pytest.param(
             'frame.column("y")?;',
@@ -183,7 +183,7 @@ def test_error_outside_of_cells_is_reported(bare):
     [
         pytest.param("std::process::exit(3);", "exit status: 3", id="exit"),
         pytest.param("std::process::exit(0);", "exit status: 0", id="exit-0"),
-        pytest.param("std::process::abort();", "It was aborted", id="abort"),
+        pytest.param("std::process::abort();", "It aborted", id="abort"),
         pytest.param(RECURSION, "Its stack overflowed", id="stack"),
         pytest.param(
             "Vec::<u8>::with_capacity(1 << 46);", "a memory allocation failed", id="memory"

@@ -138,8 +138,8 @@ def test_edit_of_the_library_ends_the_prewarmed_kernel(started):
 def test_killed_server_ends_its_prewarmed_kernel():
     script = textwrap.dedent("""
         import os, time
-        from wearable_jupyter.kernel import spare
-        spare.start(os.getpid())
+        from wearable_jupyter.kernel import prewarmed
+        prewarmed.start(os.getpid())
         time.sleep(600)
     """)
     server = subprocess.Popen([sys.executable, "-c", script])

@@ -70,7 +70,7 @@ def test_each_cell_that_differs_is_named_with_its_lines(tmp_path):
     assert update in first and "rows" not in second
 
     del shown.cells[2]
-    assert "gone: second" in snapshots.differences(shown, notebook, update)[None]
+    assert "sections without a cell: second" in snapshots.differences(shown, notebook, update)[None]
 
 
 def test_reports_contain_cell_source_and_message():
