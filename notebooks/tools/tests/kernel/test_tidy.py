@@ -73,8 +73,8 @@ def test_killed_runner_ends_its_kernel(notebook, tmp_path):
     path = notebook('println!("here");', f"std::fs::write({json.dumps(str(busy))}, [])?;\n{BUSY}")
     script = textwrap.dedent(f"""
         from pathlib import Path
-        from wearable_jupyter.notebook import runner
-        runner.run(Path({str(path)!r}))
+        from wearable_jupyter.runner import strict_run
+        strict_run.run(Path({str(path)!r}))
     """)
     before = set(paths.KERNELS.glob("*"))
     runner = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
