@@ -194,7 +194,7 @@ def test_full_disk_is_reported_and_leaves_no_incomplete_directory(monkeypatch):
         raise OSError(28, "No space left on device", str(directory))
 
     monkeypatch.setattr(directories.rustc_call, "install_wrappers", full)
-    with pytest.raises(errors.UserError, match=r"No space left on device.*Free some space"):
+    with pytest.raises(errors.UserError, match=r"No space left on device.*Free some disk space"):
         directories.create()
     assert not directories.owned_by(os.getpid())
 
@@ -211,5 +211,5 @@ def test_disk_that_fills_up_during_a_session_is_reported(monkeypatch, tmp_path, 
         raise error
 
     monkeypatch.setattr(directories, "link_tree", full)
-    with pytest.raises(errors.UserError, match=r"No space left on device.*Free some space"):
+    with pytest.raises(errors.UserError, match=r"No space left on device.*Free some disk space"):
         directories.link_compiled(tmp_path)

@@ -42,7 +42,9 @@ def test_unbroken_notebook_passes(notebook):
         pytest.param("1 + 1", {"tags": ["shows-chart"]}, "text/plain", id="no-chart"),
         pytest.param("let y = 1;", {"tags": ["shows-text"]}, "nothing", id="no-text"),
         pytest.param("let y = 1;", {"tags": ["shows-tabel"]}, "Use one of", id="misspelt-tag"),
-        pytest.param("let y = 1;", {"tags": ["raises-exception"]}, "requires a failure", id="does-not-fail"),
+        pytest.param(
+            "let y = 1;", {"tags": ["raises-exception"]}, "requires a failure", id="does-not-fail"
+        ),
     ],
 )
 @pytest.mark.parametrize("last", [True, False], ids=["last", "not-last"])

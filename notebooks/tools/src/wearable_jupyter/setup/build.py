@@ -337,6 +337,7 @@ def build_workspace() -> None:
         fetch()
         with suppress(PermissionError):
             os.utime(compiled)
+        delete_unused(compiled)
     else:
         with locked("dependencies"):
             seed()
