@@ -95,7 +95,7 @@ impl<'a> Chart<'a> {
         Chart { logarithmic: true, ..self }
     }
 
-    /// Width and height in pixels; 850 and 470 unless said.
+    /// Width and height in pixels; 850 and 470 by default.
     pub fn size(self, width: usize, height: usize) -> Chart<'a> {
         Chart { size: (width, height), ..self }
     }

@@ -1,8 +1,7 @@
 //! The dataset's generator.
 //!
-//! [`options`] says what is asked for, [`users`] draws the users and how their bodies behave,
-//! [`diary`] their nights, the crate [`sensor_table`] the segments their devices record, and
-//! [`write`](mod@write) puts files into place.
+//! `options` holds the options, `users` generates the users, `sleep_diary` their nights, and
+//! `sensor` the segments that their devices record.
 //!
 //! Every table has a random stream of its own, and so has every block of 4000 rows of the sensor
 //! table: streams of ChaCha8, which is specified. With the locked versions of rand's distributions
