@@ -68,9 +68,9 @@ pub enum Error {
         differences: Vec<String>,
     },
 
-    /// Neither the working directory nor one above it is in the project.
+    /// No project around the working directory, and the library's own project has moved.
     #[error(
-        "{cwd} is not inside the wearable_demo project.\nStart there, or set {variable} to the directory of the files"
+        "{cwd} is not inside the wearable_demo project, and the project is no longer where this library was compiled.\nStart inside the project, or set {variable} to the directory of the files"
     )]
     NoProject {
         /// The working directory.

@@ -84,6 +84,7 @@ pub mod prelude {
         print_progress, query, show_source, streaming_operations, tables,
     };
     pub use polars::prelude::*;
+    pub use polars::sql::SQLContext;
     pub use polars_notebook::files::{
         collect_all, read_parquet, scan_parquet_files, sink_parquet, sink_parquet_with,
         sink_partitioned, with_parquet_sink, write_csv, write_parquet,

@@ -1,9 +1,11 @@
-//! Where data and outputs are.
+//! The directories of the dataset and of the results.
 //!
-//! The same code runs from the repository's root, from `notebooks/` (a kernel's working directory)
-//! and from a crate's directory (a test's). So the project is looked for from the working directory
-//! upwards; environment variables override what is found.
+//! The same code runs from the repository's root, from `notebooks/` (a kernel's working directory),
+//! from a crate's directory (a test's), and from a learner's own folder. So the project is searched
+//! from the working directory upwards, then at the place that this library was compiled from.
+//! Environment variables override both.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 pub use dataset_writer::short_path as short;
@@ -15,8 +17,10 @@ pub const DATA_DIR_VARIABLE: &str = "WEARABLE_DATA_DIR";
 /// Environment variable that names the output directory.
 pub const OUTPUT_DIR_VARIABLE: &str = "WEARABLE_OUTPUT_DIR";
 
-/// A file that only this project's root has below it.
+/// A file that identifies the project's root.
 const MARKER: &str = "crates/wearable_demo/Cargo.toml";
+/// The directory of this library when it was compiled. The project may have moved since then.
+const LIBRARY: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The directories that the walkthrough reads and writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,92 +32,95 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// Finds both directories: `$WEARABLE_DATA_DIR` and `$WEARABLE_OUTPUT_DIR` where they are set
-    /// and not empty (a relative one counts from the working directory), else `data` and `outputs`
-    /// in the project that the working directory is in.
+    /// Finds both directories. Each is the first of:
+    ///
+    /// 1. `$WEARABLE_DATA_DIR` or `$WEARABLE_OUTPUT_DIR`, relative to the working directory;
+    /// 2. `data` or `outputs` in the project that contains the working directory;
+    /// 3. `data` or `outputs` in the project that this library was compiled in.
     ///
     /// # Errors
     ///
-    /// [`Error::NoProject`] where a variable is not set and no directory from the working directory
-    /// upwards is the project; [`Error::Io`] where the working directory cannot be read.
+    /// [`Error::NoProject`] if neither variable nor project exists; [`Error::Io`] if the working
+    /// directory cannot be read.
     pub fn locate() -> Result<Paths> {
-        let cwd = std::env::current_dir().map_err(Error::io("read", Path::new(".")))?;
-        Paths::locate_from(&cwd, environment)
+        let [data, outputs] =
+            [(DATA_DIR_VARIABLE, "data"), (OUTPUT_DIR_VARIABLE, "outputs")].map(locate);
+        Ok(Paths { data: data?, outputs: outputs? })
     }
 
-    /// The data directory alone, found as [`locate`](Paths::locate) does.
+    /// The data directory alone, as [`locate`](Paths::locate) finds it.
     ///
     /// # Errors
     ///
     /// As [`locate`](Paths::locate), for that directory.
     pub fn locate_data() -> Result<PathBuf> {
-        let cwd = std::env::current_dir().map_err(Error::io("read", Path::new(".")))?;
-        directory(&cwd, DATA_DIR_VARIABLE, "data", environment)
+        locate((DATA_DIR_VARIABLE, "data"))
     }
 
-    fn locate_from(cwd: &Path, variable: impl Fn(&str) -> Option<PathBuf>) -> Result<Paths> {
-        Ok(Paths {
-            data: directory(cwd, DATA_DIR_VARIABLE, "data", &variable)?,
-            outputs: directory(cwd, OUTPUT_DIR_VARIABLE, "outputs", &variable)?,
-        })
-    }
-
-    /// `name` in the output directory, which is made if it is not there.
+    /// `name` in the output directory, which is created if it does not exist.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] where the directory cannot be made.
+    /// [`Error::Io`] if the directory cannot be created.
     pub fn output(&self, name: &str) -> Result<PathBuf> {
         std::fs::create_dir_all(&self.outputs).map_err(Error::io("create", &self.outputs))?;
         Ok(self.outputs.join(name))
     }
 }
 
-fn environment(variable: &str) -> Option<PathBuf> {
-    std::env::var_os(variable).map(PathBuf::from)
+fn locate((variable, name): (&'static str, &str)) -> Result<PathBuf> {
+    let cwd = std::env::current_dir().map_err(Error::io("read", Path::new(".")))?;
+    directory(&cwd, std::env::var_os(variable), Path::new(LIBRARY), name)
+        .ok_or(Error::NoProject { cwd, variable })
 }
 
-fn directory(
-    cwd: &Path,
-    name: &'static str,
-    fallback: &str,
-    variable: impl Fn(&str) -> Option<PathBuf>,
-) -> Result<PathBuf> {
-    if let Some(path) = variable(name).filter(|p| !p.as_os_str().is_empty()) {
-        return Ok(cwd.join(path));
+/// The variable's `value`, otherwise `name` in the project around `cwd` or around `library`.
+fn directory(cwd: &Path, value: Option<OsString>, library: &Path, name: &str) -> Option<PathBuf> {
+    if let Some(path) = value.filter(|value| !value.is_empty()) {
+        return Some(cwd.join(path));
     }
-    let root = cwd.ancestors().find(|dir| dir.join(MARKER).is_file());
-    root.map(|root| root.join(fallback))
-        .ok_or_else(|| Error::NoProject { cwd: cwd.to_owned(), variable: name })
+    let mut directories = cwd.ancestors().chain(library.ancestors());
+    let root = directories.find(|directory| directory.join(MARKER).is_file())?;
+    Some(root.join(name))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn root() -> PathBuf {
+        Path::new(LIBRARY).ancestors().nth(2).unwrap().to_owned()
+    }
+
     #[test]
-    fn found_from_the_root_the_notebooks_and_a_crate() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
-        for cwd in [root.clone(), root.join("notebooks"), root.join("crates/wearable_demo/src")] {
-            let paths = Paths::locate_from(&cwd, |_| None).unwrap();
-            assert_eq!(paths, Paths { data: root.join("data"), outputs: root.join("outputs") });
+    fn project_around_the_working_directory_is_found() {
+        for cwd in [root(), root().join("notebooks"), root().join("crates/wearable_demo/src")] {
+            assert_eq!(
+                directory(&cwd, None, Path::new("/moved"), "data"),
+                Some(root().join("data"))
+            );
         }
     }
 
     #[test]
-    fn variables_override_and_relative_ones_count_from_the_working_directory() {
-        let cwd = Path::new("/nowhere");
-        let paths = Paths::locate_from(cwd, |v| {
-            Some(PathBuf::from(if v == DATA_DIR_VARIABLE { "/elsewhere/d" } else { "o" }))
-        });
-        let expected = Paths { data: "/elsewhere/d".into(), outputs: "/nowhere/o".into() };
-        assert_eq!(paths.unwrap(), expected);
+    fn project_of_the_library_is_found_from_another_folder() {
+        let folder = Path::new("/home/learner");
+        let found = directory(folder, Some("".into()), Path::new(LIBRARY), "data");
+        assert_eq!(found, Some(root().join("data")));
+        assert_eq!(directory(folder, None, Path::new("/moved"), "data"), None);
     }
 
     #[test]
-    fn outside_the_project_the_error_names_the_variable() {
-        let error = Paths::locate_from(Path::new("/nowhere"), |_| Some(PathBuf::new()));
-        let message = error.unwrap_err().to_string();
+    fn variable_overrides_the_project_and_may_be_relative() {
+        let find = |value: &str| directory(&root(), Some(value.into()), Path::new(LIBRARY), "data");
+        assert_eq!(find("/elsewhere/d"), Some("/elsewhere/d".into()));
+        assert_eq!(find("d"), Some(root().join("d")));
+    }
+
+    #[test]
+    fn error_names_the_variable() {
+        let error = Error::NoProject { cwd: "/nowhere".into(), variable: DATA_DIR_VARIABLE };
+        let message = error.to_string();
         assert!(message.contains("/nowhere") && message.contains(DATA_DIR_VARIABLE), "{message}");
     }
 }

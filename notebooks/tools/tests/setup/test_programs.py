@@ -1,8 +1,10 @@
-"""The workspace's programs start wherever clone and toolchain lie."""
+"""The workspace's programs start wherever clone and toolchain lie, whichever cargo built them."""
 
+import json
 import os
 import subprocess
 
+from wearable_jupyter.bootstrap import command_environment
 from wearable_jupyter.setup import build, links, paths, toolchain
 
 
@@ -21,3 +23,24 @@ def test_program_with_a_wrong_rpath_finds_the_standard_library(tmp_path, monkeyp
     monkeypatch.setattr(paths, "TARGET", home)
     build.run_binary(program.name, "--help")
     assert "--rows" in capfd.readouterr().out
+
+
+def artifacts(environment: dict[str, str]) -> dict[str, bool]:
+    """The files that `cargo build` creates, and whether each one was up to date."""
+    ran = subprocess.run(
+        [toolchain.cargo(), "build", "--workspace", "--message-format=json"],
+        cwd=paths.ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    messages = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith("{")]
+    built = [message for message in messages if message["reason"] == "compiler-artifact"]
+    return {name: message["fresh"] for message in built for name in message["filenames"]}
+
+
+def test_plain_cargo_and_our_commands_build_the_same_files():
+    ours = artifacts(toolchain.cargo_environment())
+    plain = artifacts(command_environment.tool_environment())
+    assert plain == dict.fromkeys(ours, True)
