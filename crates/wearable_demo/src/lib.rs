@@ -51,6 +51,20 @@ pub fn print_progress(progress: Progress) {
     polars_notebook::progress::print_progress("sensor_hrv", rows_done, rows_total, "rows");
 }
 
+/// Generates the small dataset in `data`, unless `data` contains sensor rows. Prints the progress and
+/// the numbers of rows and files.
+///
+/// # Errors
+///
+/// [`Error::Generate`] if the dataset cannot be generated, for example because the disk is full.
+pub fn ensure_dataset(data: &std::path::Path) -> Result<()> {
+    if !scan::has_sensor_data(data) {
+        let options = GenerateOptions::new(Size::Small, data);
+        println!("{}", generate_dataset_with_progress(&options, &mut print_progress)?);
+    }
+    Ok(())
+}
+
 /// The progress of [`generate_dataset_with_progress`] as a line of text.
 pub fn progress_bar(progress: Progress) -> String {
     let Progress { rows_done, rows_total, .. } = progress;
@@ -80,8 +94,8 @@ pub mod prelude {
     };
     pub use crate::stages::{RECORDED_PLAN, stage_graph};
     pub use crate::{
-        GenerateOptions, Layout, Size, chrono, generate_dataset_with_progress, plotly,
-        print_progress, query, show_source, streaming_operations, tables,
+        GenerateOptions, Layout, Size, chrono, ensure_dataset, generate_dataset_with_progress,
+        plotly, print_progress, query, show_source, streaming_operations, tables,
     };
     pub use polars::prelude::*;
     pub use polars::sql::SQLContext;

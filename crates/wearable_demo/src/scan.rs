@@ -5,6 +5,7 @@
 //! would show up in the middle of a query, as a message about a plan.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use chrono::NaiveDate;
 use dataset_writer::{footer_checksum, recover_dataset, whole_checksum};
 use polars::prelude::*;
 use polars_profile::parquet::without_panic;
+use polars_profile::text::thousands;
 use wearable_datagen::Metadata;
 use wearable_datagen::tables::{
     METADATA_FILE, SENSOR_HRV, SLEEP_DIARY, TABLES, Table, USER_PROFILE,
@@ -27,6 +29,14 @@ pub struct Inventory {
     pub sensor_parts: usize,
     /// Rows of user_profile, sleep_diary and sensor_hrv, from the files' footers.
     pub rows: [u64; 3],
+}
+
+impl fmt::Display for Inventory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [users, nights, segments] = self.rows.map(thousands);
+        writeln!(f, "user_profile: {users} rows\nsleep_diary: {nights} rows")?;
+        write!(f, "sensor_hrv: {segments} rows in {} files", self.sensor_parts)
+    }
 }
 
 /// Whether `data` holds any part of sensor_hrv; the walkthrough generates a dataset if not.

@@ -3,12 +3,35 @@
 use std::fs;
 
 use polars::prelude::*;
-use wearable_demo::{Error, GenerateOptions, Layout, Size, generate_dataset, query, scan};
+use wearable_demo::{
+    Error, GenerateOptions, Layout, Size, ensure_dataset, generate_dataset, query, scan,
+};
 
 fn dataset() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     generate_dataset(&GenerateOptions::new(Size::Rows(10), dir.path())).unwrap();
     dir
+}
+
+#[test]
+fn ensure_dataset_generates_only_if_there_are_no_sensor_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    ensure_dataset(&data).unwrap();
+    let inventory = scan::check_dataset(&data).unwrap();
+    let expected =
+        "user_profile: 150 rows\nsleep_diary: 5,250 rows\nsensor_hrv: 1,000,000 rows in 5 files";
+    assert_eq!(inventory.to_string(), expected);
+
+    // The user's own dataset stays.
+    let own = dataset();
+    ensure_dataset(own.path()).unwrap();
+    assert_eq!(scan::check_dataset(own.path()).unwrap().rows[2], 10);
+    // A file in the place of the directory is an error that names it.
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    let message = ensure_dataset(&file).unwrap_err().to_string();
+    assert!(message.contains("file"), "{message}");
 }
 
 #[test]
