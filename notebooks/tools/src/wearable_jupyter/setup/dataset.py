@@ -14,11 +14,11 @@ def make(size: str, options: Sequence[str] = ()) -> None:
     rows = size.replace("_", "").replace(",", "")
     if size in ("small", "large"):
         arguments = ["--size", size]
-    elif rows.isdigit() and int(rows) > 0:
+    elif rows.isascii() and rows.isdigit():
         arguments = ["--rows", rows]
     else:
         raise UserError(
-            f"Unknown size of the dataset: {size}. Use small, large or a number of rows above 0"
+            f"Unknown size of the dataset: {size}. Use small, large, or a number of rows from 1,000"
         )
     build_workspace()
     run_binary("generate_demo_data", *arguments, *options)
