@@ -139,21 +139,20 @@ def check(names: list[str], limit: int, caller: Path, update: bool) -> int:
     paths.TARGET.mkdir(exist_ok=True)
     for path in selected:
         with tempfile.TemporaryDirectory(prefix="check-", dir=paths.TARGET) as scratch:
-            result = execute(
-                path,
-                limit,
-                WEARABLE_DATA_DIR=f"{scratch}/data",
-                WEARABLE_OUTPUT_DIR=f"{scratch}/outputs",
-            )
+            data, outputs = f"{scratch}/data", f"{scratch}/outputs"
+            result = execute(path, limit, WEARABLE_DATA_DIR=data, WEARABLE_OUTPUT_DIR=outputs)
+            directories = {data: "data", outputs: "outputs", str(paths.ROOT): ""}
         results.append(result)
         if not result.failures:
             if update:
                 snapshot = snapshots.file(path)
-                write(snapshot, snapshots.render(result.executed))
+                write(snapshot, snapshots.render(result.executed, directories))
                 written.append(snapshot)
             else:
                 update_command = selection.command("check --update", path, caller)
-                result.failures = snapshots.differences(result.executed, path, update_command)
+                result.failures = snapshots.differences(
+                    result.executed, path, update_command, directories
+                )
                 announce(result)
         copy = selection.output(path, folder=CHECKED)
         keep(result.executed, copy)

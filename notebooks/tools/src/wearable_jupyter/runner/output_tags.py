@@ -3,6 +3,7 @@
 from nbformat import NotebookNode
 
 from ..export.charts import MIME as CHART
+from . import measured
 from .streams import without_colors
 
 # Jupyter's tag for a cell that must fail.
@@ -43,6 +44,8 @@ def fault(cell: NotebookNode) -> str | None:
             without_colors("\n".join(e.traceback) or f"{e.ename}: {e.evalue}") for e in errors
         )
     for tag in tags:
+        if tag.startswith(measured.PREFIX) and tag not in measured.UNITS:
+            return f"unknown tag {tag}. Use one of: {', '.join(measured.UNITS)}"
         if tag.startswith("shows-") and tag not in REQUIRED_OUTPUTS:
             return f"unknown tag {tag}. Use one of: {', '.join(REQUIRED_OUTPUTS)}"
         if tag in REQUIRED_OUTPUTS and not REQUIRED_OUTPUTS[tag](cell):

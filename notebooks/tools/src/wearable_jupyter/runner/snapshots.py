@@ -1,14 +1,16 @@
-"""Compares the outputs of an executed notebook with its snapshot, without measurements.
+"""Compares the outputs of an executed notebook with its snapshot.
 
-The sign ≈ marks measurements. Snapshots omit the rest of a line after it, a table's column with the
-sign in its name, and the values of a chart with the sign in a title. All other output must be the
-same in every run of a commit. `notebooks/expected/NAME.md` contains it as readable text.
+`notebooks/expected/NAME.md` contains the outputs as readable text. `measured` replaces paths, and
+the measured values of cells that are tagged for it, with placeholders. All other output must be the
+same in every run of a commit. The sign ≈ also marks measurements: the rest of a line after it, a
+table's column with the sign in its name, and the values of a chart with the sign in a title.
 """
 
 import difflib
 import json
 import re
 from collections.abc import Iterable
+from itertools import chain, combinations
 from pathlib import Path
 
 from nbformat import NotebookNode
@@ -16,6 +18,7 @@ from nbformat import NotebookNode
 from ..export import charts
 from ..setup import paths
 from ..setup.errors import UserError
+from .measured import UNITS, Normalizer, measurements, project_directories
 from .streams import without_colors
 from .strict_run import describe
 
@@ -65,49 +68,60 @@ def is_measured(figure: dict) -> bool:
     return MEASURED in json.dumps(figure.get("layout", {}), ensure_ascii=False)
 
 
-def comparable(output: NotebookNode) -> object:
+def normalizer(cell: NotebookNode, directories: dict[str, str] | None) -> Normalizer:
+    """Replaces what differs between runs in a cell's outputs."""
+    return Normalizer(cell.metadata.get("tags", []), directories or project_directories())
+
+
+def comparable(output: NotebookNode, normal: Normalizer) -> object:
     """An output in a form that is equal in another run."""
-    if output.output_type == "stream":
-        return {output.name: without_measurements(output.text)}
-    if output.output_type == "error":
-        return {"error": output.evalue}
+    if output.output_type in ("stream", "error"):
+        return {output.output_type: text_of(output, normal)}
     shown = {}
     for mime, value in output.data.items():
         if mime == charts.MIME:
-            figure = rounded(value)
+            figure = rounded(normal.chart(value))
             if is_measured(value):
                 traces = figure.get("data", [])
                 figure["data"] = [trace | {"x": None, "y": None} for trace in traces]
             shown[mime] = figure
-        elif mime == "text/html" and f">{MEASURED}" in value:
-            shown[mime] = MEASURED  # the text form has the same table
+        elif mime == "text/html" and (normal.units or f">{MEASURED}" in value):
+            shown[mime] = "<table" in value  # the text form has the same values
+        elif mime == "text/plain":
+            shown[mime] = text_of(output, normal)
         elif isinstance(value, str) and mime.startswith("text/"):
-            shown[mime] = without_measurements(value)
+            shown[mime] = normal.paths(value)
     return shown
 
 
-def outputs(notebook: NotebookNode) -> dict[str, list]:
-    """All outputs of an executed notebook by the cell's id, comparable."""
+def outputs(notebook: NotebookNode, directories: dict[str, str] | None = None) -> dict[str, list]:
+    """All outputs of an executed notebook by the cell's id, comparable.
+
+    `directories` maps the directories of the run to names; the default is this process's.
+    """
     return {
-        cell.id: [comparable(output) for output in cell.outputs]
+        cell.id: [comparable(output, normalizer(cell, directories)) for output in cell.outputs]
         for cell in notebook.cells
         if cell.cell_type == "code"
     }
 
 
-def text_of(output: NotebookNode) -> str:
+def text_of(output: NotebookNode, normal: Normalizer) -> str:
     """An output as text, without measurements."""
     if output.output_type == "stream":
-        return without_measurements(output.text)
+        return normal.text(without_measurements(output.text))
     if output.output_type == "error":
-        return without_measurements(f"{output.ename}: {output.evalue}")
+        return normal.text(without_measurements(f"{output.ename}: {output.evalue}"))
     figure = output.data.get(charts.MIME)
     if figure is not None:
+        figure = normal.chart(figure)
         if is_measured(figure):
             traces = figure.get("data", [])
             figure = figure | {"data": [t | {"x": t.get("x"), "y": []} for t in traces]}
         return charts.description(figure)
-    return without_measurements(str(output.data.get("text/plain", "")))
+    text = without_measurements(str(output.data.get("text/plain", "")))
+    is_table = "<table" in output.data.get("text/html", "") and "┌" not in text
+    return normal.aligned_table(text) if is_table else normal.text(text)
 
 
 # Control characters are written as their symbols, such as ␀.
@@ -124,25 +138,31 @@ def normalized(text: str) -> str:
     return "\n".join(line.rstrip() for line in text.split("\n")).strip("\n")
 
 
-def shown_texts(notebook: NotebookNode) -> dict[str, str]:
+def shown_texts(
+    notebook: NotebookNode, directories: dict[str, str] | None = None
+) -> dict[str, str]:
     """The text output of each cell, by its id; omits cells without text.
 
-    Omits source code that a cell shows.
+    Omits source code that a cell shows. `directories` as in `outputs`.
     """
     shown = {}
     for cell in notebook.cells:
         if cell.cell_type != "code" or "shows-source" in cell.metadata.get("tags", []):
             continue
-        text = normalized("\n".join(text_of(output).rstrip() for output in cell.outputs))
+        normal = normalizer(cell, directories)
+        text = normalized("\n".join(text_of(output, normal).rstrip() for output in cell.outputs))
         if text:
             shown[cell.id] = text
     return shown
 
 
-def render(notebook: NotebookNode) -> str:
-    """The snapshot of an executed notebook: Markdown with a heading for each cell."""
-    parts = ["# What the cells show, without measurements\n"]
-    for name, text in shown_texts(notebook).items():
+def render(notebook: NotebookNode, directories: dict[str, str] | None = None) -> str:
+    """The snapshot of an executed notebook: Markdown with a heading for each cell.
+
+    `directories` as in `outputs`.
+    """
+    parts = ["# Outputs of the cells, without measurements\n"]
+    for name, text in shown_texts(notebook, directories).items():
         fence = "`" * max([3, *(1 + len(run) for run in re.findall("`+", text))])
         parts.append(f"## {name}\n\n{fence}text\n{text}\n{fence}\n")
     return "\n".join(parts)
@@ -153,11 +173,16 @@ def file(notebook: Path) -> Path:
     return notebook.parent / "expected" / f"{notebook.stem}.md"
 
 
-def differences(executed: NotebookNode, notebook: Path, update: str) -> dict[int | None, str]:
+def differences(
+    executed: NotebookNode,
+    notebook: Path,
+    update: str,
+    directories: dict[str, str] | None = None,
+) -> dict[int | None, str]:
     """The differences from the snapshot: a diff for each cell, by its index.
 
     The key None has faults of no cell: a missing snapshot, or sections without a cell. `update` is
-    the command that updates the snapshot.
+    the command that updates the snapshot. `directories` as in `outputs`.
     """
     path = file(notebook)
     name = paths.display_path(path)
@@ -167,7 +192,7 @@ def differences(executed: NotebookNode, notebook: Path, update: str) -> dict[int
         return {None: f"{name} does not exist. Create it: {update}"}
     except (OSError, ValueError) as error:
         raise UserError(f"{name} could not be read: {error}. Create it again: {update}") from error
-    shown = shown_texts(executed)
+    shown = shown_texts(executed, directories)
     faults = {}
     for index, cell in enumerate(executed.cells):
         before, after = snapshot.pop(cell.id, ""), shown.get(cell.id, "")
@@ -176,11 +201,27 @@ def differences(executed: NotebookNode, notebook: Path, update: str) -> dict[int
                 before.split("\n"), after.split("\n"), str(name), "this run", lineterm=""
             )
             reason = f"its output differs from {name}. To accept the new output: {update}"
+            if missing := missing_tags(cell, before, after):
+                reason += (
+                    f"\nOnly measured values differ. To exclude them from the comparison, "
+                    f"add to the cell: {', '.join(missing)}"
+                )
             faults[index] = describe(executed, index, "\n".join([reason, *shortened(diff)]))
     if snapshot:
         gone = ", ".join(snapshot)
         faults[None] = f"{name} has sections without a cell: {gone}. Delete them: {update}"
     return faults
+
+
+def missing_tags(cell: NotebookNode, before: str, after: str) -> list[str]:
+    """The tags with which a cell's outputs would be equal, or none if they would still differ."""
+    present = measurements(cell.metadata.get("tags", []))
+    absent = [tag for tag in UNITS if tag not in present]
+    for tags in chain.from_iterable(combinations(absent, n + 1) for n in range(len(absent))):
+        normal = Normalizer([*present, *tags], {})
+        if normal.text(before) == normal.text(after):
+            return [f"the tag {tag}" for tag in tags]
+    return []
 
 
 def shortened(diff: Iterable[str]) -> list[str]:
