@@ -18,7 +18,7 @@ use plotly::layout::{Axis, AxisType, Legend, Margin};
 use plotly::{Bar, Layout, Plot, Scatter};
 use polars::prelude::*;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, QueryError, Result};
 
 /// Colors that stay apart for color-blind readers (Okabe and Ito).
 const COLORS: [&str; 7] =
@@ -262,7 +262,7 @@ impl<'a> Chart<'a> {
 
     fn refused(&self, column: &str, reason: &str) -> Error {
         let source = PolarsError::InvalidOperation(reason.to_owned().into());
-        Error::polars(format!("draw column {column}"))(source)
+        QueryError::at(format!("draw column {column}"))(source).into()
     }
 }
 
@@ -290,13 +290,14 @@ enum Values {
 fn column<'f>(rows: &'f DataFrame, name: &str) -> Result<&'f Column> {
     let names: Vec<&str> = rows.schema().iter_names().map(|name| name.as_str()).collect();
     let there = names.join(", ");
-    rows.column(name).map_err(Error::polars(format!("draw column {name}; there are {there}")))
+    let column = rows.column(name);
+    Ok(column.map_err(QueryError::at(format!("draw column {name}; there are {there}")))?)
 }
 
 /// The values of a column on `scale`.
 fn values(rows: &DataFrame, name: &str, scale: Scale) -> Result<Values> {
     let column = column(rows, name)?;
-    let failed = || Error::polars(format!("draw column {name}"));
+    let failed = || QueryError::at(format!("draw column {name}"));
     let numbers = |column: &Column| -> Result<Vec<Option<f64>>> {
         let numbers = column.strict_cast(&DataType::Float64).map_err(failed())?;
         Ok(numbers.f64().map_err(failed())?.to_vec())

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use dataset_writer::IoError;
 use polars::prelude::PolarsError;
-use polars_profile::error::disk_hint;
+pub use polars_profile::error::QueryError;
 
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -43,14 +43,9 @@ pub enum Error {
         reason: String,
     },
 
-    /// polars could not run a step.
-    #[error("polars could not {action}: {source}{}", disk_hint(source))]
-    Polars {
-        /// The step, as a verb phrase.
-        action: String,
-        /// polars' reason.
-        source: PolarsError,
-    },
+    /// A polars operation failed.
+    #[error(transparent)]
+    Polars(#[from] QueryError),
 
     /// The operating system refused an operation.
     #[error(transparent)]
@@ -71,11 +66,6 @@ impl Error {
         move |source| Error::Io(at(source))
     }
 
-    pub(crate) fn polars(action: impl Into<String>) -> impl FnOnce(PolarsError) -> Error {
-        let action = action.into();
-        move |source| Error::Polars { action, source }
-    }
-
     pub(crate) fn not_replaceable(path: &Path, problem: &str) -> Error {
         let (path, problem) = (path.to_owned(), problem.to_owned());
         dataset_writer::Error::NotReplaceable { path, problem }.into()
@@ -84,6 +74,6 @@ impl Error {
 
 impl From<PolarsError> for Error {
     fn from(source: PolarsError) -> Self {
-        Error::Polars { action: "run the query".to_owned(), source }
+        Error::Polars(source.into())
     }
 }

@@ -13,7 +13,7 @@ use polars::prelude::*;
 use polars_profile::parquet::{decode_parquet, footer_rows, without_panic};
 use polars_profile::worker::check_parquet;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, QueryError, Result};
 
 /// Runs several queries together with `engine`; what they share is done once.
 ///
@@ -24,8 +24,8 @@ use crate::error::{Error, Result};
 /// [`Error::Polars`] where one fails.
 pub fn collect_all(queries: &[&LazyFrame], engine: Engine) -> Result<Vec<DataFrame>> {
     let plans = queries.iter().map(|query| query.logical_plan.clone()).collect();
-    without_panic(|| LazyFrame::collect_all_with_engine(plans, engine, OptFlags::default()))
-        .map_err(Error::polars("run the queries together"))
+    let collect = || LazyFrame::collect_all_with_engine(plans, engine, OptFlags::default());
+    Ok(without_panic(collect).map_err(QueryError::at("run the queries together"))?)
 }
 
 /// Runs `query` with the streaming engine straight into a snappy Parquet file at `path`: batches
@@ -52,7 +52,7 @@ pub fn sink_parquet_with(query: &LazyFrame, path: &Path, rows: Option<usize>) ->
     let staging = Staging::beside(&file_target(path)?)?;
     let sink = with_parquet_sink(query, &staging.path(), rows)?;
     let returned = without_panic(|| sink.collect_with_engine(Engine::Streaming))
-        .map_err(Error::polars(format!("sink the query into {}", path.display())))?;
+        .map_err(QueryError::at(format!("sink the query into {}", path.display())))?;
     staging.finish_file()?;
     Ok(returned.unwrap_single())
 }
@@ -65,15 +65,14 @@ pub fn sink_parquet_with(query: &LazyFrame, path: &Path, rows: Option<usize>) ->
 /// [`Error::Polars`] where polars cannot plan it.
 pub fn with_parquet_sink(query: &LazyFrame, path: &Path, rows: Option<usize>) -> Result<LazyFrame> {
     let target = PlRefPath::try_from_path(path).map(SinkTarget::Path);
-    target
-        .and_then(|target| {
-            query.clone().sink(
-                SinkDestination::File { target },
-                FileWriteFormat::Parquet(Arc::new(snappy(rows))),
-                UnifiedSinkArgs::default(),
-            )
-        })
-        .map_err(Error::polars(format!("sink the query into {}", path.display())))
+    let sink = target.and_then(|target| {
+        query.clone().sink(
+            SinkDestination::File { target },
+            FileWriteFormat::Parquet(Arc::new(snappy(rows))),
+            UnifiedSinkArgs::default(),
+        )
+    });
+    Ok(sink.map_err(QueryError::at(format!("sink the query into {}", path.display())))?)
 }
 
 /// Runs `query` with the streaming engine into a directory of snappy Parquet files, partitioned as
@@ -90,7 +89,7 @@ pub fn with_parquet_sink(query: &LazyFrame, path: &Path, rows: Option<usize>) ->
 /// be moved into place.
 pub fn sink_partitioned(query: &LazyFrame, directory: &Path, column: &str) -> Result<()> {
     let action = format!("sink the query into {}", directory.display());
-    let schema = query.clone().collect_schema().map_err(Error::polars(&action))?;
+    let schema = query.clone().collect_schema().map_err(QueryError::at(&action))?;
     check_key(&schema, column)?;
     recover(directory)?;
     check_partitioned(directory)?;
@@ -100,7 +99,7 @@ pub fn sink_partitioned(query: &LazyFrame, directory: &Path, column: &str) -> Re
     let staging = Staging::beside(directory)?;
     let new = staging.path();
     fs::create_dir(&new).map_err(Error::io("create", &new))?;
-    let base_path = PlRefPath::try_from_path(&new).map_err(Error::polars(&action))?;
+    let base_path = PlRefPath::try_from_path(&new).map_err(QueryError::at(&action))?;
     let destination = SinkDestination::Partitioned {
         base_path,
         file_path_provider: None,
@@ -116,7 +115,7 @@ pub fn sink_partitioned(query: &LazyFrame, directory: &Path, column: &str) -> Re
     let sink =
         query.clone().sink(destination, FileWriteFormat::Parquet(Arc::new(snappy(None))), sink);
     sink.and_then(|sink| without_panic(|| sink.collect_with_engine(Engine::Streaming)))
-        .map_err(Error::polars(action))?;
+        .map_err(QueryError::at(action))?;
     if fs::read_dir(&new).map_err(Error::io("read", &new))?.next().is_none() {
         // A scan reads the columns from a file without rows. The partition column is the last one,
         // as it is in a scan of folders.
@@ -243,8 +242,8 @@ pub fn scan_parquet_files(path: &Path) -> Result<LazyFrame> {
     check_footers(path)?;
     let hive_options = HiveOptions { enabled: Some(path.is_dir()), ..Default::default() };
     let args = ScanArgsParquet { hive_options, glob: false, ..Default::default() };
-    LazyFrame::scan_parquet(utf8_path(path)?, args)
-        .map_err(Error::polars(format!("scan {}", path.display())))
+    let query = LazyFrame::scan_parquet(utf8_path(path)?, args);
+    Ok(query.map_err(QueryError::at(format!("scan {}", path.display())))?)
 }
 
 /// Reads the footers of a Parquet file, or of all those below a directory.
@@ -352,7 +351,9 @@ fn write_file<T>(
     match (result, recorder.error) {
         (Ok(_), _) => Ok(()),
         (Err(_), Some(error)) => Err(Error::io("write", path)(error)),
-        (Err(error), None) => Err(Error::polars(format!("write {}", path.display()))(error)),
+        (Err(error), None) => {
+            Err(QueryError::at(format!("write {}", path.display()))(error).into())
+        }
     }
 }
 

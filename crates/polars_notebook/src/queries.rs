@@ -5,18 +5,19 @@ use std::sync::Arc;
 use polars::prelude::*;
 use polars_plan::plans::{HintIR, Sorted};
 
-use crate::error::{Error, Result};
+use crate::error::{QueryError, Result};
 
 /// Marks `frame` as sorted by `column` in ascending order. polars does not check it: where it is false,
 /// results are wrong.
 ///
 /// # Errors
 ///
-/// [`Error::Polars`] where polars refuses the mark.
+/// [`Error::Polars`](crate::Error::Polars) where polars refuses the mark.
 pub fn set_sorted(frame: &LazyFrame, column: &str) -> Result<LazyFrame> {
     let sorted = Sorted { column: column.into(), descending: Some(false), nulls_last: Some(false) };
     let hint = HintIR::Sorted(Arc::from([sorted]));
-    frame.clone().hint(hint).map_err(Error::polars(format!("mark {column} as sorted")))
+    let marked = frame.clone().hint(hint);
+    Ok(marked.map_err(QueryError::at(format!("mark {column} as sorted")))?)
 }
 
 /// Counts the rows of an inner join of `left` and `right` on the columns `on`, without joining them.

@@ -8,18 +8,40 @@ use polars::prelude::PolarsError;
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// A polars operation failed.
+///
+/// The errors of this crate and of the crates that use it contain this one.
+#[derive(Debug, thiserror::Error)]
+#[error("polars could not {action}: {source}{}", disk_hint(source))]
+pub struct QueryError {
+    /// The operation, as a verb phrase.
+    pub action: String,
+    /// polars' reason.
+    pub source: PolarsError,
+}
+
+impl QueryError {
+    /// Turns polars' error into one that names `action`, a verb phrase.
+    pub fn at(action: impl Into<String>) -> impl FnOnce(PolarsError) -> QueryError {
+        let action = action.into();
+        move |source| QueryError { action, source }
+    }
+}
+
+/// A query in a notebook's cell that failed.
+impl From<PolarsError> for QueryError {
+    fn from(source: PolarsError) -> Self {
+        QueryError { action: "run the query".to_owned(), source }
+    }
+}
+
 /// Why a query was not planned, timed or profiled.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// polars could not run a step.
-    #[error("polars could not {action}: {source}{}", disk_hint(source))]
-    Polars {
-        /// The step, as a verb phrase.
-        action: String,
-        /// polars' reason.
-        source: PolarsError,
-    },
+    /// A polars operation failed.
+    #[error(transparent)]
+    Polars(#[from] QueryError),
 
     /// The operating system refused an operation.
     #[error(transparent)]
@@ -104,16 +126,11 @@ impl Error {
         let at = IoError::at(action, path);
         move |source| Error::Io(at(source))
     }
-
-    pub(crate) fn polars(action: impl Into<String>) -> impl FnOnce(PolarsError) -> Error {
-        let action = action.into();
-        move |source| Error::Polars { action, source }
-    }
 }
 
 impl From<PolarsError> for Error {
     fn from(source: PolarsError) -> Self {
-        Error::Polars { action: "run the query".to_owned(), source }
+        Error::Polars(source.into())
     }
 }
 

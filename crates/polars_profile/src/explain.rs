@@ -10,7 +10,7 @@ use std::fmt;
 use dataset_writer::short_path;
 use polars::prelude::*;
 
-use crate::error::{Error, Result};
+use crate::error::{QueryError, Result};
 
 /// A plan as text. It names files by their last two components, so that it reads the same on every
 /// machine.
@@ -36,9 +36,10 @@ pub struct Scan {
 ///
 /// # Errors
 ///
-/// [`Error::Polars`] where the query has no valid plan, for want of a column for example.
+/// [`Error::Polars`](crate::Error::Polars) where the query has no valid plan, for want of a column for example.
 pub fn explain(query: &LazyFrame) -> Result<Plan> {
-    query.explain(true).map(Plan::new).map_err(Error::polars("plan the query"))
+    let text = query.explain(true).map_err(QueryError::at("plan the query"))?;
+    Ok(Plan::new(text))
 }
 
 /// The optimised plan of several queries that polars runs together; runs nothing.
@@ -49,7 +50,7 @@ pub fn explain(query: &LazyFrame) -> Result<Plan> {
 pub fn explain_all(queries: &[&LazyFrame]) -> Result<Plan> {
     let plans = queries.iter().map(|query| query.logical_plan.clone()).collect();
     let text = LazyFrame::explain_all(plans, OptFlags::default());
-    text.map(Plan::new).map_err(Error::polars("plan the queries"))
+    Ok(Plan::new(text.map_err(QueryError::at("plan the queries"))?))
 }
 
 impl Plan {

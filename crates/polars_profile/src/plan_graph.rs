@@ -10,7 +10,7 @@ use std::fmt;
 
 use polars::prelude::LazyFrame;
 
-use crate::error::{Error, Result};
+use crate::error::{QueryError, Result};
 use crate::explain::shorten_sources;
 use crate::text::thousands;
 
@@ -58,7 +58,7 @@ pub enum Execution {
 ///
 /// As [`explain`].
 pub fn logical_graph(query: &LazyFrame) -> Result<Graph> {
-    let dot = query.to_dot(true).map_err(Error::polars("plan the query"))?;
+    let dot = query.to_dot(true).map_err(QueryError::at("plan the query"))?;
     Ok(Graph::parse(&dot, "logical plan, optimised", false))
 }
 
@@ -69,7 +69,7 @@ pub fn logical_graph(query: &LazyFrame) -> Result<Graph> {
 ///
 /// As [`explain`].
 pub fn physical_graph(query: &LazyFrame) -> Result<Graph> {
-    let dot = query.to_dot_streaming_phys(true).map_err(Error::polars("plan the query"))?;
+    let dot = query.to_dot_streaming_phys(true).map_err(QueryError::at("plan the query"))?;
     Ok(Graph::parse(&dot, "physical plan, streaming engine", true))
 }
 

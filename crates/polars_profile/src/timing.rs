@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use polars::prelude::*;
 
-use crate::error::{Error, Result};
+use crate::error::{QueryError, Result};
 use crate::parquet::without_panic;
 
 /// Timed runs of a query, after one that is not timed.
@@ -35,7 +35,7 @@ pub struct Measurement {
 ///
 /// # Errors
 ///
-/// [`Error::Polars`] where the query fails.
+/// [`Error::Polars`](crate::Error::Polars) where the query fails.
 pub fn measure(query: &LazyFrame, engine: Engine) -> Result<Measurement> {
     let [measurement] = measure_interleaved([query], engine)?;
     Ok(measurement)
@@ -48,7 +48,7 @@ pub fn measure(query: &LazyFrame, engine: Engine) -> Result<Measurement> {
 ///
 /// # Errors
 ///
-/// [`Error::Polars`] where a query fails.
+/// [`Error::Polars`](crate::Error::Polars) where a query fails.
 pub fn measure_interleaved<const N: usize>(
     queries: [&LazyFrame; N],
     engine: Engine,
@@ -57,7 +57,7 @@ pub fn measure_interleaved<const N: usize>(
         let result = without_panic(|| query.clone().collect_with_engine(engine));
         result
             .map(|r| r.unwrap_single())
-            .map_err(Error::polars(format!("run the query ({engine:?})")))
+            .map_err(QueryError::at(format!("run the query ({engine:?})")))
     };
     let mut results = Vec::with_capacity(N);
     for query in queries {

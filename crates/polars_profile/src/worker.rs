@@ -24,7 +24,7 @@ use polars::prelude::*;
 use polars_plan::dsl::DslPlan;
 use polars_stream::StreamingQuery;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, QueryError, Result};
 use crate::memory;
 use crate::parquet::decode_parquet;
 
@@ -253,10 +253,7 @@ fn ended(status: ExitStatus, stderr: String, shared: &Path, memory_mb: Option<u6
     }
     if !error.is_empty() {
         let source = PolarsError::ComputeError(error.into());
-        return Err(Error::Polars {
-            action: "run the query in a worker process".to_owned(),
-            source,
-        });
+        return Err(QueryError::at("run the query in a worker process")(source).into());
     }
     let reason = last_line(&stderr).unwrap_or_default();
     Err(Error::WorkerEnded { status: status.to_string(), reason })

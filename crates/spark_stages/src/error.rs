@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use dataset_writer::IoError;
-use polars::prelude::PolarsError;
+pub use polars_profile::error::QueryError;
 
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -13,13 +13,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// A polars operation failed.
-    #[error("polars could not {action}: {source}")]
-    Polars {
-        /// The operation, as a verb phrase.
-        action: String,
-        /// polars' reason.
-        source: PolarsError,
-    },
+    #[error(transparent)]
+    Polars(#[from] QueryError),
 
     /// A file operation failed.
     #[error(transparent)]
@@ -34,10 +29,5 @@ impl Error {
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
         let at = IoError::at(action, path);
         move |source| Error::Io(at(source))
-    }
-
-    pub(crate) fn polars(action: impl Into<String>) -> impl FnOnce(PolarsError) -> Error {
-        let action = action.into();
-        move |source| Error::Polars { action, source }
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use polars::prelude::*;
 use polars_notebook::files::read_parquet;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, QueryError, Result};
 
 /// Usual size of a Parquet file in a data lake, in bytes. The time to open such a file is negligible, and
 /// a large dataset has enough files for parallel reads. It is also the default of Spark's
@@ -39,7 +39,7 @@ pub fn read_cluster_run(outputs: &Path, engine: &str) -> Result<Option<ClusterRu
     if !run.is_file() {
         return Ok(None);
     }
-    let failed = || Error::polars(format!("read {}", run.display()));
+    let failed = || QueryError::at(format!("read {}", run.display()));
     let row = read_csv(&run)?;
     let (data, seconds) = (row.column("data").and_then(|c| c.get(0)), row.column("seconds"));
     let seconds = seconds.and_then(|seconds| seconds.get(0)).map_err(failed())?;
@@ -86,11 +86,11 @@ pub fn quickest(scale: &DataFrame, engine: &str) -> Option<f64> {
 }
 
 fn read_csv(path: &Path) -> Result<DataFrame> {
-    CsvReadOptions::default()
+    let frame = CsvReadOptions::default()
         .with_infer_schema_length(None)
         .try_into_reader_with_file_path(Some(path.to_owned()))
-        .and_then(CsvReader::finish)
-        .map_err(Error::polars(format!("read {}", path.display())))
+        .and_then(CsvReader::finish);
+    Ok(frame.map_err(QueryError::at(format!("read {}", path.display())))?)
 }
 
 /// Figures measured on one machine, from which [`plan_scale`] estimates a cluster.
@@ -128,15 +128,15 @@ pub fn plan_scale(rows: &[f64], figures: &Figures) -> Result<DataFrame> {
     let core_minutes = |rows: &f64| rows / figures.rows_per_second / 60.0;
     let machines = |rows: &f64| (core_minutes(rows) / 16.0 / 10.0).ceil();
     let column = |of: &dyn Fn(&f64) -> f64| rows.iter().map(of).collect::<Vec<f64>>();
-    df![
+    let estimates = df![
         "rows" => rows,
         "gigabytes" => column(&gigabytes),
         "files" => column(&files),
         "shuffled_gigabytes" => column(&shuffled),
         "core_minutes" => column(&core_minutes),
         "machines" => column(&machines),
-    ]
-    .map_err(Error::polars("build the table of estimates"))
+    ];
+    Ok(estimates.map_err(QueryError::at("build the table of estimates"))?)
 }
 
 #[cfg(test)]

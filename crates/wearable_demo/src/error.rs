@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use dataset_writer::IoError;
 use polars::prelude::PolarsError;
-use polars_profile::error::disk_hint;
+pub use polars_profile::error::QueryError;
 
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -79,14 +79,9 @@ pub enum Error {
         variable: &'static str,
     },
 
-    /// polars could not run a step.
-    #[error("polars could not {action}: {source}{}", polars_hint(source))]
-    Polars {
-        /// The step, as a verb phrase.
-        action: String,
-        /// polars' reason.
-        source: PolarsError,
-    },
+    /// A polars operation failed.
+    #[error("{0}{hint}", hint = damaged_hint(&.0.source))]
+    Polars(#[from] QueryError),
 
     /// The operating system refused an operation.
     #[error(transparent)]
@@ -118,17 +113,12 @@ impl Error {
         let at = IoError::at(action, path);
         move |source| Error::Io(at(source))
     }
-
-    pub(crate) fn polars(action: impl Into<String>) -> impl FnOnce(PolarsError) -> Error {
-        let action = action.into();
-        move |source| Error::Polars { action, source }
-    }
 }
 
-/// Cells use polars directly; this lets `?` return its errors, too.
+/// Cells use polars directly. This lets `?` return its errors, too.
 impl From<PolarsError> for Error {
     fn from(source: PolarsError) -> Self {
-        Error::Polars { action: "run the query".to_owned(), source }
+        Error::Polars(source.into())
     }
 }
 
@@ -139,13 +129,12 @@ fn list(paths: &[PathBuf]) -> String {
     paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
-/// A file can be damaged although its footer is intact. Only a query finds that, and polars does not
-/// name the file.
-fn polars_hint(source: &PolarsError) -> String {
+/// The command after polars found a damaged file. Its message does not name the file.
+fn damaged_hint(source: &PolarsError) -> String {
     match source.to_string().contains("parquet: ") {
         true => format!(
             "\nA data file is damaged. Generate the data again, from the repository's root: {MAKE_DATA}"
         ),
-        false => disk_hint(source),
+        false => String::new(),
     }
 }

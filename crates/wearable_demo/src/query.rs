@@ -10,7 +10,7 @@ use polars::prelude::{
 };
 use polars::sql::SQLContext;
 
-use crate::error::{Error, Result};
+use crate::error::{QueryError, Result};
 
 /// Largest share of a segment without signal that still counts as good quality.
 pub const MAX_MISSINGNESS: f64 = 0.35;
@@ -41,11 +41,12 @@ pub fn quality_filter(sensor_raw: &LazyFrame) -> LazyFrame {
 ///
 /// # Errors
 ///
-/// [`Error::Polars`] where polars cannot turn the SQL into a plan.
+/// [`Error::Polars`](crate::Error::Polars) where polars cannot turn the SQL into a plan.
 pub fn quality_filter_sql(sensor_raw: &LazyFrame) -> Result<LazyFrame> {
     let mut context = SQLContext::new();
     context.register("sensor_raw", sensor_raw.clone());
-    context.execute(QUALITY_FILTER_SQL).map_err(Error::polars("plan the quality filter's SQL"))
+    let query = context.execute(QUALITY_FILTER_SQL);
+    Ok(query.map_err(QueryError::at("plan the quality filter's SQL"))?)
 }
 
 /// Adds the keys of the other tables: `user_id` from the device (`DEV-00012` is worn by
@@ -180,13 +181,14 @@ pub const SUMMARY_SQL: &str = include_str!("summary.sql");
 ///
 /// # Errors
 ///
-/// [`Error::Polars`] where polars cannot turn the SQL into a plan.
+/// [`Error::Polars`](crate::Error::Polars) where polars cannot turn the SQL into a plan.
 pub fn summary_sql(sensor: &LazyFrame, sleep: &LazyFrame, users: &LazyFrame) -> Result<LazyFrame> {
     let mut context = SQLContext::new();
     context.register("sensor_hrv", sensor.clone());
     context.register("sleep_diary", sleep.clone());
     context.register("user_profile", users.clone());
-    context.execute(SUMMARY_SQL).map_err(Error::polars("plan the summary's SQL"))
+    let query = context.execute(SUMMARY_SQL);
+    Ok(query.map_err(QueryError::at("plan the summary's SQL"))?)
 }
 
 /// [`joined`]'s rows by `user_id`, then `date`: one sort over all rows. Nulls come first.

@@ -20,7 +20,7 @@ use wearable_datagen::tables::{
     METADATA_FILE, SENSOR_HRV, SLEEP_DIARY, TABLES, Table, USER_PROFILE,
 };
 
-use crate::error::{Error, Result};
+use crate::error::{Error, QueryError, Result};
 
 /// What [`check_dataset`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,8 +177,8 @@ fn scan_repeated(data: &Path, table: &'static Table, times: usize) -> Result<Laz
     let args = ScanArgsParquet { glob: false, hive_options, ..Default::default() };
     let files = std::iter::repeat_n(&files, times).flatten();
     let paths: Result<_> = files.map(|file| utf8_path(file)).collect();
-    LazyFrame::scan_parquet_files(paths?, args)
-        .map_err(Error::polars(format!("scan {}", table.name)))
+    let query = LazyFrame::scan_parquet_files(paths?, args);
+    Ok(query.map_err(QueryError::at(format!("scan {}", table.name)))?)
 }
 
 /// `path` as polars takes it.
