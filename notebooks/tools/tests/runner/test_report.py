@@ -141,12 +141,12 @@ def test_check_updates_and_compares_snapshots(notebook):
 
 
 def test_walkthrough_matches_its_snapshot_twice(walkthrough, small_data, tmp_path, monkeypatch):
-    first, first_outputs = walkthrough
+    first = walkthrough.result
     monkeypatch.setenv("WEARABLE_DATA_DIR", str(small_data))
     monkeypatch.setenv("WEARABLE_OUTPUT_DIR", str(tmp_path / "outputs"))
     second = strict_run.run(first.notebook)
     assert second.failure is None, second.failure
-    directories = {str(small_data): "data", str(first_outputs): "outputs"}
+    directories = {str(small_data): "data", str(walkthrough.outputs): "outputs"}
     shown = snapshots.outputs(first.executed, directories)
     assert shown == snapshots.outputs(second.executed)
 
