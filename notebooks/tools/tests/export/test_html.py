@@ -95,9 +95,9 @@ def test_document_is_interactive_in_a_browser(pages, scheme, chromium, assert_to
         page.locator("#theme").click()
         second = page.evaluate(colour)
         assert (first, second) == (
-            ("rgb(255, 255, 255)", "rgb(17, 17, 17)")
+            ("rgb(255, 255, 255)", "rgb(20, 23, 27)")
             if scheme == "light"
-            else ("rgb(17, 17, 17)", "rgb(255, 255, 255)")
+            else ("rgb(20, 23, 27)", "rgb(255, 255, 255)")
         )
         # A plan's lines scroll instead of wrapping.
         plan = page.locator("[id='cell-id=explain'] .jp-OutputArea-output pre")

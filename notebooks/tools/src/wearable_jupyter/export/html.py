@@ -6,6 +6,7 @@ plotly.js, light and dark themes, a table of contents and print styles to nbconv
 removes everything that a page would load from a network.
 """
 
+import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -106,8 +107,9 @@ class WalkthroughSlides(Offline, SlidesExporter):
 def height(cell: NotebookNode) -> int:
     """Estimate a cell's height in lines of code on a slide."""
     if cell.cell_type == "markdown":
-        # Text is larger than code, and it wraps.
-        return sum(2 + len(line) // 100 for line in cell.source.splitlines())
+        # Text is larger than code, and it wraps. Folded content has the height of its summary.
+        visible = re.sub(r"(?s)</summary>.*?</details>", "", cell.source)
+        return sum(2 + len(line) // 100 for line in visible.splitlines())
     lines = len(cell.source.splitlines()) if "transient" not in cell.metadata else 0
     for output in cell.outputs:
         data = output.get("data", {})

@@ -138,6 +138,34 @@ def joined(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
 
 
+# The kinds of callouts by their label. A callout with another label is a note.
+CALLOUTS = {"key insight": "insight", "watch out": "warning", "your turn": "task"}
+
+
+def style_callouts(soup: BeautifulSoup) -> None:
+    """Give each block quote that starts with a bold label the class of its kind of callout."""
+    for quote_ in soup.find_all("blockquote"):
+        first = next((c for c in quote_.children if isinstance(c, Tag)), None)
+        inner = [c for c in first.children if str(c).strip()] if first is not None else []
+        if first is None or first.name != "p" or getattr(inner[0], "name", "") != "strong":
+            continue
+        label = text_of(inner[0]).rstrip(".:! ")
+        quote_["class"] = f"callout {CALLOUTS.get(label.lower(), 'note')}"
+        quote_["role"] = "note"
+        quote_["aria-label"] = label
+
+
+def finish_tables(soup: BeautifulSoup) -> None:
+    """Put each table into an element that scrolls, and unescape vertical bars in its code."""
+    for table in soup.find_all("table"):
+        # A vertical bar in a table's code is written as `\\|`; mistune keeps the backslash.
+        for text in [
+            text for code in table.find_all("code") for text in code.find_all(string=True)
+        ]:
+            text.replace_with(text.replace("\\|", "|"))
+        table.wrap(soup.new_tag("div", attrs={"class": "table", "tabindex": "0"}))
+
+
 class Page:
     """Renders a notebook in place, and collects the table of contents and messages.
 
@@ -190,6 +218,8 @@ class Page:
         for _, cell, part, soup in pieces:
             if part["type"] != "text/html":
                 self._name_headings(soup, is_cell=part["output"] is None)
+                style_callouts(soup)
+                finish_tables(soup)
             self._set_html(cell, part, soup)
 
     @staticmethod
