@@ -10,6 +10,10 @@ from .kernel import prewarmed, spec
 from .kernel.template import prepare
 from .setup import entry_point, paths
 
+# Names that the file browser does not list: the project's own next to the notebooks, and those that
+# Jupyter hides by default. A file with such a name still opens by its path.
+HIDDEN = ("tools", "expected", "__pycache__", "*.pyc", "*.pyo", ".DS_Store", "*~")
+
 
 def main(options: list[str]) -> None:
     """Replace this process by JupyterLab's server, and start a prewarmed kernel."""
@@ -26,6 +30,7 @@ def main(options: list[str]) -> None:
         f"--ServerApp.kernel_spec_manager_class={spec.__name__}.ProjectKernelSpecManager",
         "--MultiKernelManager.default_kernel_name=rust",
         "--LabApp.default_url=/lab/tree/notebooks/02a_lazy_join.ipynb",
+        *(f"--ContentsManager.hide_globs={name}" for name in HIDDEN),
     ]
     os.chdir(paths.ROOT)
     command += options  # last, because later options take precedence

@@ -49,7 +49,8 @@ def page(tmp_path_factory):
     """The exported page of a notebook with each kind of content."""
     wide = "<table class='dataframe'><thead><tr>" + "<th>column_name</th>" * 30
     wide += "</tr></thead><tbody><tr>" + "<td>1.25</td>" * 30 + "</tr></tbody></table>"
-    error = new_output("error", ename="E", evalue="moved", traceback=["\x1b[31mE:\x1b[0m moved"])
+    trace = ["\x1b[31mE:\x1b[0m moved", "\x1b[38;5;249mlet x\x1b[0m = \x1b[38;5;246my;\x1b[0m"]
+    error = new_output("error", ename="E", evalue="moved", traceback=trace)
     shown = [
         new_output("stream", text=PLAN),
         new_output("display_data", {"text/html": f"<div style='overflow-x: auto'>{wide}</div>"}),
@@ -168,7 +169,8 @@ def test_callouts_are_distinct_and_readable_in_both_themes(page, opened, scheme)
         for callout in callouts:
             assert callout.locator("strong").first.evaluate(CONTRAST) >= 4.5
             assert callout.locator("p").first.evaluate(CONTRAST) >= 7
-        for selector in (".error-label", "summary", "nav a", ".jp-OutputArea-output pre", "main p"):
+        texts = (".error-label", "summary", "nav a", ".jp-OutputArea-output pre", "main p")
+        for selector in (*texts, ".error span[style*='178']", ".error span[style*='148']"):
             assert tabbed.locator(selector).first.evaluate(CONTRAST) >= 4.5, selector
 
 

@@ -8,6 +8,7 @@ import pytest
 from wearable_jupyter.bench import browser
 from wearable_jupyter.bench.driver import KERNEL, NAME, PANEL, SCREENSHOTS, Lab, served, stream
 from wearable_jupyter.kernel import directories, prewarmed
+from wearable_jupyter.setup import paths
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -209,3 +210,69 @@ def test_plan_graphs_fit_the_page_in_both_themes(tmp_path, chromium):
             text = output.locator("svg text").first
             colours.append(text.evaluate("text => getComputedStyle(text).fill"))
         assert colours[0] != colours[1]
+
+
+def test_file_browser_lists_only_notebooks(tmp_path, chromium):
+    with (
+        served(tmp_path, **{prewarmed.VARIABLE: "0"}) as address,
+        browser.opened(viewport={"width": 1280, "height": 900}) as tab,
+    ):
+        page = tab.page
+        page.goto(address)
+        page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=60_000)
+        folder = page.locator(".jp-FileBrowser .jp-BreadCrumbs")
+        folder.get_by_text("notebooks").wait_for()
+        names = page.locator(".jp-DirListing-content .jp-DirListing-itemText")
+        listed = sorted(names.all_inner_texts())
+        assert listed == sorted(path.name for path in paths.NOTEBOOKS.glob("*.ipynb"))
+        # All other files of the clone are one folder up, or open by their path.
+        folder.locator(".jp-BreadCrumbs-home").click()
+        page.locator(".jp-DirListing-itemText", has_text="crates").wait_for()
+        contents = "path => fetch(`/api/contents/${path}`).then(answer => answer.json())"
+        readme = page.evaluate(contents, "notebooks/tools/pyproject.toml")
+        assert readme["content"] == (paths.NOTEBOOKS / "tools" / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_text_and_callouts_look_like_an_exported_page(tmp_path, chromium, theme):
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    expected = {"Key insight": "insight", "Watch out": "warning", "Your turn": "task"}
+    with (
+        served(tmp_path, **{prewarmed.VARIABLE: "0"}) as address,
+        browser.opened(viewport={"width": 1920, "height": 1080}) as tab,
+    ):
+        page, lab = tab.page, Lab(tab.page)
+        page.goto(address)
+        page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=60_000)
+        lab.wait_until_kernel()
+        lab.menu("Settings", "Theme", theme)
+        page.wait_for_function(f"() => document.body.dataset.jpThemeName === '{theme}'")
+        callouts = "> **Key insight.** A\n\n> **Watch out.** B\n\n> **Your turn.** C\n\n"
+        callouts += (
+            "> **Five things.** D\n\n> A **bold** word\n\n| a | b |\n| --- | --- |\n| c | d |"
+        )
+        page.evaluate(
+            f"""source => {{
+                const notebook = {PANEL}.content.model.sharedModel;
+                notebook.insertCells(0, [{{cell_type: "markdown", source}}]);
+                {PANEL}.content.widgets[0].rendered = true;
+                {PANEL}.content.scrollToItem(0, "start");
+            }}""",
+            f"# Title\n\n{'A line of text. ' * 40}\n\n{callouts}",
+        )
+        cell = page.locator(".jp-Notebook .jp-MarkdownOutput").first
+        shown = cell.locator("blockquote.callout")
+        cell.locator("blockquote.note").wait_for()
+        kinds = {quote.get_attribute("aria-label"): quote for quote in shown.all()}
+        assert set(kinds) == {*expected, "Five things"}
+        assert cell.locator("blockquote").count() == 5
+        for name, kind in expected.items():
+            assert kind in kinds[name].get_attribute("class").split()
+        look = "e => { const s = getComputedStyle(e); return s.borderStyle + s.borderLeftColor; }"
+        assert len({quote.evaluate(look) for quote in kinds.values()}) == 4
+        text = cell.locator("p").first.bounding_box()
+        size = cell.locator("p").first.evaluate("e => parseFloat(getComputedStyle(e).fontSize)")
+        assert text["width"] <= 43 * size  # about 75 characters
+        assert cell.locator("table").bounding_box()["x"] == text["x"]
+        page.screenshot(path=SCREENSHOTS / f"callouts-{theme.split()[1].lower()}.png")
+        assert (tab.outside, tab.errors) == ([], [])

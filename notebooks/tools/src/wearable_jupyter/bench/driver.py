@@ -49,8 +49,9 @@ def served(directory: Path, *options: str, **environment: str):
         [
             *(paths.ROOT / "justw", "lab", "--no-browser"),
             *(f"--ServerApp.port={free_port()}", "--LabApp.expose_app_in_browser=True"),
-            # The user's workspaces would reopen other tabs.
+            # The user's workspaces would reopen other tabs, and the user's settings have a theme.
             f"--LabApp.workspaces_dir={directory / 'workspaces'}",
+            f"--LabApp.user_settings_dir={directory / 'settings'}",
             *options,
         ],
         env=os.environ

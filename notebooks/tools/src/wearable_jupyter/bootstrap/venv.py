@@ -33,7 +33,13 @@ BUNDLES = "wearable-environment-*.tar.zst"
 # Python for which the wheels are complete.
 WHEEL_INDEX = "index.txt"
 # Files that the installation copies into .venv; see shared-data in pyproject.toml.
-SHARED = (TOOLS / "kernelspec" / "kernel.json", TOOLS / "settings" / "overrides.json")
+SHARED = (
+    TOOLS / "kernelspec" / "kernel.json",
+    TOOLS / "settings" / "overrides.json",
+    TOOLS / "labextension" / "package.json",
+    TOOLS / "labextension" / "static" / "extension.js",
+    TOOLS / "src" / "wearable_jupyter" / "export" / "templates" / "walkthrough" / "content.css",
+)
 BOOTSTRAP = ("uv", "rust-just")
 OLDEST = (3, 11)
 # Runs a module of a package that is not installed: SOURCE_FOLDER MODULE ARGUMENT…
