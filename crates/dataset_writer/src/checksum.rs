@@ -8,27 +8,27 @@ use polars_error::abort::try_raise_polars_abort;
 
 use crate::error::{Error, Result};
 
-/// At a Parquet file's end: the footer's length in 4 bytes, and `PAR1`.
+/// Size of a Parquet file's tail: the footer's length in 4 bytes, and `PAR1`.
 const TAIL: u64 = 8;
 
-/// Checksums of a file: CRC-32, as gzip and zip have it.
+/// Checksums of a file (CRC-32, as in gzip and zip).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checksums {
-    /// Of all its bytes.
+    /// Checksum of the whole file.
     pub whole: u32,
-    /// Of its footer, which says what is where, and is all that a look at a dataset reads.
+    /// Checksum of the footer. A scan compares it, because it reads only footers.
     pub footer: u32,
 }
 
 impl Checksums {
-    /// Of a Parquet file's bytes.
+    /// Computes the checksums of a Parquet file's bytes.
     pub fn of(bytes: &[u8]) -> Checksums {
         let footer = &bytes[bytes.len() - footer_bytes(bytes).min(bytes.len() as u64) as usize..];
         Checksums { whole: crc32fast::hash(bytes), footer: crc32fast::hash(footer) }
     }
 }
 
-/// Bytes of the footer with the tail that `end`, the file's last bytes, has.
+/// The size of the footer with its tail, from the file's last bytes.
 fn footer_bytes(end: &[u8]) -> u64 {
     let length = end
         .last_chunk::<8>()
@@ -36,11 +36,11 @@ fn footer_bytes(end: &[u8]) -> u64 {
     u64::from(length) + TAIL
 }
 
-/// The checksum of a file's footer, or of the whole file where the footer would be longer than that.
+/// Computes the checksum of a file's footer, or of the whole file if the footer's length is invalid.
 ///
 /// # Errors
 ///
-/// [`Error::Io`] where the file cannot be read.
+/// [`Error::Io`] if the file cannot be read.
 pub fn footer_checksum(path: &Path) -> Result<u32> {
     let read = || {
         let mut file = File::open(path)?;
@@ -54,11 +54,11 @@ pub fn footer_checksum(path: &Path) -> Result<u32> {
     read().map_err(Error::io("read", path))
 }
 
-/// The checksum of a whole file.
+/// Computes the checksum of a whole file.
 ///
 /// # Errors
 ///
-/// [`Error::Io`] where the file cannot be read.
+/// [`Error::Io`] if the file cannot be read.
 pub fn whole_checksum(path: &Path) -> Result<u32> {
     File::open(path).and_then(checksum).map_err(Error::io("read", path))
 }
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_footer_is_as_long_as_the_tail_says() {
+    fn footer_has_the_length_in_the_tail() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");
         let bytes = b"PAR1 pages and pages FOOTER\x06\x00\x00\x00PAR1";
@@ -90,7 +90,7 @@ mod tests {
         assert_eq!(footer_checksum(&path).unwrap(), of.footer);
         assert_eq!(of.footer, crc32fast::hash(b"FOOTER\x06\x00\x00\x00PAR1"));
         assert_eq!(whole_checksum(&path).unwrap(), of.whole);
-        // A tail that says more than there is, and files without one.
+        // A tail with a length beyond the file, and files without a tail.
         for bytes in [&b"xx\xff\xff\xff\xffPAR1"[..], b"abc", b""] {
             fs::write(&path, bytes).unwrap();
             assert_eq!(footer_checksum(&path).unwrap(), crc32fast::hash(bytes));

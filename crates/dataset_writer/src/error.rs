@@ -27,9 +27,7 @@ pub enum Error {
     Io(#[from] IoError),
 
     /// The target is something other than an earlier result.
-    #[error(
-        "`{path}` {problem}, so nothing is written there.\nMove it away, or choose another path"
-    )]
+    #[error("`{path}` {problem}, so nothing was written.\nMove it away, or choose another path")]
     NotReplaceable {
         /// The path.
         path: PathBuf,
@@ -39,7 +37,7 @@ pub enum Error {
 
     /// A file or directory that no earlier dataset wrote has the name of a part of the dataset.
     #[error(
-        "{path} {problem}, and would be lost if a dataset took its place.\nMove it away, or choose another directory with --output-dir"
+        "{path} {problem}. A new dataset would replace it, so nothing was written.\nMove it away, or choose another directory with --output-dir"
     )]
     NotADataset {
         /// The file or directory.
@@ -68,7 +66,7 @@ pub enum Error {
 
     /// The disk has too little free space for a dataset.
     #[error(
-        "The dataset may take {needed_mb} MB, and {dir} has room for {free_mb} MB.\nFree some space there, choose another directory with --output-dir, or generate fewer rows"
+        "The dataset may need {needed_mb} MB, but {dir} has only {free_mb} MB of free space.\nFree some space there, choose another directory with --output-dir, or generate fewer rows"
     )]
     NoRoom {
         /// The directory.
@@ -81,7 +79,7 @@ pub enum Error {
 }
 
 impl IoError {
-    /// Turns the operating system's error into one that names `action` and `path`.
+    /// Adds `action` and `path` to an error of the operating system.
     pub fn at(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> IoError {
         let path = path.to_owned();
         move |source| IoError { action, path, source }
@@ -95,7 +93,7 @@ impl Error {
     }
 }
 
-/// The next step after the operating system's error `source` at `path`.
+/// The next step for the user after the operating system's error `source` at `path`.
 pub fn io_hint(source: &std::io::Error, path: &Path) -> String {
     match source.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
@@ -110,7 +108,7 @@ pub fn io_hint(source: &std::io::Error, path: &Path) -> String {
             nearest_existing(path).display()
         ),
         ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {
-            "Something other than a directory has that name: move it away, or choose another directory"
+            "A file has the name of a directory: move it away, or choose another directory"
                 .to_owned()
         }
         ErrorKind::InvalidFilename => {

@@ -1,15 +1,15 @@
-//! Paths and sizes as messages and notebooks show them.
+//! Paths and sizes in the form that messages and notebooks show.
 
 use std::path::{Path, PathBuf};
 
-/// The last two components of `path`, such as `outputs/summary.csv`. Notebooks show it instead of the
-/// whole path, so that their outputs are the same on every machine.
+/// The last two components of `path`, such as `outputs/summary.csv`. Notebooks show these instead of
+/// the whole path, so that their outputs are the same on every machine.
 pub fn short_path(path: &Path) -> String {
     let parts: Vec<_> = path.components().rev().take(2).collect();
     parts.iter().rev().collect::<PathBuf>().display().to_string()
 }
 
-/// Bytes in MB (1,000,000 bytes).
+/// Converts bytes to MB (1,000,000 bytes).
 pub fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e6
 }

@@ -1,9 +1,9 @@
-//! New files and directories take the place of old ones only when they are complete.
+//! Replaces files and directories only when their new content is complete.
 //!
 //! A result is written into a hidden staging directory next to its target, and then renamed. A
 //! failing or interrupted write leaves the target unchanged. If the process is killed, its staging
-//! directory remains; the next write next to it removes that directory, after it has put back what
-//! an unfinished swap had moved away.
+//! directory remains. The next write in that place undoes the unfinished swap and removes the
+//! directory.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, TryLockError};
@@ -12,27 +12,27 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::swap::{restore, swap};
 
-/// How the names of staging directories begin.
+/// Prefix of the names of staging directories.
 const PREFIX: &str = ".writing-";
 const NEW: &str = "new";
 const OLD: &str = "old";
 
-/// A directory next to a target in which its new content is written; removed when dropped.
+/// The staging directory of a target, next to it. Removed when dropped.
 pub struct Staging {
     dir: PathBuf,
     parent: PathBuf,
     name: OsString,
-    /// The directory itself, locked for as long as its process lives. None on file systems without
-    /// locks, where no process removes another's staging directory.
+    /// The directory itself, locked until its process ends. None on file systems without locks, where no
+    /// process removes the staging directory of another.
     _lock: Option<File>,
 }
 
 impl Staging {
-    /// A staging directory next to `target`, whose last component must be a name.
+    /// Creates a staging directory next to `target`, whose last component must be a name.
     ///
     /// # Errors
     ///
-    /// [`Error::NotReplaceable`] if it is not, [`Error::Io`] where the directory cannot be made.
+    /// [`Error::NotReplaceable`] if it is not a name, [`Error::Io`] if the directory cannot be created.
     pub fn beside(target: &Path) -> Result<Staging> {
         let (parent, name) = split(target)?;
         remove_stale(&parent)?;
@@ -42,7 +42,7 @@ impl Staging {
             let handle = File::open(dir.path()).map_err(Error::io("open", dir.path()))?;
             let lock = match handle.try_lock() {
                 Ok(()) => Some(handle),
-                // Another process has found it before it was locked, and removes it.
+                // Another process saw the directory before it was locked, and removes it.
                 Err(TryLockError::WouldBlock) => continue,
                 Err(TryLockError::Error(_)) => None,
             };
@@ -55,7 +55,7 @@ impl Staging {
         }
     }
 
-    /// Where the new content of the target is written.
+    /// The path for the new content of the target.
     pub fn path(&self) -> PathBuf {
         self.dir.join(NEW).join(&self.name)
     }
@@ -86,17 +86,17 @@ impl Drop for Staging {
         // If an old directory could not be moved back, it stays in `old` until the next write.
         let old = self.dir.join(OLD);
         if fs::remove_dir(&old).is_ok() || !old.exists() {
-            // The next write removes what cannot be removed now.
+            // If this fails, the next write removes the directory.
             let _ = fs::remove_dir_all(&self.dir);
         }
     }
 }
 
-/// Puts back what a killed process has moved away from `target`, if there is such a process.
+/// Undoes the moves of a killed process that was replacing `target`, if there is one.
 ///
 /// # Errors
 ///
-/// [`Error::Io`], and [`Error::NotReplaceable`] where `target` does not end with a name.
+/// [`Error::Io`], and [`Error::NotReplaceable`] if `target` does not end with a name.
 pub fn recover(target: &Path) -> Result<()> {
     if target.symlink_metadata().is_ok() {
         return Ok(());
@@ -107,7 +107,7 @@ pub fn recover(target: &Path) -> Result<()> {
 /// Removes the staging directories in `parent` whose processes have ended, after undoing their
 /// unfinished swaps.
 fn remove_stale(parent: &Path) -> Result<()> {
-    // A parent that cannot be listed is reported when something is written into it.
+    // If a parent cannot be listed, the following write reports it.
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let is_staging = entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes());
         let stale = entry.path();
@@ -125,7 +125,7 @@ fn remove_stale(parent: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether a file is this user's.
+/// Whether a file belongs to this user.
 #[cfg(target_os = "linux")]
 fn is_own(metadata: &fs::Metadata) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -138,7 +138,7 @@ fn is_own(_metadata: &fs::Metadata) -> bool {
     true
 }
 
-/// The parent directory and the name of `target`.
+/// Splits `target` into its parent directory and its name.
 fn split(target: &Path) -> Result<(PathBuf, OsString)> {
     let refused = |problem: &str| Error::NotReplaceable {
         path: target.to_owned(),
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn staging_directory_of_a_killed_process_is_removed_and_that_of_a_living_one_kept() {
+    fn only_staging_directories_of_ended_processes_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("x");
         fs::create_dir_all(dir.path().join(".writing-killed/new")).unwrap();
@@ -186,8 +186,7 @@ mod tests {
         assert_eq!(fs::read_to_string(target).unwrap(), "1");
     }
 
-    /// A process that is killed after any number of a swap's moves leaves the old directory or the
-    /// new one, and never none.
+    /// A process that is killed between the moves of a swap leaves the old directory or the new one.
     #[test]
     fn unfinished_swap_is_undone() {
         for name in ["data", "old", "new", "replaced"] {

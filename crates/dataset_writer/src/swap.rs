@@ -1,14 +1,14 @@
-//! A swap of directory entries that is complete or undone.
+//! A swap of directory entries that is completed or undone.
 
 use std::fs;
 use std::path::Path;
 
 use crate::error::{Error, Result};
 
-/// Moves `entries` from the directory `new` into the directory `place`, all of them or none.
+/// Moves all `entries`, or none, from the directory `new` into the directory `place`.
 ///
-/// Replaced entries wait in the directory `old`, which must not exist before. After the last move,
-/// it is renamed to `replaced`, so [`restore`] can tell a swap that was killed from a complete one.
+/// Replaced entries are kept in the directory `old`, which must not exist before. The last move renames
+/// it to `replaced`, so [`restore`] can distinguish an unfinished swap from a complete one.
 pub(crate) fn swap(
     new: &Path,
     old: &Path,
@@ -33,13 +33,13 @@ pub(crate) fn swap(
                 // Entries that cannot be moved back stay in `old`, for `restore`.
                 let _ = fs::rename(to, from);
             }
-            return Err(Error::io("move a dataset into the place of", to)(error));
+            return Err(Error::io("move the new dataset to", to)(error));
         }
     }
     Ok(())
 }
 
-/// Undoes a [`swap`] of a process that was killed.
+/// Undoes an unfinished [`swap`] of a killed process.
 pub(crate) fn restore(new: &Path, old: &Path, place: &Path) -> Result<()> {
     for entry in fs::read_dir(old).into_iter().flatten().flatten() {
         let name = entry.file_name();

@@ -51,7 +51,7 @@ static PANIC: Mutex<Option<String>> = Mutex::new(None);
 
 /// A file in the kernel's directory.
 fn file(name: &str) -> PathBuf {
-    PathBuf::from(::std::env::var_os("KERNEL_DIRECTORY").unwrap_or_default()).join(name)
+    PathBuf::from(::std::env::var_os("EVCXR_SHIM_DIRECTORY").unwrap_or_default()).join(name)
 }
 
 fn send(event: &str) {
@@ -75,8 +75,8 @@ fn write_end_marker(number: u32) {
     if !file("attended").exists() {
         return;
     }
-    let mark = ::std::env::var("KERNEL_MARK").unwrap_or_default();
-    let line = ::std::format!("{mark}{number}\n");
+    let marker = ::std::env::var("EVCXR_SHIM_MARKER").unwrap_or_default();
+    let line = ::std::format!("{marker}{number}\n");
     let _ = ::std::io::stdout().lock().write_all(line.as_bytes());
     let _ = ::std::io::stderr().lock().write_all(line.as_bytes());
 }
@@ -222,10 +222,10 @@ extern "C" fn ignore(_: i32) {}
 /// - Ignores SIGINT, which would end the process.
 /// - Filters the output, because invalid UTF-8 would end evcxr's reader threads.
 fn prepare_process() {
-    if let Ok(wanted) = ::std::env::var("KERNEL_BACKTRACE") {
+    if let Ok(wanted) = ::std::env::var("EVCXR_SHIM_BACKTRACE") {
         // SAFETY: this is the first cell, so no thread of a cell reads the environment yet.
         unsafe {
-            ::std::env::remove_var("KERNEL_BACKTRACE");
+            ::std::env::remove_var("EVCXR_SHIM_BACKTRACE");
             match wanted.as_str() {
                 "" => ::std::env::remove_var("RUST_BACKTRACE"),
                 wanted => ::std::env::set_var("RUST_BACKTRACE", wanted),

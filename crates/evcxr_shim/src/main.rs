@@ -1,6 +1,6 @@
 //! A wrapper of cargo and rustup that evcxr calls in a kernel.
 //!
-//! evcxr asks rustup for the path of cargo, and runs `cargo build` for every cell. This program replaces
+//! evcxr requests the path of cargo from rustup, and runs `cargo build` for every cell. This program replaces
 //! both, as `bin/rustup` and `bin/cargo` in the kernel's directory. It instruments the cell so that it
 //! reports how it ended ([`source`]), and repeats a cached rustc call ([`rustc_call`]). All other commands
 //! go to the real cargo, after the compiled dependencies have been linked into the kernel's directory.
@@ -103,15 +103,15 @@ fn main() -> ExitCode {
 
 /// The kernel's directory, which the kernel's supervisor passes in the environment.
 fn directory() -> io::Result<PathBuf> {
-    let directory = env::var_os("KERNEL_DIRECTORY").map(PathBuf::from);
-    let missing = "KERNEL_DIRECTORY is not set; this program runs only inside a kernel";
+    let directory = env::var_os("EVCXR_SHIM_DIRECTORY").map(PathBuf::from);
+    let missing = "EVCXR_SHIM_DIRECTORY is not set; this program runs only inside a kernel";
     directory.ok_or_else(|| io::Error::other(missing))
 }
 
 fn filter_output() -> io::Result<ExitCode> {
-    let mark = env::var("KERNEL_MARK").unwrap_or_default();
+    let marker = env::var("EVCXR_SHIM_MARKER").unwrap_or_default();
     let attended = directory()?.join("attended");
-    output::filter(io::stdin().lock(), io::stdout().lock(), &mark, &attended)?;
+    output::filter(io::stdin().lock(), io::stdout().lock(), &marker, &attended)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -201,7 +201,7 @@ fn cargo(directory: &Path, settings: &Settings, arguments: &[OsString]) -> io::R
     }
 
     let key = key(&words, &manifest);
-    let calls = directory.join("known");
+    let calls = directory.join("calls");
     // The file into which evcxr expects the path of the compiled cell.
     let path = env::var_os("EVCXR_EXECUTION_SO_PATH").map(PathBuf::from).unwrap_or_default();
     if builds {

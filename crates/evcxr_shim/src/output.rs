@@ -15,12 +15,12 @@ const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
 /// The program name that starts this program as a filter.
 pub const NAME: &str = "output-filter";
 
-/// Copies `input` to `output` until its end, filtered. The marker of an unfinished line is `mark` and `-`.
+/// Copies `input` to `output` until its end, filtered. The marker of an unfinished line is `marker` and `-`.
 /// Without the file `attended`, no supervisor reads markers, and none are written.
 pub fn filter(
     mut input: impl Read,
     mut output: impl Write,
-    mark: &str,
+    marker: &str,
     attended: &Path,
 ) -> io::Result<()> {
     let mut filter = Filter { held: Vec::new(), in_line: false };
@@ -31,7 +31,7 @@ pub fn filter(
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        let cut = format!("{mark}-\n");
+        let cut = format!("{marker}-\n");
         let cut = || if attended.exists() { cut.as_str() } else { "\n" };
         let filtered = filter.next(&buffer[..length], length == 0, cut);
         output.write_all(&filtered)?;

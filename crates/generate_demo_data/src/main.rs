@@ -25,26 +25,26 @@ Examples:
   generate_demo_data --size small
       1,000,000 sensor rows of 150 users, into the project's data directory
   generate_demo_data --size large --output-dir /tmp/wearable
-      10,000,000 sensor rows of 1000 users, elsewhere
+      10,000,000 sensor rows of 1,000 users, into another directory
   generate_demo_data --rows 250000 --seed 7
-      any number of rows, and other random values
+      another number of rows and other random values
   generate_demo_data --layout by-date --dry-run
-      what a folder for each date would take, and what room there is
+      report the size of a dataset with one folder per date, and the free space
   generate_demo_data --verify
-      read every file of the dataset that is there, and compare its checksum
+      read all files of the existing dataset and compare their checksums
   generate_demo_data --describe
-      the three tables, column by column
+      print the columns of the three tables
 
-The same options give the same Parquet files, byte for byte, on any number of threads.
+The same options write the same bytes, whatever the number of threads.
 
-Exit status: 0 done; 1 failed; 2 an option is wrong; 130 interrupted (129 by SIGHUP, 143 by SIGTERM).
-Except for 0, the dataset that was there before is still there.";
+Exit status: 0 success; 1 failure; 2 invalid option; 130 interrupted (129 by SIGHUP, 143 by SIGTERM).
+If it is not 0, the previous dataset is unchanged.";
 
-/// The fewest rows with which the notebooks run, and how a refusal describes them.
+/// The fewest rows that the notebooks support, and the text of the error for fewer rows.
 ///
-/// With fewer, statements about many rows do not hold. The notebooks also read the files of a small
-/// dataset again until they have ten million rows. By date, it has a file for each of 35 dates, and
-/// reading 1,000 rows so often would take many minutes.
+/// With fewer, the notebooks' statements about many rows do not hold. The notebooks also scan the files
+/// of a small dataset repeatedly, until they have ten million rows. By date, a dataset has a file for
+/// each of 35 dates, and scanning 1,000 rows so often would take many minutes.
 fn fewest_rows(layout: Layout) -> (u64, &'static str) {
     match layout {
         Layout::Unsorted | Layout::ByDevice => {
@@ -60,11 +60,11 @@ fn fewest_rows(layout: Layout) -> (u64, &'static str) {
 #[derive(Parser)]
 #[command(name = "generate_demo_data", version, after_help = EXAMPLES)]
 struct Arguments {
-    /// Sensor rows by name: small is 1,000,000, large is 10,000,000 [default: small]
+    /// Number of sensor rows by name: small is 1,000,000, large is 10,000,000 [default: small]
     #[arg(long, value_enum, conflicts_with = "rows")]
     size: Option<Preset>,
 
-    /// Sensor rows as a number, from 1,000, by date from 10,000: notebooks do not run with fewer
+    /// Number of sensor rows: at least 1,000, or 10,000 with --layout by-date
     #[arg(long, value_name = "N")]
     rows: Option<u64>,
 
@@ -72,36 +72,36 @@ struct Arguments {
     #[arg(long, default_value_t = GenerateOptions::DEFAULT_SEED)]
     seed: u64,
 
-    /// Directory to write into [default: the project's data directory, or $WEARABLE_DATA_DIR]
+    /// Output directory [default: the project's data directory, or $WEARABLE_DATA_DIR]
     #[arg(long, value_name = "DIR")]
     output_dir: Option<PathBuf>,
 
-    /// Order of the sensor rows, which decides what a scan with a filter can skip
+    /// Order of the sensor rows. It decides which row groups a scan with a filter can skip
     #[arg(long, value_enum, default_value = "unsorted")]
     layout: LayoutName,
 
-    /// Sensor rows to a file (by date: of each date). Each thread holds one file in memory, or
-    /// 500,000 rows while rows are sorted
+    /// Sensor rows per file (by date: per file of a date). Each thread holds one file in memory, or
+    /// 500,000 rows while it sorts
     #[arg(long, value_name = "N", default_value_t = GenerateOptions::DEFAULT_CHUNK_ROWS)]
     chunk_rows: u64,
 
-    /// Sensor rows to a row group, the least that a scan can skip
+    /// Sensor rows per row group, the smallest unit that a scan can skip
     #[arg(long, value_name = "N", default_value_t = GenerateOptions::DEFAULT_ROW_GROUP_ROWS)]
     row_group_rows: u64,
 
-    /// Threads that make files side by side [default: as many as there are processors]
+    /// Threads that write files in parallel [default: number of processors]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
 
-    /// Say what would be written and what room there is, and write nothing
+    /// Report what would be written and the free space; write nothing
     #[arg(long, conflicts_with_all = ["verify", "describe"])]
     dry_run: bool,
 
-    /// Read every file of the dataset and compare its checksum; write nothing
+    /// Read all files of the dataset and compare their checksums; write nothing
     #[arg(long, conflicts_with = "describe")]
     verify: bool,
 
-    /// Print the outcome as JSON, and no progress
+    /// Print the result as JSON, without progress
     #[arg(long, conflicts_with = "describe")]
     json: bool,
 
@@ -113,11 +113,11 @@ struct Arguments {
     #[arg(long)]
     describe: bool,
 
-    /// Print a script that completes these options in a shell
+    /// Print a completion script for a shell
     #[arg(long, value_enum, value_name = "SHELL", exclusive = true)]
     completions: Option<Shell>,
 
-    /// Print the manual page, for man -l
+    /// Print the manual page (to read with man -l)
     #[arg(long, exclusive = true)]
     man: bool,
 }
@@ -130,11 +130,11 @@ enum Preset {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum LayoutName {
-    /// As they are drawn: every row group has all days and devices
+    /// In the order of generation: every row group has all dates and devices
     Unsorted,
     /// Sorted by device, then time
     ByDevice,
-    /// A folder for each date, as Hive has it
+    /// One folder per date, in Hive's layout (date=2026-03-01)
     ByDate,
 }
 
@@ -144,32 +144,32 @@ fn main() -> ExitCode {
     if let Some(shell) = arguments.completions {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut command, "generate_demo_data", &mut script);
-        return say(&String::from_utf8_lossy(&script));
+        return print(&String::from_utf8_lossy(&script));
     }
     if arguments.man {
         let mut page = Vec::new();
         return match clap_mangen::Man::new(command).render(&mut page) {
-            Ok(()) => say(&String::from_utf8_lossy(&page)),
+            Ok(()) => print(&String::from_utf8_lossy(&page)),
             Err(error) => fail(&error.to_string(), 1),
         };
     }
     if arguments.describe {
-        return say(&TABLES.map(|table| table.describe()).join("\n"));
+        return print(&TABLES.map(|table| table.describe()).join("\n"));
     }
     #[cfg(target_os = "linux")]
     interrupt_on_termination();
     let mut result = Ok(String::new());
-    if interruptible(&mut || result = work(&arguments)) {
+    if interruptible(&mut || result = run(&arguments)) {
         #[cfg(target_os = "linux")]
         let signal = terminated_by().unwrap_or(2);
         #[cfg(not(target_os = "linux"))]
         let signal = 2;
-        return fail("interrupted; nothing has changed", 128 + signal as u8);
+        return fail("interrupted; the previous dataset is unchanged", 128 + signal as u8);
     }
     match result {
         Ok(_) if arguments.quiet => ExitCode::SUCCESS,
-        Ok(done) => say(&done),
-        // As it is typed here.
+        Ok(done) => print(&done),
+        // Show the option in the form in which the user types it.
         Err(Error::Generate(datagen::Error::InvalidOption { option, value, allowed })) => {
             let option = option.replace('_', "-");
             fail(&format!("--{option} is {value}, but must be {}", allowed.replace('_', "-")), 2)
@@ -179,23 +179,23 @@ fn main() -> ExitCode {
 }
 
 fn fail(message: &str, status: u8) -> ExitCode {
-    // A reader that has gone away changes nothing.
+    // Ignore a closed stderr.
     let _ = writeln!(std::io::stderr(), "error: {message}");
     ExitCode::from(status)
 }
 
-/// Prints `text`; a reader that has gone away is no failure, a full disk is.
-fn say(text: &str) -> ExitCode {
+/// Prints `text`. A closed pipe is not a failure, a full disk is.
+fn print(text: &str) -> ExitCode {
     match writeln!(std::io::stdout(), "{}", text.trim_end()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            fail(&format!("could not print: {error}"), 1)
+            fail(&format!("could not write to stdout: {error}"), 1)
         }
         _ => ExitCode::SUCCESS,
     }
 }
 
-/// Does what is asked for; returns the outcome, in a line or as JSON.
-fn work(arguments: &Arguments) -> Result<String> {
+/// Runs the command that the options select. Returns its result, as text or JSON.
+fn run(arguments: &Arguments) -> Result<String> {
     let size = match (arguments.rows, arguments.size) {
         (Some(rows), _) => Size::Rows(rows),
         (None, Some(Preset::Large)) => Size::Large,
@@ -235,12 +235,12 @@ fn work(arguments: &Arguments) -> Result<String> {
     Ok(done(&generated, &options.output_dir, arguments.json))
 }
 
-/// Writes the dataset, and shows how far it is: a bar in a terminal, else a line for each tenth.
+/// Writes the dataset and shows progress: a bar in a terminal, otherwise one line for each tenth.
 fn generate(options: &GenerateOptions, silent: bool) -> Result<Generated> {
     if silent {
         return Ok(generate_dataset_with_progress(options, &mut |_| {})?);
     }
-    // A bar moves the cursor, which a dumb terminal cannot.
+    // A bar moves the cursor, which a dumb terminal does not support.
     let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     if is_dumb || !std::io::stderr().is_terminal() {
         let mut tenths = 0;
@@ -248,7 +248,7 @@ fn generate(options: &GenerateOptions, silent: bool) -> Result<Generated> {
             let done = u128::from(progress.rows_done) * 10 / u128::from(progress.rows_total);
             if done > tenths {
                 tenths = done;
-                // A reader that has gone away must not end the generation.
+                // A closed stdout must not stop the generation.
                 let _ = writeln!(std::io::stdout(), "{}", progress_bar(progress));
             }
         };
@@ -286,7 +286,7 @@ fn done(generated: &Generated, directory: &Path, as_json: bool) -> String {
     .to_string()
 }
 
-/// A path as JSON has it. JSON is Unicode, so bytes that are not valid UTF-8 become U+FFFD.
+/// A path for JSON. JSON is Unicode, so bytes that are not valid UTF-8 become U+FFFD.
 fn json_path(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
@@ -302,7 +302,7 @@ fn planned(options: &GenerateOptions, as_json: bool) -> Result<String> {
             "directory": json_path(directory),
             "sensor_rows": rows,
             "users": users,
-            // By date, each date has parts of its own.
+            // By date, each date has its own parts.
             "sensor_parts_at_least": parts,
             "layout": options.layout.to_string(),
             "threads": options.threads(),
@@ -316,8 +316,8 @@ fn planned(options: &GenerateOptions, as_json: bool) -> Result<String> {
     let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
     let at_least = if options.layout == Layout::ByDate { "at least " } else { "" };
     Ok(format!(
-        "{rows} sensor rows, {users} users, {at_least}{parts} sensor parts {}, by {} threads\n\
-         at most {} MB{}, into {}, which has room for {} MB{}\n\
+        "{rows} sensor rows, {users} users, {at_least}{parts} sensor parts {}, {} threads\n\
+         at most {} MB{}, into {}, which has {} MB of free space{}\n\
          Nothing was written",
         options.layout,
         options.threads(),
@@ -331,7 +331,7 @@ fn planned(options: &GenerateOptions, as_json: bool) -> Result<String> {
         },
         directory.display(),
         free / 1_000_000,
-        if most + temporary <= free { "" } else { ": TOO LITTLE" },
+        if most + temporary <= free { "" } else { ": NOT ENOUGH" },
     ))
 }
 
@@ -344,7 +344,7 @@ fn verified(inventory: &Inventory, directory: &Path, as_json: bool) -> String {
         })
         .to_string(),
         false => format!(
-            "{sensor_rows} sensor rows in {sensor_parts} parts, {nights} nights, {users} users in {}: every checksum is right",
+            "{sensor_rows} sensor rows in {sensor_parts} parts, {nights} nights, {users} users in {}: all checksums match",
             directory.display()
         ),
     }

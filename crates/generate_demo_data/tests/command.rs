@@ -1,4 +1,4 @@
-//! The command's habits, and what it says to options that it cannot have.
+//! The command line: outputs, errors for invalid options, paths, terminals.
 
 use std::fs;
 use std::path::Path;
@@ -21,12 +21,12 @@ fn into(dir: &Path, options: &[&str]) -> Output {
 }
 
 #[test]
-fn a_dry_run_writes_nothing_and_says_what_it_would_take() {
+fn dry_run_reports_sizes_and_writes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let output = into(&dir.path().join("new"), &["--rows", "450000", "--dry-run"]);
-    let said = text(&output.stdout);
-    assert!(output.status.success() && said.contains("3 sensor parts unsorted"), "{said}");
-    assert!(said.contains("50 users") && said.contains("room for"), "{said}");
+    let stdout = text(&output.stdout);
+    assert!(output.status.success() && stdout.contains("3 sensor parts unsorted"), "{stdout}");
+    assert!(stdout.contains("50 users") && stdout.contains("of free space"), "{stdout}");
     let json = into(dir.path(), &["--rows", "10000", "--dry-run", "--json", "--layout", "by-date"]);
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!((&json["sensor_rows"], &json["layout"]), (&10_000.into(), &"by-date".into()));
@@ -35,7 +35,7 @@ fn a_dry_run_writes_nothing_and_says_what_it_would_take() {
 }
 
 #[test]
-fn json_is_for_scripts_and_quiet_is_silent() {
+fn json_prints_only_json_and_quiet_prints_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let output = into(dir.path(), &["--rows", "25000", "--chunk-rows", "10000", "--json"]);
     assert!(output.status.success() && output.stderr.is_empty());
@@ -51,10 +51,10 @@ fn json_is_for_scripts_and_quiet_is_silent() {
     assert!(text(&verified.stdout).starts_with("10000 sensor rows in 1 parts"));
 }
 
-/// JSON has no bytes that are not UTF-8; a path that has some is printed as well as JSON can.
+/// JSON cannot contain bytes that are not UTF-8, so they are replaced.
 #[cfg(unix)]
 #[test]
-fn json_of_a_path_that_is_not_utf8() {
+fn path_that_is_not_utf8_is_printed_as_json() {
     use std::os::unix::ffi::OsStrExt;
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join(std::ffi::OsStr::from_bytes(b"\xff\"data"));
@@ -72,11 +72,11 @@ fn json_of_a_path_that_is_not_utf8() {
     }
 }
 
-/// What `--output-dir` may be, from a directory `here` with a file and links in it: relative and
-/// through a link, a dataset; a file, or a link that leads nowhere, an error that names it.
+/// `--output-dir` may be relative, a link, or an earlier dataset. A file or a broken link is an error
+/// that contains the path.
 #[cfg(unix)]
 #[test]
-fn any_path_is_a_directory_or_named() {
+fn path_is_used_or_named_in_the_error() {
     let parent = tempfile::tempdir().unwrap();
     let here = parent.path().join("here");
     fs::create_dir_all(here.join("real")).unwrap();
@@ -90,7 +90,7 @@ fn any_path_is_a_directory_or_named() {
             .output()
             .unwrap()
     };
-    for (place, found) in [
+    for (place, real) in [
         (".", "here"),
         ("..", "."),
         ("new/deep", "here/new/deep"),
@@ -100,7 +100,7 @@ fn any_path_is_a_directory_or_named() {
     ] {
         let output = run(&["--rows", "10000", "--layout", "by-date", "--output-dir", place]);
         assert!(output.status.success(), "{place}: {}", text(&output.stderr));
-        assert!(parent.path().join(found).join("generation_metadata.yaml").is_file(), "{place}");
+        assert!(parent.path().join(real).join("generation_metadata.yaml").is_file(), "{place}");
         let output = run(&["--verify", "--output-dir", place]);
         assert!(output.status.success(), "{place}: {}", text(&output.stderr));
     }
@@ -108,17 +108,17 @@ fn any_path_is_a_directory_or_named() {
         [("file", 1), ("file/below", 1), ("broken", 1), ("link/sensor_hrv", 2), ("", 2)]
     {
         let output = run(&["--rows", "10000", "--output-dir", place]);
-        let said = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(status), "{place}: {said}");
-        assert!(said.starts_with("error: ") && said.contains(place), "{place}: {said}");
-        assert!(!said.contains("panicked"), "{said}");
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{place}: {stderr}");
+        assert!(stderr.starts_with("error: ") && stderr.contains(place), "{place}: {stderr}");
+        assert!(!stderr.contains("panicked"), "{stderr}");
     }
     assert_eq!(fs::read_to_string(here.join("file")).unwrap(), "x");
 }
 
-/// A reader that goes away early ends nothing.
+/// The command succeeds even if nothing reads theirs stdout.
 #[test]
-fn a_closed_pipe_ends_nothing() {
+fn closed_stdout_does_not_stop_the_command() {
     let dir = tempfile::tempdir().unwrap();
     for options in [&["--rows", "300000", "--chunk-rows", "10000"][..], &["--verify"], &["--help"]]
     {
@@ -137,7 +137,7 @@ fn a_closed_pipe_ends_nothing() {
 }
 
 #[test]
-fn every_shell_gets_its_completions_and_man_a_page() {
+fn completions_and_manual_page_are_printed() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let output = run(&["--completions".to_owned(), shell.to_owned()]);
         assert!(
@@ -150,7 +150,7 @@ fn every_shell_gets_its_completions_and_man_a_page() {
 }
 
 #[test]
-fn no_colour_where_none_is_wanted() {
+fn no_color_variable_is_respected() {
     let output = Command::new(env!("CARGO_BIN_EXE_generate_demo_data"))
         .arg("--help")
         .env("NO_COLOR", "1")
@@ -160,26 +160,27 @@ fn no_colour_where_none_is_wanted() {
     assert!(output.status.success() && !text(&output.stdout).contains('\u{1b}'));
 }
 
-/// What the generator writes to a terminal of the kind `term`.
+/// Returns the generator's output on a terminal with `TERM` set to `term`.
 #[cfg(target_os = "linux")]
 fn on_terminal(term: &str) -> String {
     use std::io::Read;
     use std::os::fd::FromRawFd;
-    let (mut ours, mut its) = (0, 0);
+    let (mut ours, mut theirs) = (0, 0);
     let (name, settings, size) = (std::ptr::null_mut(), std::ptr::null(), std::ptr::null());
-    // SAFETY: both numbers may be written to, and nothing else is asked for.
-    assert_eq!(unsafe { libc::openpty(&mut ours, &mut its, name, settings, size) }, 0);
-    // SAFETY: both are open, and nothing else owns them.
-    let (mut ours, its) = unsafe { (fs::File::from_raw_fd(ours), fs::File::from_raw_fd(its)) };
+    // SAFETY: openpty writes only to the two numbers.
+    assert_eq!(unsafe { libc::openpty(&mut ours, &mut theirs, name, settings, size) }, 0);
+    // SAFETY: openpty has opened both, and nothing else owns them.
+    let (mut ours, theirs) =
+        unsafe { (fs::File::from_raw_fd(ours), fs::File::from_raw_fd(theirs)) };
     let dir = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_generate_demo_data"));
     command.args(["--rows", "300000", "--chunk-rows", "10000", "--output-dir"]).arg(dir.path());
-    command.env("TERM", term).env_remove("NO_COLOR").stdout(Stdio::null()).stderr(its);
+    command.env("TERM", term).env_remove("NO_COLOR").stdout(Stdio::null()).stderr(theirs);
     let mut child = command.spawn().unwrap();
-    // It holds the other end of the terminal.
+    // `command` holds the other end of the terminal open.
     drop(command);
     let (mut written, mut buffer) = (Vec::new(), [0; 4096]);
-    // The end of a terminal is an error.
+    // Reading fails when the other end is closed.
     while let Ok(count @ 1..) = ours.read(&mut buffer) {
         written.extend_from_slice(&buffer[..count]);
     }
@@ -187,10 +188,10 @@ fn on_terminal(term: &str) -> String {
     text(&written)
 }
 
-/// A dumb terminal cannot move its cursor, so it gets no bar.
+/// A dumb terminal cannot move theirs cursor, so it gets no bar.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_bar_is_for_terminals_that_can_show_it() {
+fn progress_bar_needs_a_terminal_with_a_cursor() {
     assert_eq!(on_terminal("dumb"), "");
     assert!(on_terminal("xterm").contains("of 300,000 rows"));
 }
@@ -226,7 +227,7 @@ fn some_option() -> impl Strategy<Value = Vec<String>> {
     ]
 }
 
-/// As many as are tried: with `PROPTEST_CASES=30000`, for some ten minutes.
+/// Number of random cases. `PROPTEST_CASES=30000` takes about ten minutes.
 fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(300)
 }
@@ -234,31 +235,31 @@ fn cases() -> u32 {
 proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 
-    /// Whatever is typed: an exit status that says what happened, no panic, and nothing written where
-    /// it was refused. `--dry-run` looks at all options and would only write a dataset.
+    /// Any arguments lead to an exit status that matches stderr, without a panic, and refused options
+    /// write nothing. `--dry-run` checks all options like a real run.
     #[test]
-    fn any_options_are_done_or_refused(given in prop::collection::vec(some_option(), 0..5)) {
+    fn any_options_succeed_or_are_refused(arguments in prop::collection::vec(some_option(), 0..5)) {
         let parent = tempfile::tempdir().unwrap();
         let dir = parent.path().join("data");
         let mut options = vec!["--dry-run".to_owned(), format!("--output-dir={}", dir.display())];
-        options.extend(given.concat());
+        options.extend(arguments.concat());
         let output = run(&options);
-        let said = text(&output.stderr);
-        prop_assert!(!said.contains("panicked"), "{:?}: {}", options, said);
+        let stderr = text(&output.stderr);
+        prop_assert!(!stderr.contains("panicked"), "{:?}: {}", options, stderr);
         match output.status.code() {
-            Some(0) => prop_assert!(said.is_empty(), "{:?}: {}", options, said),
-            Some(2) => prop_assert!(said.starts_with("error: "), "{:?}: {}", options, said),
-            other => prop_assert!(false, "{:?}: {:?} {}", options, other, said),
+            Some(0) => prop_assert!(stderr.is_empty(), "{:?}: {}", options, stderr),
+            Some(2) => prop_assert!(stderr.starts_with("error: "), "{:?}: {}", options, stderr),
+            other => prop_assert!(false, "{:?}: {:?} {}", options, other, stderr),
         }
         prop_assert!(!dir.exists());
     }
 }
 
-/// A value that is out of bounds is named with its bounds, by the name that it has here.
+/// The error contains the option as the user typed it, theirs value and the limits.
 #[test]
-fn what_is_out_of_bounds_is_named() {
+fn values_out_of_bounds_are_reported_with_the_limits() {
     let dir = tempfile::tempdir().unwrap();
-    for (options, says) in [
+    for (options, message) in [
         (["--rows", "0"], "--rows is 0, but must be at least 1,000, because"),
         (["--rows", "999"], "--rows is 999, but must be at least 1,000, because"),
         (["--rows", "1000000000001"], "but must be from 1 to 1,000,000,000,000"),
@@ -269,12 +270,12 @@ fn what_is_out_of_bounds_is_named() {
         (["--threads", "5000"], "--threads is 5000, but must be from 1 to 1024"),
     ] {
         let output = into(dir.path(), &options);
-        let said = text(&output.stderr);
-        assert!(output.status.code() == Some(2) && said.contains(says), "{said}");
+        let stderr = text(&output.stderr);
+        assert!(output.status.code() == Some(2) && stderr.contains(message), "{stderr}");
     }
-    let said = text(&into(dir.path(), &["--threads", "0"]).stderr);
-    assert!(said.contains("--threads"), "{said}");
-    let said = text(&into(dir.path(), &["--rows", "9999", "--layout", "by-date"]).stderr);
-    assert!(said.contains("--rows is 9999, but must be at least 10,000 by date"), "{said}");
+    let stderr = text(&into(dir.path(), &["--threads", "0"]).stderr);
+    assert!(stderr.contains("--threads"), "{stderr}");
+    let stderr = text(&into(dir.path(), &["--rows", "9999", "--layout", "by-date"]).stderr);
+    assert!(stderr.contains("--rows is 9999, but must be at least 10,000 by date"), "{stderr}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }

@@ -1,5 +1,5 @@
-//! The generator killed, interrupted, without room, without its directory: what was there before is
-//! there afterwards, or the new dataset is, whole.
+//! Kills, signals, full disks and missing directories: afterwards the old dataset is unchanged, or the
+//! new one is complete.
 #![cfg(target_os = "linux")]
 
 use std::collections::BTreeMap;
@@ -25,9 +25,9 @@ fn stderr(output: &Output) -> String {
     text
 }
 
-/// Every file below `dir` with its bytes, by name; the metadata without the time.
+/// The bytes of each file below `dir`, by path; of the metadata without the time.
 fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
+    let mut contents = BTreeMap::new();
     let mut folders = vec![dir.to_owned()];
     while let Some(folder) = folders.pop() {
         for path in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
@@ -40,10 +40,10 @@ fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
                 let line_end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
                 bytes.drain(..line_end);
             }
-            found.insert(path.strip_prefix(dir).unwrap().to_owned(), bytes);
+            contents.insert(path.strip_prefix(dir).unwrap().to_owned(), bytes);
         }
     }
-    found
+    contents
 }
 
 /// Waits until `dir` has a staging directory with a part in it.
@@ -55,8 +55,8 @@ fn wait_until_at_work(dir: &Path, child: &mut Child) {
 fn wait_until(dir: &Path, path: &str, child: &mut Child) {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
-        assert!(child.try_wait().unwrap().is_none(), "it ended too early");
-        assert!(Instant::now() < deadline, "it does not begin");
+        assert!(child.try_wait().unwrap().is_none(), "the generator ended too early");
+        assert!(Instant::now() < deadline, "the generator does not start writing");
         let entries = fs::read_dir(dir).into_iter().flatten().flatten();
         if entries.map(|e| e.path().join(path)).any(|p| p.exists()) {
             return;
@@ -65,12 +65,12 @@ fn wait_until(dir: &Path, path: &str, child: &mut Child) {
     }
 }
 
-/// Killed at 200 moments, spread over the time that a run takes.
+/// Kills the generator at 200 moments, spread over the duration of a run.
 #[test]
-fn a_killed_generator_leaves_the_old_dataset_or_the_new_one() {
+fn killed_generator_leaves_the_old_or_the_new_dataset() {
     const KILLS: u32 = 200;
     let size = ["--rows", "30000", "--chunk-rows", "3000"];
-    // One as drawn, the other sorted.
+    // The two datasets also differ in their layout.
     let run = |dir: &Path, seed: u32| {
         let layout = ["unsorted", "by-device"][seed as usize];
         let seed = seed.to_string();
@@ -82,7 +82,7 @@ fn a_killed_generator_leaves_the_old_dataset_or_the_new_one() {
         contents(dir.path())
     });
     let dir = tempfile::tempdir().unwrap();
-    // How long a run takes changes with what else goes on here: so the last one counts.
+    // The duration depends on the machine's load, so each kill uses the duration of the last run.
     let timed = |seed: u32| {
         let start = Instant::now();
         let output = run(dir.path(), seed).output().unwrap();
@@ -98,26 +98,26 @@ fn a_killed_generator_leaves_the_old_dataset_or_the_new_one() {
         sleep(whole.mul_f64(moment * 1.1));
         child.kill().unwrap();
         killed += u32::from(!child.wait().unwrap().success());
-        // A reader's first look puts back what was half-way.
+        // A reader restores a half-replaced dataset first.
         let verified = generator(dir.path(), &["--verify"]).output().unwrap();
         assert!(verified.status.success(), "kill {kill}: {}", stderr(&verified));
-        let mut found = contents(dir.path());
-        found.retain(|path, _| !path.to_string_lossy().starts_with(".generating-"));
-        assert!(found == expected[old] || found == expected[new], "kill {kill} at {moment}");
+        let mut files = contents(dir.path());
+        files.retain(|path, _| !path.to_string_lossy().starts_with(".generating-"));
+        assert!(files == expected[old] || files == expected[new], "kill {kill} at {moment}");
         whole = timed(new as u32);
-        assert!(contents(dir.path()) == expected[new], "kill {kill}: traces are left");
+        assert!(contents(dir.path()) == expected[new], "kill {kill}: files are left over");
     }
-    assert!(killed > KILLS / 4, "only {killed} were killed before they had ended");
+    assert!(killed > KILLS / 4, "only {killed} runs were killed before their end");
 }
 
 fn send(signal: i32, child: &Child) {
-    // SAFETY: a signal to a child that has not been waited for.
+    // SAFETY: the child has not been waited for, so its process id is valid.
     unsafe { libc::kill(child.id() as i32, signal) };
 }
 
-/// By every signal that ends a program, while rows are sorted and while they are written.
+/// Sends each signal that ends a program, while rows are sorted and while they are written.
 #[test]
-fn an_interrupt_is_one_line_and_leaves_nothing() {
+fn interrupt_prints_one_line_and_leaves_no_files() {
     for (layout, at_work) in [
         ("unsorted", "sensor_hrv"),
         ("by-date", "temporary"),
@@ -135,15 +135,15 @@ fn an_interrupt_is_one_line_and_leaves_nothing() {
             send(signal, &child);
             let output = child.wait_with_output().unwrap();
             assert_eq!(output.status.code(), Some(status), "{layout} {}", stderr(&output));
-            assert_eq!(stderr(&output), "error: interrupted; nothing has changed\n");
+            assert_eq!(stderr(&output), "error: interrupted; the previous dataset is unchanged\n");
             assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
         }
     }
 }
 
-/// Reading takes long, too: here a part has a hole of 60 GB in front of its footer.
+/// `--verify` can take long: here a part has a hole of 60 GB before its footer.
 #[test]
-fn an_interrupt_ends_a_look_at_all_bytes() {
+fn interrupt_stops_verify() {
     let dir = tempfile::tempdir().unwrap();
     assert!(generator(dir.path(), &["--rows", "10000"]).output().unwrap().status.success());
     let part = dir.path().join("sensor_hrv/part-00000.parquet");
@@ -163,9 +163,9 @@ fn an_interrupt_ends_a_look_at_all_bytes() {
     }
 }
 
-/// As `nohup` starts it, a generator outlives its terminal.
+/// A generator that `nohup` started survives the end of its terminal.
 #[test]
-fn a_signal_that_is_ignored_stays_ignored() {
+fn ignored_signal_stays_ignored() {
     let dir = tempfile::tempdir().unwrap();
     let script = r#"trap "" HUP; exec "$0" --rows 3000000 --chunk-rows 30000 --output-dir "$1""#;
     let mut shell = Command::new("sh");
@@ -177,9 +177,9 @@ fn a_signal_that_is_ignored_stays_ignored() {
     assert!(output.status.success(), "{}", stderr(&output));
 }
 
-/// Temporary files of a killed generator are removed by the next one.
+/// The next run removes them.
 #[test]
-fn the_next_generator_removes_what_a_killed_one_left() {
+fn temporary_files_of_a_killed_generator_are_removed() {
     for layout in ["by-date", "by-device"] {
         let dir = tempfile::tempdir().unwrap();
         let options = ["--rows", "50000000", "--layout", layout];
@@ -194,7 +194,7 @@ fn the_next_generator_removes_what_a_killed_one_left() {
 }
 
 #[test]
-fn the_second_of_two_generators_is_told_of_the_first() {
+fn second_generator_reports_that_another_is_running() {
     let dir = tempfile::tempdir().unwrap();
     let mut first = generator(dir.path(), &["--rows", "20000000"]).spawn().unwrap();
     wait_until_at_work(dir.path(), &mut first);
@@ -206,12 +206,12 @@ fn the_second_of_two_generators_is_told_of_the_first() {
 }
 
 #[test]
-fn a_directory_that_vanishes_is_named_and_does_not_come_back() {
+fn removed_directory_is_reported_and_not_created_again() {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("data");
     let mut child = generator(&dir, &["--rows", "50000000"]).spawn().unwrap();
     wait_until_at_work(&dir, &mut child);
-    // Files may be added while it is being removed.
+    // The generator may add files while the directory is being removed.
     while fs::remove_dir_all(&dir).is_err() {}
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -220,8 +220,7 @@ fn a_directory_that_vanishes_is_named_and_does_not_come_back() {
     assert!(!dir.exists());
 }
 
-/// `script` with a directory of its own as `$DIR`, which it may mount on; None where this user may
-/// not.
+/// Runs `script`, which may mount a file system on `$DIR`. None if this user may not mount.
 fn mounted(script: &str, dir: &Path) -> Option<Output> {
     let unshare = |script: &str| {
         Command::new("unshare")
@@ -233,16 +232,16 @@ fn mounted(script: &str, dir: &Path) -> Option<Output> {
     match unshare("mount -t tmpfs tmpfs \"$DIR\"") {
         Ok(output) if output.status.success() => Some(unshare(script).unwrap()),
         _ => {
-            eprintln!("not tested: this user may not mount a file system of their own");
+            eprintln!("not tested: this user may not mount a file system");
             None
         }
     }
 }
 
-/// While rows are sorted, and while files are written.
+/// The disk fills up while rows are sorted, or while files are written.
 #[test]
-fn a_full_disk_is_called_by_its_name() {
-    // Room for the bytes, but not for so many files.
+fn full_disk_is_reported_as_such() {
+    // The bytes fit, but the number of files does not.
     for (files, layout, place) in
         [(12, "unsorted", "part-"), (30, "by-date", "temporary"), (60, "by-date", "part-")]
     {
@@ -264,7 +263,7 @@ fn a_full_disk_is_called_by_its_name() {
 }
 
 #[test]
-fn a_small_disk_is_seen_before_anything_is_written() {
+fn too_small_disk_is_reported_before_writing() {
     let dir = tempfile::tempdir().unwrap();
     let script = r#"
         mount -t tmpfs -o size=3m tmpfs "$DIR"
@@ -274,12 +273,15 @@ fn a_small_disk_is_seen_before_anything_is_written() {
     if let Some(output) = mounted(script, dir.path()) {
         assert_eq!(String::from_utf8_lossy(&output.stdout), "status 1\n0\n");
         let text = stderr(&output);
-        assert!(text.contains("may take 25 MB") && text.contains("room for 3 MB"), "{text}");
+        assert!(
+            text.contains("may need 25 MB") && text.contains("only 3 MB of free space"),
+            "{text}"
+        );
     }
 }
 
 #[test]
-fn a_read_only_directory_keeps_its_dataset() {
+fn dataset_on_a_read_only_disk_is_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     let script = r#"
         mount -t tmpfs tmpfs "$DIR"

@@ -1,6 +1,7 @@
-//! A chart of a frame by the names of its columns.
+//! Charts of a frame, described by column names.
 //!
-//! A thin layer over plotly: what comes out is a [`plotly::Plot`], which a cell can change further.
+//! A thin layer over plotly: [`Chart::plot`] returns a [`plotly::Plot`], which a cell can change
+//! further.
 //!
 //! ```
 //! use polars::prelude::*;
@@ -20,11 +21,11 @@ use polars::prelude::*;
 
 use crate::error::{Error, QueryError, Result};
 
-/// Colors that stay apart for color-blind readers (Okabe and Ito).
+/// Colors that color-blind readers can distinguish (Okabe and Ito).
 const COLORS: [&str; 7] =
     ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999"];
 
-/// A chart that is being described; [`plot`](Chart::plot) draws it.
+/// The description of a chart; [`plot`](Chart::plot) renders it.
 #[derive(Clone, Debug)]
 pub struct Chart<'a> {
     frame: &'a DataFrame,
@@ -46,18 +47,18 @@ enum Kind {
 }
 
 impl<'a> Chart<'a> {
-    /// A point for each row, at the values in columns `x` and `y`: numbers, dates, times or
-    /// durations, and in `x` also words.
+    /// A point for each row, at the values in columns `x` and `y`. Both can be numbers, dates, times or
+    /// durations; `x` can also be text.
     pub fn scatter(frame: &'a DataFrame, x: &'a str, y: &'a str) -> Chart<'a> {
         Chart::new(frame, Kind::Scatter, x, y)
     }
 
-    /// A line through the rows, in their order.
+    /// A line that connects the rows in their order.
     pub fn line(frame: &'a DataFrame, x: &'a str, y: &'a str) -> Chart<'a> {
         Chart::new(frame, Kind::Line, x, y)
     }
 
-    /// A bar for each row: what stands below it in column `x`, its length in column `y`.
+    /// A bar for each row, at the value in column `x` and with the height in column `y`.
     pub fn bar(frame: &'a DataFrame, x: &'a str, y: &'a str) -> Chart<'a> {
         Chart::new(frame, Kind::Bar, x, y)
     }
@@ -68,57 +69,59 @@ impl<'a> Chart<'a> {
         Chart { frame, kind, x, y, color, hover, titles, logarithmic: false, size: (850, 470) }
     }
 
-    /// A color, and an entry of the legend, for each value of `column`.
+    /// Gives each value of `column` a color and a legend entry.
     pub fn color(self, column: &'a str) -> Chart<'a> {
         Chart { color: Some(column), ..self }
     }
 
-    /// Columns whose values show beside a mark.
+    /// Shows the values of these columns when the pointer is on a data point.
     pub fn hover<const N: usize>(self, columns: [&'a str; N]) -> Chart<'a> {
         Chart { hover: columns.to_vec(), ..self }
     }
 
-    /// What stands above the chart.
+    /// The title above the chart.
     pub fn title(mut self, title: impl Into<String>) -> Chart<'a> {
         self.titles[0] = title.into();
         self
     }
 
-    /// What stands at the axes, in place of the columns' names.
+    /// The axis titles. Default: the columns' names.
     pub fn labels(mut self, x: impl Into<String>, y: impl Into<String>) -> Chart<'a> {
         (self.titles[1], self.titles[2]) = (x.into(), y.into());
         self
     }
 
-    /// Both axes logarithmic.
+    /// Makes both axes logarithmic.
     pub fn log_log(self) -> Chart<'a> {
         Chart { logarithmic: true, ..self }
     }
 
-    /// Width and height in pixels; 850 and 470 by default.
+    /// Width and height in pixels. Default: 850 and 470.
     pub fn size(self, width: usize, height: usize) -> Chart<'a> {
         Chart { size: (width, height), ..self }
     }
 
-    /// Draws the chart.
+    /// Renders the chart.
     ///
     /// # Errors
     ///
-    /// [`Error::Polars`] for a column that the frame does not have, or whose values have no place
-    /// on an axis, such as lists.
+    /// [`Error::Polars`] if a column does not exist, or an axis cannot show its values, such as lists.
     pub fn plot(&self) -> Result<Plot> {
         let scales = [self.scale(self.x)?, self.scale(self.y)?];
-        if scales[1] == Scale::Words {
-            return Err(self.refused(self.y, "its values are words; only x can have words"));
+        if scales[1] == Scale::Text {
+            return Err(self.refused(self.y, "its values are text, which only x can show"));
         }
         if self.kind == Kind::Bar && !matches!(scales[1], Scale::Numbers | Scale::Seconds) {
-            return Err(self.refused(self.y, "a date or a time has no length for a bar"));
+            return Err(self.refused(
+                self.y,
+                "a bar's height must be a number or a duration, not a date or time",
+            ));
         }
         if self.logarithmic {
             for (column, scale) in [self.x, self.y].into_iter().zip(scales) {
-                // Bars stand on their words; only their lengths are logarithmic.
-                let stands = self.kind == Kind::Bar && column == self.x;
-                if !stands && !matches!(scale, Scale::Numbers | Scale::Seconds) {
+                // A bar chart's x axis is not logarithmic.
+                let is_bar_position = self.kind == Kind::Bar && column == self.x;
+                if !is_bar_position && !matches!(scale, Scale::Numbers | Scale::Seconds) {
                     return Err(self.refused(column, "a logarithmic axis needs numbers"));
                 }
             }
@@ -127,7 +130,7 @@ impl<'a> Chart<'a> {
         for (at, (name, rows)) in self.groups()?.into_iter().enumerate() {
             let color = COLORS[at % COLORS.len()];
             let texts = self.texts(&rows)?;
-            // The type of a trace depends on those of its coordinates.
+            // The trace's type depends on the types of its coordinates.
             macro_rules! add {
                 ($x:expr, $y:expr) => {
                     match self.kind {
@@ -168,7 +171,7 @@ impl<'a> Chart<'a> {
         Ok(plot)
     }
 
-    /// The rows of each color, in the order of the colors' names.
+    /// Splits the rows by color, in the order of the values.
     fn groups(&self) -> Result<Vec<(String, DataFrame)>> {
         let Some(column) = self.color else {
             return Ok(vec![(self.y.to_owned(), self.frame.clone())]);
@@ -183,10 +186,10 @@ impl<'a> Chart<'a> {
         names.iter().map(group).collect()
     }
 
-    /// What shows beside each mark.
+    /// The hover text of each data point.
     fn texts(&self, rows: &DataFrame) -> Result<Vec<String>> {
         let columns: Vec<Vec<String>> =
-            self.hover.iter().map(|column| words(rows, column)).collect::<Result<_>>()?;
+            self.hover.iter().map(|column| self::texts(rows, column)).collect::<Result<_>>()?;
         let text = |row: usize| {
             columns.iter().map(|column| column[row].as_str()).collect::<Vec<_>>().join(", ")
         };
@@ -213,8 +216,8 @@ impl<'a> Chart<'a> {
             };
             let axis = Axis::new().title(Title::with_text(title));
             match scale {
-                // Words such as "01" or "2026-03" would else become numbers and dates.
-                Scale::Words => axis.type_(AxisType::Category),
+                // Otherwise plotly turns text such as "01" or "2026-03" into numbers and dates.
+                Scale::Text => axis.type_(AxisType::Category),
                 Scale::Dates => axis.type_(AxisType::Date),
                 Scale::Times => axis.type_(AxisType::Date).tick_format(TIME),
                 Scale::Numbers | Scale::Seconds if logarithmic => axis.type_(AxisType::Log),
@@ -236,52 +239,51 @@ impl<'a> Chart<'a> {
         }
     }
 
-    /// The scale on which a column's values have a place.
+    /// The scale for a column's values.
     fn scale(&self, name: &str) -> Result<Scale> {
         let column = column(self.frame, name)?;
         Ok(match column.dtype() {
             DataType::Date | DataType::Datetime(..) => Scale::Dates,
             DataType::Time => Scale::Times,
             DataType::Duration(_) => Scale::Seconds,
-            DataType::String | DataType::Boolean => Scale::Words,
-            // Bars stand on numbers with a gap among them, as on the word "unknown".
+            DataType::String | DataType::Boolean => Scale::Text,
+            // If x has nulls, bars stand at texts, because null becomes the text "unknown".
             dtype if dtype.is_primitive_numeric() || dtype.is_null() => {
-                let words = self.kind == Kind::Bar && name == self.x && column.null_count() > 0;
-                if words { Scale::Words } else { Scale::Numbers }
+                let is_text = self.kind == Kind::Bar && name == self.x && column.null_count() > 0;
+                if is_text { Scale::Text } else { Scale::Numbers }
             }
             dtype if dtype.is_nested() || dtype.is_object() || *dtype == DataType::Binary => {
-                let reason =
-                    format!("its values are of type {dtype}, which has no place on an axis");
+                let reason = format!("an axis cannot show values of type {dtype}");
                 return Err(self.refused(name, &reason));
             }
-            // Enumerations and decimals, if polars is built with them.
-            _ if column.strict_cast(&DataType::Float64).is_err() => Scale::Words,
+            // Enumerations and decimals, if polars is compiled with them.
+            _ if column.strict_cast(&DataType::Float64).is_err() => Scale::Text,
             _ => Scale::Numbers,
         })
     }
 
     fn refused(&self, column: &str, reason: &str) -> Error {
         let source = PolarsError::InvalidOperation(reason.to_owned().into());
-        QueryError::at(format!("draw column {column}"))(source).into()
+        QueryError::at(format!("chart column {column}"))(source).into()
     }
 }
 
-/// How an axis labels times of day.
+/// The tick format for times of day.
 const TIME: &str = "%H:%M:%S";
 
-/// What an axis measures.
+/// The kind of an axis.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Scale {
     Numbers,
     Dates,
-    /// Times of day; plotly shows them as of one day.
+    /// Times of day. plotly shows them as times of a single day.
     Times,
     /// Durations, as numbers of seconds.
     Seconds,
-    Words,
+    Text,
 }
 
-/// Values as plotly takes them.
+/// Values in the form that plotly accepts.
 enum Values {
     Numbers(Vec<Option<f64>>),
     Texts(Vec<Option<String>>),
@@ -289,15 +291,15 @@ enum Values {
 
 fn column<'f>(rows: &'f DataFrame, name: &str) -> Result<&'f Column> {
     let names: Vec<&str> = rows.schema().iter_names().map(|name| name.as_str()).collect();
-    let there = names.join(", ");
+    let columns = names.join(", ");
     let column = rows.column(name);
-    Ok(column.map_err(QueryError::at(format!("draw column {name}; there are {there}")))?)
+    Ok(column.map_err(QueryError::at(format!("chart column {name} (columns: {columns})")))?)
 }
 
 /// The values of a column on `scale`.
 fn values(rows: &DataFrame, name: &str, scale: Scale) -> Result<Values> {
     let column = column(rows, name)?;
-    let failed = || QueryError::at(format!("draw column {name}"));
+    let failed = || QueryError::at(format!("chart column {name}"));
     let numbers = |column: &Column| -> Result<Vec<Option<f64>>> {
         let numbers = column.strict_cast(&DataType::Float64).map_err(failed())?;
         Ok(numbers.f64().map_err(failed())?.to_vec())
@@ -320,7 +322,7 @@ fn values(rows: &DataFrame, name: &str, scale: Scale) -> Result<Values> {
             let series = column.as_materialized_series();
             let dates = match series.dtype() {
                 DataType::Date => series.date().map_err(failed())?.to_string("%Y-%m-%d"),
-                // A time zone's own clock, which is also how plotly shows a date.
+                // Local time of the column's time zone, as plotly shows it.
                 _ => series.datetime().map_err(failed())?.to_string("%Y-%m-%d %H:%M:%S%.6f"),
             };
             Values::Texts(texts(&dates.map_err(failed())?))
@@ -330,13 +332,13 @@ fn values(rows: &DataFrame, name: &str, scale: Scale) -> Result<Values> {
             let times = series.time().map_err(failed())?.to_string("1970-01-01 %H:%M:%S%.6f");
             Values::Texts(texts(&times))
         }
-        Scale::Words => Values::Texts(words(rows, name)?.into_iter().map(Some).collect()),
+        Scale::Text => Values::Texts(self::texts(rows, name)?.into_iter().map(Some).collect()),
     })
 }
 
-fn words(rows: &DataFrame, name: &str) -> Result<Vec<String>> {
-    let words = column(rows, name)?.cast(&DataType::String)?;
-    Ok(words.str()?.iter().map(|word| word.unwrap_or("unknown").to_owned()).collect())
+fn texts(rows: &DataFrame, name: &str) -> Result<Vec<String>> {
+    let texts = column(rows, name)?.cast(&DataType::String)?;
+    Ok(texts.str()?.iter().map(|text| text.unwrap_or("unknown").to_owned()).collect())
 }
 
 #[cfg(test)]
@@ -353,18 +355,19 @@ mod tests {
     }
 
     #[test]
-    fn a_colour_is_a_trace_with_its_name() {
+    fn each_color_is_a_trace_named_after_its_value() {
         let frame = frame();
-        let drawn = json(&Chart::scatter(&frame, "x", "y").color("g").hover(["g"]).plot().unwrap());
+        let rendered =
+            json(&Chart::scatter(&frame, "x", "y").color("g").hover(["g"]).plot().unwrap());
         for part in ["\"name\":\"a\"", "\"name\":\"b\"", "\"name\":\"unknown\"", "\"y\":[null]"] {
-            assert!(drawn.contains(part), "{part} in {drawn}");
+            assert!(rendered.contains(part), "{part} in {rendered}");
         }
-        assert_eq!(drawn.matches("\"type\":\"scatter\"").count(), 3);
-        assert!(drawn.contains("%{text}<br>x: %{x}"));
+        assert_eq!(rendered.matches("\"type\":\"scatter\"").count(), 3);
+        assert!(rendered.contains("%{text}<br>x: %{x}"));
     }
 
     #[test]
-    fn bars_stand_on_words_and_lines_may_be_logarithmic() {
+    fn bars_stand_at_texts_and_lines_may_be_logarithmic() {
         let frame = frame();
         let bars = json(&Chart::bar(&frame, "g", "x").title("t").labels("a", "b").plot().unwrap());
         assert!(bars.contains("\"x\":[\"b\",\"a\",\"unknown\"]"), "{bars}");
@@ -372,34 +375,34 @@ mod tests {
         assert_eq!(lines.matches("\"type\":\"log\"").count(), 2, "{lines}");
     }
 
-    /// The frame's column `x` against `y`, both as JSON.
-    fn drawn(kind: Kind, frame: &DataFrame) -> Result<String> {
+    /// The JSON of column `x` and of column `y` in a chart of `frame`.
+    fn rendered(kind: Kind, frame: &DataFrame) -> Result<String> {
         Ok(json(&Chart::new(frame, kind, "x", "y").plot()?))
     }
 
     #[test]
-    fn dates_have_an_axis_of_dates() {
+    fn dates_have_a_date_axis() {
         let day = |day| chrono::NaiveDate::from_ymd_opt(2026, 3, day).unwrap();
         let frame = df!["x" => [Some(day(1)), None, Some(day(3))], "y" => [1, 2, 3]].unwrap();
         for kind in [Kind::Scatter, Kind::Line, Kind::Bar] {
-            let chart = drawn(kind, &frame).unwrap();
+            let chart = rendered(kind, &frame).unwrap();
             assert!(chart.contains("\"x\":[\"2026-03-01\",null,\"2026-03-03\"]"), "{chart}");
             assert_eq!(chart.matches("\"type\":\"date\"").count(), 1, "{chart}");
         }
         let upright = frame.lazy().select([col("x").alias("y"), col("y").alias("x")]).collect();
-        let chart = drawn(Kind::Scatter, &upright.unwrap()).unwrap();
+        let chart = rendered(Kind::Scatter, &upright.unwrap()).unwrap();
         assert!(chart.contains("\"y\":[\"2026-03-01\"") && chart.contains("y: %{y}<"), "{chart}");
     }
 
     #[test]
-    fn datetimes_of_every_unit_times_and_durations_have_a_place() {
+    fn times_of_each_unit_are_shown() {
         let microseconds = 1_772_325_000_250_000_i64; // 2026-03-01 00:30:00.25
         let frame = df!["x" => [Some(microseconds), None], "y" => [1, 2]].unwrap();
         for unit in [TimeUnit::Milliseconds, TimeUnit::Microseconds, TimeUnit::Nanoseconds] {
             let plot = |values: Expr, dtype: fn(TimeUnit) -> DataType| {
                 let x = values.cast(dtype(TimeUnit::Microseconds)).cast(dtype(unit));
                 let frame = frame.clone().lazy().with_column(x).collect().unwrap();
-                drawn(Kind::Scatter, &frame).unwrap()
+                rendered(Kind::Scatter, &frame).unwrap()
             };
             let chart = plot(col("x"), |unit| DataType::Datetime(unit, None));
             assert!(chart.contains("\"x\":[\"2026-03-01 00:30:00.250000\",null]"), "{chart}");
@@ -410,44 +413,47 @@ mod tests {
         }
         let time = chrono::NaiveTime::from_hms_opt(8, 30, 0).unwrap();
         let frame = df!["x" => [time], "y" => [1]].unwrap();
-        let chart = drawn(Kind::Line, &frame).unwrap();
+        let chart = rendered(Kind::Line, &frame).unwrap();
         assert!(chart.contains("\"x\":[\"1970-01-01 08:30:00.000000\"]"), "{chart}");
         assert!(chart.contains("\"tickformat\":\"%H:%M:%S\""), "{chart}");
     }
 
     #[test]
-    fn words_stay_words_and_numbers_numbers() {
+    fn texts_stay_texts_and_numbers_stay_numbers() {
         let frame =
             df!["x" => [Some("01"), Some("2026-03"), None], "y" => [1.0, f64::NAN, f64::INFINITY]];
-        let chart = drawn(Kind::Scatter, &frame.unwrap()).unwrap();
+        let chart = rendered(Kind::Scatter, &frame.unwrap()).unwrap();
         assert!(chart.contains("\"x\":[\"01\",\"2026-03\",\"unknown\"]"), "{chart}");
         assert!(chart.contains("\"y\":[1.0,null,null]"), "{chart}");
         assert!(chart.contains("\"type\":\"category\""), "{chart}");
         let frame = df!["x" => [true, false], "y" => [1, 2]].unwrap();
-        let chart = drawn(Kind::Bar, &frame).unwrap();
+        let chart = rendered(Kind::Bar, &frame).unwrap();
         assert!(chart.contains("\"x\":[\"true\",\"false\"]"), "{chart}");
         let frame = df!["x" => [0, 1], "y" => [1, 2]].unwrap();
-        assert!(drawn(Kind::Bar, &frame).unwrap().contains("\"x\":[0.0,1.0]"));
+        assert!(rendered(Kind::Bar, &frame).unwrap().contains("\"x\":[0.0,1.0]"));
         let frame = df!["x" => [Some(0), None], "y" => [1, 2]].unwrap();
-        assert!(drawn(Kind::Bar, &frame).unwrap().contains("\"x\":[\"0\",\"unknown\"]"));
+        assert!(rendered(Kind::Bar, &frame).unwrap().contains("\"x\":[\"0\",\"unknown\"]"));
         for kind in [Kind::Scatter, Kind::Bar] {
-            drawn(kind, &df!["x" => [1], "y" => [2]].unwrap().clear()).unwrap();
+            rendered(kind, &df!["x" => [1], "y" => [2]].unwrap().clear()).unwrap();
         }
     }
 
     #[test]
-    fn values_without_a_place_are_refused_by_name() {
+    fn columns_that_an_axis_cannot_show_are_named() {
         let list = Series::new("x".into(), [Series::new("".into(), [1, 2])]);
         let frame = DataFrame::new(1, vec![list.into(), Column::new("y".into(), [1])]).unwrap();
         let date = chrono::NaiveDate::from_ymd_opt(2026, 3, 1).unwrap();
         let dates = df!["x" => [1], "y" => [date], "word" => ["a"]].unwrap();
         for (message, part) in [
-            (drawn(Kind::Scatter, &frame).err(), "draw column x: its values are of type list"),
-            (drawn(Kind::Bar, &dates).err(), "draw column y: a date or a time has no length"),
-            (Chart::line(&dates, "y", "x").log_log().plot().err(), "draw column y: a logarithmic"),
+            (
+                rendered(Kind::Scatter, &frame).err(),
+                "chart column x: an axis cannot show values of type list",
+            ),
+            (rendered(Kind::Bar, &dates).err(), "chart column y: a bar's height must be a number"),
+            (Chart::line(&dates, "y", "x").log_log().plot().err(), "chart column y: a logarithmic"),
             (
                 Chart::scatter(&dates, "x", "word").plot().err(),
-                "draw column word: its values are words",
+                "chart column word: its values are text",
             ),
         ] {
             let message = message.unwrap().to_string();
@@ -456,11 +462,11 @@ mod tests {
     }
 
     #[test]
-    fn a_column_that_is_not_there_is_named_with_those_that_are() {
+    fn missing_column_is_reported_with_the_existing_columns() {
         let frame = frame();
         let message = Chart::scatter(&frame, "x", "z").plot().err().unwrap().to_string();
         assert!(message.contains("column z") && message.contains("x, y, g"), "{message}");
         let message = Chart::scatter(&frame, "x", "g").plot().err().unwrap().to_string();
-        assert!(message.contains("column g") && message.contains("words"), "{message}");
+        assert!(message.contains("column g") && message.contains("values are text"), "{message}");
     }
 }

@@ -1,4 +1,4 @@
-//! Whether two results are equal, up to the last bits of floating-point sums.
+//! Compares two frames, except for the last digits of floats.
 //!
 //! Threads add up a group's values in an order that differs from run to run, so a mean may differ
 //! in its last digits. Everything else must be equal.
@@ -10,27 +10,26 @@ pub const TOLERANCE: f64 = 1e-9;
 
 /// Whether `a` and `b` have the same columns, types, rows and row order.
 ///
-/// Finite floats may differ by [`TOLERANCE`] times the larger one, also inside lists and structs.
-/// A null equals only a null, NaN only NaN, and an infinity only itself; 0 equals -0.
+/// Finite floats, also inside lists and structs, may differ by [`TOLERANCE`] times the larger one. A
+/// null equals only a null, NaN only NaN, and an infinity only itself; 0 equals -0.
 pub fn frames_equal(a: &DataFrame, b: &DataFrame) -> bool {
     a.schema() == b.schema() && equal_rows(a, b, relative)
 }
 
-/// Whether `a` is what another engine would return for `b`: the same column names, rows and row
-/// order.
+/// Whether `a` and `b` are results that two engines may return for one query: the same column names,
+/// rows and row order.
 ///
-/// As [`frames_equal`], except for differences between engines: integers may have any width, floats too,
-/// and times any unit; a text may be a category; a column without values may have any type. A float
-/// is not an integer, and a text is not a number. Finite floats may differ by
-/// [`TOLERANCE`] · max(1, |a|, |b|), because a correlation near zero differs in its last digits by
-/// much of itself.
+/// Like [`frames_equal`], but integers and floats may have any width, times any unit, and a text may
+/// be a category. A column without values may have any type. A float never equals an integer, and a
+/// text never equals a number. Finite floats may differ by [`TOLERANCE`] · max(1, |a|, |b|): the
+/// relative error of a correlation near zero can be large.
 pub fn frames_close(a: &DataFrame, b: &DataFrame) -> bool {
     a.get_column_names() == b.get_column_names()
         && a.columns().iter().zip(b.columns()).all(|(a, b)| alike_types(a.dtype(), b.dtype()))
         && equal_rows(a, b, absolute_near_zero)
 }
 
-/// The difference that two finite floats may have.
+/// The allowed difference of two finite floats.
 type Tolerance = fn(f64, f64) -> f64;
 
 fn relative(a: f64, b: f64) -> f64 {
@@ -47,9 +46,9 @@ fn alike_types(a: &DataType, b: &DataType) -> bool {
         (Null, _) | (_, Null) => true,
         (List(a) | Array(a, _), List(b) | Array(b, _)) => alike_types(a, b),
         (Struct(a), Struct(b)) => {
-            let alike =
+            let values_match =
                 |(a, b): (&Field, &Field)| a.name == b.name && alike_types(&a.dtype, &b.dtype);
-            a.len() == b.len() && a.iter().zip(b).all(alike)
+            a.len() == b.len() && a.iter().zip(b).all(values_match)
         }
         (Datetime(_, a), Datetime(_, b)) => a == b,
         (Duration(_), Duration(_)) | (Decimal(..), Decimal(..)) => true,
@@ -64,7 +63,7 @@ fn is_text(dtype: &DataType) -> bool {
     matches!(dtype, DataType::String | DataType::Categorical(..) | DataType::Enum(..))
 }
 
-/// Whether the values are equal; the types are already known to be comparable.
+/// Whether the values are equal. Their types have been compared before.
 fn equal_rows(a: &DataFrame, b: &DataFrame, tolerance: Tolerance) -> bool {
     let equal = |(a, b): (&Column, &Column)| {
         equal_values(a.as_materialized_series(), b.as_materialized_series(), tolerance)
@@ -135,7 +134,7 @@ enum Number {
     Float(f64),
     /// An integer, or a time in nanoseconds.
     Whole(i128),
-    /// Digits and how many of them follow the point, without zeros at the end.
+    /// Digits without trailing zeros, and the number of digits after the point.
     Decimal((i128, usize)),
 }
 
@@ -185,7 +184,7 @@ mod tests {
         one(frame.column("x").unwrap().strict_cast(dtype).unwrap().take_materialized_series())
     }
 
-    /// In both directions: (same, alike).
+    /// Compares in both directions: (equal, close).
     fn compared(a: &DataFrame, b: &DataFrame) -> (bool, bool) {
         assert_eq!(
             (frames_equal(a, b), frames_close(a, b)),
@@ -200,7 +199,7 @@ mod tests {
     const DIFFERENT: (bool, bool) = (false, false);
 
     #[test]
-    fn floats_are_equal_up_to_their_last_bits() {
+    fn floats_may_differ_in_their_last_bits() {
         let (inf, nan) = (f64::INFINITY, f64::NAN);
         for (a, b, expected) in [
             (0.1 + 0.2, 0.3, EQUAL),
@@ -238,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_different_kinds_are_different() {
+    fn values_of_different_kinds_differ() {
         let texts = df!["x" => ["1", "2"]].unwrap();
         let numbers = df!["x" => [1i64, 2]].unwrap();
         let kinds = [
@@ -269,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn another_engine_may_use_another_width_or_unit() {
+    fn close_frames_may_differ_in_width_and_unit() {
         let numbers = df!["x" => [Some(1i64), None, Some(120)]].unwrap();
         let units = [TimeUnit::Milliseconds, TimeUnit::Microseconds, TimeUnit::Nanoseconds];
         let thousands = df!["x" => [Some(1_000_000i64), None, Some(-7_000_000)]].unwrap();
@@ -292,7 +291,7 @@ mod tests {
             assert_eq!(compared(a, b), ALIKE, "{a} {b}");
             assert_eq!(compared(&a.head(Some(1)), &b.tail(Some(1))), DIFFERENT, "{a} {b}");
         }
-        // Not the same number: it has no place in the other type.
+        // Not the same number: the other type cannot represent it.
         let largest = df!["x" => [u64::MAX]].unwrap();
         assert_eq!(compared(&largest, &df!["x" => [-1i64]].unwrap()), DIFFERENT);
         let none = |dtype: DataType| one(Series::full_null("x".into(), 3, &dtype));
@@ -301,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn nulls_in_lists_and_structs_count() {
+    fn nulls_in_lists_and_structs_are_compared() {
         let a = df!["x" => [Some(1i64), None], "y" => [Some("a"), None]].unwrap();
         let b = df!["x" => [Some(1i64), None], "y" => [Some("a"), Some("b")]].unwrap();
         let structs = |frame: &DataFrame| one(frame.clone().into_struct("x".into()));
@@ -330,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn names_order_and_height_count() {
+    fn names_order_and_height_are_compared() {
         let a = df!["x" => [1.0, 2.0], "y" => ["a", "b"]].unwrap();
         let mut renamed = a.clone();
         renamed.rename("y", "z".into()).unwrap();
@@ -360,7 +359,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn equality_holds_exactly_within_the_tolerance(
+        fn tolerance_is_the_exact_limit(
             rows in proptest::collection::vec((value(), any::<Option<i64>>(), ".{0,4}"), 1..20),
             at in any::<proptest::sample::Index>(),
             factor in prop_oneof![Just(1.0), 0.999_999_999_5..1.000_000_000_5, 0.5..0.9],

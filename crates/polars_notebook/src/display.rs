@@ -1,16 +1,16 @@
-//! How tables, schemas and plans show in a cell.
+//! Displays tables, schemas and plans in a cell.
 //!
-//! The evcxr kernel displays a cell's last expression by its `evcxr_display` method, which prints
-//! content between two marker lines, once for each MIME type; the front end shows the richest
-//! it knows. A cell has one such result.
+//! The evcxr kernel calls the `evcxr_display` method of a cell's last expression. The method prints
+//! its content between two marker lines, once for each MIME type, and the front end shows the richest
+//! type that it supports.
 
 use polars::prelude::*;
 use polars_profile::plan_svg::{self, escape};
 use polars_profile::{Graph, Measurement, Plan, QueryProfile};
 
-/// Shows a value in a notebook, as HTML or Markdown and as text.
+/// Shows a value in a notebook, as HTML or Markdown, and as text.
 pub trait EvcxrDisplay {
-    /// Prints the value for the kernel, in every form it has.
+    /// Prints the value for the kernel, once for each MIME type.
     fn evcxr_display(&self);
 }
 
@@ -21,14 +21,14 @@ impl EvcxrDisplay for DataFrame {
     }
 }
 
-/// The first rows of a frame, for a cell to show; see [`head`].
+/// The first rows of a frame, for display in a cell; see [`head`].
 #[derive(Clone, Debug)]
 pub struct Head {
     shown: DataFrame,
     height: usize,
 }
 
-/// The first `rows` rows of `frame`, which show with the number of rows that there are.
+/// Returns the first `rows` rows of `frame`. Their display includes the frame's number of rows.
 pub fn head(frame: &DataFrame, rows: usize) -> Head {
     Head { shown: frame.head(Some(rows)), height: frame.height() }
 }
@@ -60,7 +60,7 @@ impl EvcxrDisplay for Schema {
 impl EvcxrDisplay for Plan {
     fn evcxr_display(&self) {
         let text = self.to_string();
-        // A plan keeps its alignment: it scrolls, it does not wrap.
+        // Wrapping would break a plan's alignment, so it scrolls.
         send(
             "text/html",
             &format!("<pre style=\"overflow-x: auto; white-space: pre\">{}</pre>", escape(&text)),
@@ -69,7 +69,7 @@ impl EvcxrDisplay for Plan {
     }
 }
 
-/// A graph shows as a picture; where there is none, as a line for each node.
+/// Displays a graph as a picture, and as text with one line per node.
 impl EvcxrDisplay for Graph {
     fn evcxr_display(&self) {
         send("text/html", &plan_svg::svg(self));
@@ -77,14 +77,14 @@ impl EvcxrDisplay for Graph {
     }
 }
 
-/// What was observed shows as a picture of the plan with the rows on its arrows.
+/// Displays a profile as its plan, with row counts on the arrows.
 impl EvcxrDisplay for QueryProfile {
     fn evcxr_display(&self) {
         self.graph().evcxr_display();
     }
 }
 
-/// A lazy frame shows as the plan it is, not yet optimised: showing it runs nothing.
+/// Displays a lazy frame as its plan before optimisation. Does not run the query.
 impl EvcxrDisplay for LazyFrame {
     fn evcxr_display(&self) {
         match self.describe_plan() {
@@ -100,27 +100,27 @@ impl EvcxrDisplay for Measurement {
     }
 }
 
-/// Prints `content` as the kernel expects it.
+/// Prints `content` in the form that the kernel expects.
 pub(crate) fn send(mime: &str, content: &str) {
     println!("EVCXR_BEGIN_CONTENT {mime}\n{}\n{END}", without_end(content));
 }
 
 const END: &str = "EVCXR_END_CONTENT";
 
-/// `content` without a line that the kernel would take for the content's end.
+/// `content`, with lines escaped that the kernel would read as the end of the content.
 fn without_end(content: &str) -> String {
     format!("\n{content}").replace(&format!("\n{END}"), &format!("\n {END}"))[1..].to_owned()
 }
 
-/// Rows a table shows before it is cut.
+/// Maximum number of rows in a table.
 const MOST_ROWS: usize = 20;
-/// Columns a table shows before it is cut.
+/// Maximum number of columns in a table.
 const MOST_COLUMNS: usize = 60;
-/// Characters a value or a name shows before it is cut.
+/// Maximum number of characters of a value or a name.
 const MOST_CHARACTERS: usize = 80;
 
-/// `frame` as an HTML table: names and types in the head, nulls marked, long tables cut in the
-/// middle, the true shape below.
+/// `frame` as an HTML table with names, types and the true shape. Nulls are marked, and a long table
+/// omits rows in the middle.
 fn html_table(frame: &DataFrame) -> String {
     let note = match frame.height() > MOST_ROWS {
         true => format!("; the first and last {} rows are shown", MOST_ROWS / 2),
@@ -130,23 +130,23 @@ fn html_table(frame: &DataFrame) -> String {
     html_rows(frame, &rows, frame.height(), &note)
 }
 
-/// The first and the last of `all` rows or columns, at most `most` of them.
+/// The positions of the first and the last of `all` rows or columns, at most `most` of them.
 fn shown_of(all: usize, most: usize) -> impl Iterator<Item = usize> {
     let (first, last) = if all > most { (most / 2, all - most / 2) } else { (all, all) };
     (0..first).chain(last..all)
 }
 
-/// Whether something is left out between `at` and what is shown before it.
+/// Whether positions are omitted before `at`.
 fn follows_a_gap(shown: &[usize], at: usize) -> bool {
     at > 0 && shown[at - 1] + 1 < shown[at]
 }
 
-/// As [`html_table`], with `rows` of a frame that has `all` rows, and `note` behind the shape; a
-/// dotted row stands where some are left out, and a dotted column.
+/// Like [`html_table`], but shows `rows` of a frame that has `all` rows, with `note` after the shape.
+/// Dots mark omitted rows and columns.
 fn html_rows(frame: &DataFrame, rows: &[usize], all: usize, note: &str) -> String {
     let width = frame.width();
     let columns: Vec<usize> = shown_of(width, MOST_COLUMNS).collect();
-    // A line of the table, with `cell` for each column that is shown.
+    // A line of the table, with `cell` for each visible column.
     let line = |cell: &dyn Fn(&Column) -> String, dots: &str| {
         let mut line = String::from("<tr>");
         for (at, &column) in columns.iter().enumerate() {
@@ -183,7 +183,7 @@ fn html_rows(frame: &DataFrame, rows: &[usize], all: usize, note: &str) -> Strin
     )
 }
 
-/// A value as a line of text; None for a null.
+/// A value as a line of text. None for a null.
 fn text_of(column: &Column, row: usize) -> Option<String> {
     let text = match column.get(row) {
         Ok(AnyValue::Null) | Err(_) => return None,
@@ -194,11 +194,11 @@ fn text_of(column: &Column, row: usize) -> Option<String> {
     Some(cut(&text))
 }
 
-/// The beginning of `text` on one line: line ends, other control characters, and those that change
-/// the direction of writing are escaped, as in a string literal.
+/// The beginning of `text` on one line. Line ends, other control characters, and characters that
+/// change the direction of writing are escaped, as in a string literal.
 fn printable(text: &str) -> String {
     let mut line = String::new();
-    // One more than is shown, so that `cut` sees that there is more.
+    // One more than the limit, so that `cut` detects a longer text.
     for character in text.chars().take(MOST_CHARACTERS + 1) {
         let changes_direction =
             matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
@@ -227,7 +227,7 @@ fn plain_table(frame: &DataFrame) -> String {
         let values = values.map(|value| value.unwrap_or_else(|| "null".to_owned()));
         let name = cut(&printable(column.name()));
         let column: Vec<String> = std::iter::once(name).chain(values).collect();
-        // A width in a format string must not be above 65,535, so this pads by itself.
+        // A width in a format string is limited to 65,535, so the padding is explicit.
         let width = column.iter().map(|value| value.chars().count()).max().unwrap_or(0);
         for (line, value) in lines.iter_mut().zip(column) {
             if follows_a_gap(&columns, at) {
@@ -247,7 +247,7 @@ fn html_cell(column: &Column, row: usize) -> String {
     }
 }
 
-/// Numbers stand right, everything else left.
+/// Numbers are aligned right, everything else left.
 fn alignment(column: &Column) -> &'static str {
     match column.dtype().is_primitive_numeric() {
         true => "style=\"text-align: right\"",
@@ -260,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_has_types_marks_nulls_and_escapes() {
+    fn table_has_types_marked_nulls_and_escaped_text() {
         let frame = df!["a<b" => [Some("x & y"), None], "n" => [Some(1i64), None]].unwrap();
         let html = html_table(&frame);
         assert!(html.contains(">a&lt;b</th>"), "{html}");
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_table_is_cut_and_says_its_true_shape() {
+    fn long_table_is_cut_and_shows_its_true_shape() {
         let rows = |n: i64| html_table(&df!["n" => (0..n).collect::<Vec<_>>()].unwrap());
         assert!(!rows(20).contains('…'));
         let cut = rows(21);
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn first_rows_say_how_many_there_are() {
+    fn head_shows_the_number_of_rows() {
         let frame = df!["n" => (0..18i64).collect::<Vec<_>>()].unwrap();
         let Head { shown, height } = head(&frame, 10);
         assert_eq!((shown.height(), height), (10, 18));
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_values_and_names_are_shown_on_one_line_each() {
+    fn values_and_names_with_line_breaks_take_one_line() {
         let long = "x".repeat(70_000);
         let values = [
             long.as_str(),
@@ -311,7 +311,7 @@ mod tests {
         for frame in [&frame, &frame.clear(), &DataFrame::new(6, vec![]).unwrap()] {
             let height = frame.height();
             let html = html_table(frame);
-            // Two lines of the head, and one for each row.
+            // Two header lines, and one line for each row.
             assert_eq!(html.matches("<tr>").count(), 2 + height, "{html}");
             assert!(html.len() < 20_000 && !html.contains("<script>") && !html.contains("<b>"));
             assert!(html.lines().all(|line| line != END), "{html}");
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn content_cannot_end_itself() {
+    fn content_cannot_contain_the_end_marker() {
         let end = |content: &str| without_end(content).lines().any(|line| line == END);
         for content in [END, "a\nEVCXR_END_CONTENT", "EVCXR_END_CONTENT\nb", "EVCXR_END_CONTENT\n"]
         {

@@ -1,4 +1,4 @@
-//! Statements that a notebook makes, checked in the cell that makes them.
+//! Checks statements of a notebook in the cell that makes them.
 
 use std::fmt::Display;
 
@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 ///
-/// [`Error::EnsureFailed`] if it does not, so that what a notebook says is what its cells found.
+/// [`Error::EnsureFailed`] if it does not hold, so that a notebook never claims something false.
 pub fn ensure(holds: bool, statement: impl Display) -> Result<()> {
     if !holds {
         return Err(Error::EnsureFailed { statement: statement.to_string() });
@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_claim_that_fails_is_an_error() {
+    fn failed_ensure_is_an_error() {
         ensure(true, "one is one").unwrap();
         assert_eq!(
             ensure(false, "one is two").unwrap_err().to_string(),

@@ -22,7 +22,7 @@ pub enum Error {
 
     /// The source of a function is not among those that `show_source` has.
     #[error(
-        "No source to show for `{name}`: show_source has the public functions of {}",
+        "show_source has no source of `{name}`. It has the public functions of {}",
         modules.join(", ")
     )]
     NoSource {

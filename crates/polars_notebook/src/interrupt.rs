@@ -1,8 +1,8 @@
-//! Interrupts: how a reader stops a query without losing what the cells before it have defined.
+//! Interrupts stop a query and keep the variables of earlier cells.
 //!
-//! polars looks for an interrupt in the middle of a query, and then unwinds. It does so only while
-//! somebody is there to catch that, so a kernel runs each cell by [`interruptible`]. Long work of
-//! this crate's own calls [`check`] now and then, and cleans up as it unwinds.
+//! polars checks for an interrupt during a query, and then unwinds. It does so only inside its own
+//! handler, so a kernel runs each cell with [`interruptible`]. Long work outside of polars calls
+//! [`check`] regularly, and cleans up while it unwinds.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Once;
@@ -11,14 +11,13 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use polars::error::abort;
 
-/// Runs `cell`, which SIGINT can interrupt in the middle of a polars query, or of what else calls
-/// [`check`]; returns whether that has happened. Everything but what `cell` was about to make is as
-/// it was before.
+/// Runs `cell`, which SIGINT can interrupt during a polars query and in [`check`]. Returns whether
+/// it was interrupted. An interrupt affects only values that `cell` was creating.
 ///
-/// From the first call on, SIGINT does not end the process any more.
+/// After the first call, SIGINT no longer ends the process.
 pub fn interruptible(cell: &mut dyn FnMut()) -> bool {
     static REGISTERED: Once = Once::new();
-    // polars' own handler of the signal; without a catcher it does nothing.
+    // Installs polars' signal handler, which has no effect outside of catch_keyboard_interrupt.
     REGISTERED.call_once(abort::register_polars_abort_mechanism);
     match abort::catch_polars_abort(AssertUnwindSafe(cell)) {
         Ok(()) => false,
@@ -29,18 +28,17 @@ pub fn interruptible(cell: &mut dyn FnMut()) -> bool {
     }
 }
 
-/// Has SIGTERM and SIGHUP interrupt what [`interruptible`] runs, as SIGINT does, so that a program
-/// cleans up before it ends. A signal that the process was started to ignore (`nohup`) is still
-/// ignored.
+/// Lets SIGTERM and SIGHUP interrupt [`interruptible`] like SIGINT, so that a program cleans up before
+/// it ends. Signals that the process was started to ignore (`nohup`) stay ignored.
 #[cfg(target_os = "linux")]
 pub fn interrupt_on_termination() {
     extern "C" fn interrupt(signal: libc::c_int) {
         TERMINATED_BY.store(signal, Ordering::Relaxed);
-        // SAFETY: raise may be called in a signal handler.
+        // SAFETY: a signal handler may call raise.
         unsafe { libc::raise(libc::SIGINT) };
     }
     for signal in [libc::SIGTERM, libc::SIGHUP] {
-        // SAFETY: the handler stores a number and raises a signal, which handlers may do.
+        // SAFETY: the handler only stores a number and raises a signal, which a handler may do.
         unsafe {
             let handler = interrupt as extern "C" fn(libc::c_int) as libc::sighandler_t;
             if libc::signal(signal, handler) == libc::SIG_IGN {
@@ -50,7 +48,7 @@ pub fn interrupt_on_termination() {
     }
 }
 
-/// The signal that [`interrupt_on_termination`] has turned into an interrupt, if one has come.
+/// The signal that [`interrupt_on_termination`] turned into an interrupt, if any.
 #[cfg(target_os = "linux")]
 pub fn terminated_by() -> Option<i32> {
     Some(TERMINATED_BY.load(Ordering::Relaxed)).filter(|signal| *signal != 0)
@@ -59,7 +57,7 @@ pub fn terminated_by() -> Option<i32> {
 #[cfg(target_os = "linux")]
 static TERMINATED_BY: AtomicI32 = AtomicI32::new(0);
 
-/// Ends the work of the cell that calls it, if an interrupt has come; costs nothing otherwise.
+/// Unwinds the calling cell if an interrupt is pending. Costs almost nothing otherwise.
 pub fn check() {
     abort::try_raise_polars_abort();
 }

@@ -1,15 +1,15 @@
-//! Progress of long work, as one line of a cell's output.
+//! Shows the progress of long work in one line of a cell's output.
 
 use std::io::Write as _;
 
 use polars_profile::text::thousands;
 
-/// Prints a progress bar, which replaces the one before.
+/// Prints a progress bar that replaces the previous one.
 ///
-/// A line that begins with a carriage return replaces the line before it, as in a terminal. The
-/// kernel must pass such a line on without its line break; other kernels show a line for each call.
+/// The line begins with a carriage return, which replaces the previous line in a terminal. A kernel
+/// must forward the line without its line break; otherwise each call shows a new line.
 pub fn print_progress(label: &str, done: u64, total: u64, unit: &str) {
-    // A reader that has closed the pipe must not stop the work.
+    // Work continues if stdout is closed.
     let _ = writeln!(std::io::stdout(), "\r{}", progress_bar(label, done, total, unit));
     if done == total {
         let _ = writeln!(std::io::stdout());

@@ -1,4 +1,4 @@
-//! Steps for queries on any frames.
+//! Query steps for any frame.
 
 use std::sync::Arc;
 
@@ -7,23 +7,23 @@ use polars_plan::plans::{HintIR, Sorted};
 
 use crate::error::{QueryError, Result};
 
-/// Marks `frame` as sorted by `column` in ascending order. polars does not check it: where it is false,
-/// results are wrong.
+/// Marks `frame` as sorted by `column` in ascending order. polars does not check the order: if it is
+/// wrong, results are wrong.
 ///
 /// # Errors
 ///
-/// [`Error::Polars`](crate::Error::Polars) where polars refuses the mark.
+/// [`Error::Polars`](crate::Error::Polars) if polars cannot set the mark.
 pub fn set_sorted(frame: &LazyFrame, column: &str) -> Result<LazyFrame> {
     let sorted = Sorted { column: column.into(), descending: Some(false), nulls_last: Some(false) };
     let hint = HintIR::Sorted(Arc::from([sorted]));
     let marked = frame.clone().hint(hint);
-    Ok(marked.map_err(QueryError::at(format!("mark {column} as sorted")))?)
+    Ok(marked.map_err(QueryError::at(format!("mark column {column} as sorted")))?)
 }
 
 /// Counts the rows of an inner join of `left` and `right` on the columns `on`, without joining them.
 ///
-/// Out: one row with `rows` (i64), the sum of n · m over the keys with n rows in `left` and m rows in
-/// `right`.
+/// Returns one row with `rows` (i64): the sum of n · m over the keys that occur n times in `left` and
+/// m times in `right`.
 pub fn join_row_count(left: &LazyFrame, right: &LazyFrame, on: &[&str]) -> LazyFrame {
     let keys: Vec<Expr> = on.iter().map(|name| col(*name)).collect();
     let count = |side: &LazyFrame, name: &str| {

@@ -1,14 +1,14 @@
-//! The source of a function, shown in a cell.
+//! Shows the source of a function in a cell.
 
 use crate::display::send;
 use crate::error::{Error, Result};
 
-/// Shows the source of a public function with its documentation. `sources` has a module's path,
-/// such as `my_crate::query`, and the text of its file, as `include_str!` returns it.
+/// Shows the source of a public function with its documentation. `sources` contains the path of each
+/// module, such as `my_crate::query`, and the text of its file, for example from `include_str!`.
 ///
 /// # Errors
 ///
-/// [`Error::NoSource`] for a function of a module that is not in `sources`.
+/// [`Error::NoSource`] if the function's module is not in `sources`.
 pub fn show_source<F>(_function: F, sources: &[(&str, &str)]) -> Result<()> {
     let code = source_of(std::any::type_name::<F>(), sources)?;
     send("text/markdown", &format!("```rust\n{code}\n```"));
@@ -16,9 +16,9 @@ pub fn show_source<F>(_function: F, sources: &[(&str, &str)]) -> Result<()> {
     Ok(())
 }
 
-/// The source of the function with the path `name`, such as `my_crate::query::nightly`, with its documentation. rustfmt
-/// puts an item's first line and its closing brace at the start of a line, and those of a type's
-/// function four columns from it.
+/// The source of the function with the path `name`, such as `my_crate::query::nightly`, with its
+/// documentation. Relies on rustfmt's indentation: none for a function and its closing brace, four
+/// columns for a method.
 fn source_of(name: &str, sources: &[(&str, &str)]) -> Result<String> {
     let none = || Error::NoSource {
         name: name.to_owned(),
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn source_of_a_function_is_whole_and_has_its_documentation() {
+    fn source_of_a_function_has_body_and_documentation() {
         let code = source_of("polars_notebook::ensure::ensure", &crate::SOURCES).unwrap();
         assert!(code.starts_with("/// Prints `statement` with a tick"), "{code}");
         assert!(code.contains("pub fn ensure(") && code.ends_with("\n}"), "{code}");
@@ -60,10 +60,10 @@ mod tests {
     }
 
     #[test]
-    fn source_of_a_method_begins_at_the_start_of_the_line() {
+    fn source_of_a_method_is_not_indented() {
         let plot = std::any::type_name_of_val(&crate::chart::Chart::plot);
         let code = source_of(plot, &crate::SOURCES).unwrap();
-        assert!(code.starts_with("/// Draws the chart."), "{code}");
+        assert!(code.starts_with("/// Renders the chart."), "{code}");
         assert!(code.contains("\npub fn plot(&self)") && code.ends_with("\n}"), "{code}");
     }
 

@@ -1,9 +1,8 @@
-//! What the optimiser made of a query, as text and as facts that a cell can check.
+//! The optimised plan of a query, as text and as facts that a cell can check.
 //!
-//! polars prints an optimised plan as indented text, one node a line with its details below it,
-//! and a physical streaming plan as a graph in which a node's color says how it runs. Both are
-//! made to be read; the little that the notebooks check is read off them here and in
-//! [`plan_graph`](crate::plan_graph).
+//! polars prints an optimised plan as indented text: one line per node, and its details below. The
+//! few facts that notebooks check are parsed from this text. [`plan_graph`](crate::plan_graph)
+//! parses plans as graphs.
 
 use std::fmt;
 
@@ -12,8 +11,8 @@ use polars::prelude::*;
 
 use crate::error::{QueryError, Result};
 
-/// A plan as text. It names files by their last two components, so that it reads the same on every
-/// machine.
+/// A plan as text. Files appear with their last two path components, so the text is the same on
+/// every machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     text: String,
@@ -24,25 +23,25 @@ pub struct Plan {
 pub struct Scan {
     /// The scanned files, such as `data/orders.parquet`.
     pub source: String,
-    /// Columns that are read.
+    /// Number of columns that the scan reads.
     pub columns_read: usize,
-    /// Columns in the file.
+    /// Number of columns in the file.
     pub columns: usize,
-    /// The filter that the scan applies itself, if any.
+    /// The filter that the scan applies while reading, if any.
     pub predicate: Option<String>,
 }
 
-/// The optimised plan of `query`; builds it, and runs nothing.
+/// Returns the optimised plan of `query`. Does not run the query.
 ///
 /// # Errors
 ///
-/// [`Error::Polars`](crate::Error::Polars) where the query has no valid plan, for want of a column for example.
+/// [`Error::Polars`](crate::Error::Polars) if the query has no valid plan, for example because a column does not exist.
 pub fn explain(query: &LazyFrame) -> Result<Plan> {
     let text = query.explain(true).map_err(QueryError::at("plan the query"))?;
     Ok(Plan::new(text))
 }
 
-/// The optimised plan of several queries that polars runs together; runs nothing.
+/// Returns the optimised plan of several queries that polars runs together. Runs none of them.
 ///
 /// # Errors
 ///
@@ -54,13 +53,13 @@ pub fn explain_all(queries: &[&LazyFrame]) -> Result<Plan> {
 }
 
 impl Plan {
-    /// A plan from polars' text.
+    /// Parses a plan that polars printed.
     pub fn new(text: impl AsRef<str>) -> Plan {
         let lines: Vec<String> = text.as_ref().lines().map(shorten_sources).collect();
         Plan { text: lines.join("\n") }
     }
 
-    /// The scans, in the plan's order.
+    /// The scans, in the order of the plan.
     pub fn scans(&self) -> Vec<Scan> {
         let mut scans: Vec<Scan> = Vec::new();
         for line in self.text.lines().map(str::trim) {
@@ -78,7 +77,7 @@ impl Plan {
         scans
     }
 
-    /// How many nodes' lines start with `name`: `FILTER`, `AGGREGATE`, `INNER JOIN`, `SORT BY`, …
+    /// The number of nodes whose line starts with `name`: `FILTER`, `AGGREGATE`, `INNER JOIN`, `SORT BY`, …
     pub fn count(&self, name: &str) -> usize {
         self.text.lines().filter(|line| line.trim_start().starts_with(name)).count()
     }
@@ -90,18 +89,18 @@ impl fmt::Display for Plan {
     }
 }
 
-/// `PROJECT 3/9 COLUMNS` as (3, 9), `PROJECT */9 COLUMNS` as (9, 9).
+/// Parses `PROJECT 3/9 COLUMNS` to (3, 9), and `PROJECT */9 COLUMNS` to (9, 9).
 fn projection(line: &str) -> Option<(usize, usize)> {
     let (read, all) = line.strip_prefix("PROJECT ")?.strip_suffix(" COLUMNS")?.split_once('/')?;
     let all = all.parse().ok()?;
     Some((if read == "*" { all } else { read.parse().ok()? }, all))
 }
 
-/// Absolute paths in a scan's line, cut to their last two components.
+/// Shortens absolute paths in a scan's line to their last two components.
 pub(crate) fn shorten_sources(line: &str) -> String {
     let Some((head, sources)) = line.split_once(" SCAN [") else { return line.to_owned() };
     let (sources, tail) = sources.rsplit_once(']').unwrap_or((sources, ""));
-    // A comma in a path is not followed by the start of another path.
+    // A path may contain a comma, but then no other path starts after it.
     let separators = if sources.starts_with('/') { [", /", ", ..."] } else { [", ", ", ..."] };
     let mut shortened: Vec<String> = Vec::new();
     let mut rest = sources;
@@ -133,7 +132,7 @@ RIGHT PLAN ON: [col(\"shop\")]
 END INNER JOIN";
 
     #[test]
-    fn scans_are_read_off_the_text() {
+    fn scans_are_parsed_from_the_text() {
         let plan = Plan::new(TEXT);
         let [orders, events] = plan.scans().try_into().unwrap();
         assert_eq!((orders.columns_read, orders.columns, orders.predicate), (9, 9, None));
@@ -145,7 +144,7 @@ END INNER JOIN";
     }
 
     #[test]
-    fn paths_keep_commas_brackets_and_partitions() {
+    fn paths_with_commas_brackets_and_partitions_are_shortened() {
         for (line, shortened) in [
             ("Parquet SCAN [/a, b/c, d/e.parquet]", "Parquet SCAN [c, d/e.parquet]"),
             ("Parquet SCAN [/a/[b]/c].parquet]", "Parquet SCAN [[b]/c].parquet]"),

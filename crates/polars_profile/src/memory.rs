@@ -2,7 +2,7 @@
 
 pub(crate) use platform::{Peak, limit};
 
-/// The process's peak of resident memory, as Linux counts it.
+/// The peak of this process's resident memory, as Linux counts it.
 #[cfg(target_os = "linux")]
 mod platform {
     use std::{fs, io};
@@ -12,9 +12,9 @@ mod platform {
     }
 
     impl Peak {
-        /// Sets the kernel's high-water mark back to what is resident now.
+        /// Resets the high-water mark to the memory that is resident now.
         pub fn start() -> Option<Peak> {
-            // Memory that the allocator keeps from earlier queries would hide what this one needs.
+            // Memory that the allocator keeps from earlier queries would hide the memory of this one.
             #[cfg(target_env = "gnu")]
             // SAFETY: malloc_trim only returns free pages; any thread may call it at any time.
             unsafe {
@@ -31,8 +31,8 @@ mod platform {
         }
     }
 
-    /// Lets this process have `mb` (1,000,000 bytes) of memory of its own more than it has now,
-    /// pages of files not counted; see RLIMIT_DATA in getrlimit(2).
+    /// Limits this process to `mb` MB (1,000,000 bytes) of private memory on top of its current
+    /// memory. Pages of files don't count; see RLIMIT_DATA in getrlimit(2).
     pub fn limit(mb: u64) -> io::Result<()> {
         let now = status_kb("VmData:").ok_or_else(|| io::Error::other("no VmData in /proc"))?;
         let bytes = now * 1024 + mb * 1_000_000;
@@ -76,7 +76,7 @@ mod platform {
 mod tests {
     #[cfg(target_os = "linux")]
     #[test]
-    fn the_peak_counts_what_is_allocated_and_freed_again() {
+    fn peak_includes_memory_that_was_freed() {
         let peak = super::Peak::start().unwrap();
         drop(std::hint::black_box(vec![1u8; 200_000_000]));
         let mb = peak.stop_mb().unwrap();

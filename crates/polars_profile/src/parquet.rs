@@ -1,4 +1,4 @@
-//! Parquet files that may be damaged: polars panics for some of them.
+//! Reads Parquet files that may be damaged. polars panics on some of them.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -10,17 +10,17 @@ use polars::prelude::*;
 
 use crate::error::{Error, Result};
 
-/// Reads a Parquet file whole, in this process.
+/// Reads a whole Parquet file in this process.
 ///
 /// # Errors
 ///
-/// [`Error::Io`] where it cannot be opened, [`Error::DamagedFile`] where it is not readable Parquet.
+/// [`Error::Io`] if the file cannot be opened, [`Error::DamagedFile`] if it is not valid Parquet.
 pub fn decode_parquet(path: &Path) -> Result<DataFrame> {
     let file = File::open(path).map_err(Error::io("open", path))?;
     let damaged = |reason: String| Error::DamagedFile { file: path.to_owned(), reason };
     let frame = without_panic(|| ParquetReader::new(file).finish());
     let frame = frame.map_err(|error| damaged(error.to_string()))?;
-    // polars does not compare them.
+    // polars does not compare the number of rows with the footer.
     match frame.columns().iter().find(|column| column.len() != frame.height()) {
         Some(column) => Err(damaged(format!(
             "column {} has {} rows, and the footer {}",
@@ -32,11 +32,11 @@ pub fn decode_parquet(path: &Path) -> Result<DataFrame> {
     }
 }
 
-/// Rows in a Parquet file, from its footer.
+/// Returns the number of rows in a Parquet file, from its footer.
 ///
 /// # Errors
 ///
-/// [`Error::Io`] where it cannot be opened, [`Error::DamagedFile`] without a readable footer.
+/// [`Error::Io`] if the file cannot be opened, [`Error::DamagedFile`] if it has no valid footer.
 pub fn footer_rows(file: &Path) -> Result<usize> {
     let handle = File::open(file).map_err(Error::io("open", file))?;
     without_panic(|| {
@@ -47,9 +47,10 @@ pub fn footer_rows(file: &Path) -> Result<usize> {
     .map_err(|error| Error::DamagedFile { file: file.to_owned(), reason: error.to_string() })
 }
 
-/// The result of `read`, also if polars panics, which it does for some damaged files.
+/// Returns the result of `read`, and an error instead of a panic: polars panics on some damaged
+/// files.
 ///
-/// The panic's message is returned as the error, and not printed. An interrupt unwinds further.
+/// The panic's message becomes the error and is not printed. An interrupt still unwinds.
 pub fn without_panic<T>(read: impl FnOnce() -> PolarsResult<T>) -> Result<T, PolarsError> {
     thread_local!(static SILENT: Cell<bool> = const { Cell::new(false) });
     static HOOK: Once = Once::new();

@@ -1,8 +1,8 @@
-//! A plan drawn: boxes and arrows as SVG, without a program or a font that may not be there.
+//! A plan as a picture: boxes and arrows in SVG, without external programs or fonts.
 //!
-//! Rows flow down, from the scans to the result. layout-rs decides where the boxes go; what they
-//! look like is decided here, so that a picture has the colors of the page it stands on, light or
-//! dark, and never is wider than the page.
+//! Rows flow down, from the scans to the result. layout-rs places the boxes. This module renders
+//! them itself, so that the picture uses the page's colors (light or dark) and is never wider than
+//! the page.
 
 use std::fmt::Write as _;
 
@@ -16,20 +16,20 @@ use layout::topo::layout::VisualGraph;
 use crate::plan_graph::{Execution, Graph, Node};
 use crate::text::thousands;
 
-/// Most characters in a line of a box; what is longer goes on in the next.
+/// Maximum number of characters in a line of a box. Longer lines are wrapped.
 const MOST_CHARACTERS: usize = 46;
-/// Most lines of details in a box; the rest is in its tooltip.
+/// Maximum number of detail lines in a box. The tooltip has all of them.
 const MOST_DETAILS: usize = 7;
-/// Of the font, in pixels at full size: a character's width and a line's height.
+/// Width of a character and height of a line, in pixels at full size.
 const CHARACTER: f64 = 6.7;
 const LINE: f64 = 15.0;
-/// Between a box's edge and its text.
+/// Space between a box's edge and its text.
 const MARGIN: f64 = 9.0;
-/// Around each box, for arrows and the rows on them.
+/// Space around each box, for arrows and their row counts.
 const HALO: Point = Point { x: 14.0, y: 20.0 };
 
 impl Execution {
-    /// The color of a node's box, told apart by color-blind readers too (Okabe and Ito).
+    /// The color of a node's box, from a palette that color-blind readers can distinguish (Okabe and Ito).
     fn color(self) -> &'static str {
         match self {
             Execution::Streaming => "#009E73",
@@ -39,15 +39,15 @@ impl Execution {
     }
 }
 
-/// `graph` as an SVG element for an HTML page; colors of text and lines are the page's.
+/// Renders `graph` as an SVG element for an HTML page. Text and lines use the page's colors.
 pub fn svg(graph: &Graph) -> String {
     let mut plan = VisualGraph::new(Orientation::TopToBottom);
     let boxes: Vec<Box> = graph.nodes.iter().map(Box::of).collect();
     let handles: Vec<_> = boxes
         .iter()
         .enumerate()
-        .map(|(at, drawn)| {
-            let size = Point::new(drawn.width(), drawn.height());
+        .map(|(at, node_box)| {
+            let size = Point::new(node_box.width(), node_box.height());
             let mut element = Element::create_with_properties(
                 ShapeKind::Box(of_size(size)),
                 StyleAttr { font_size: 1, ..StyleAttr::simple() },
@@ -71,14 +71,14 @@ pub fn svg(graph: &Graph) -> String {
     drawing.finish(graph, &boxes)
 }
 
-/// A label that layout-rs takes for `size` at a font size of 1: it measures a box by its text.
+/// A label of the given size: layout-rs measures a box by its text, here with font size 1.
 fn of_size(size: Point) -> String {
-    // What it adds on either side is left as room.
+    // layout-rs adds a margin on each side, which remains as space between boxes.
     let line = "x".repeat(size.x as usize);
     vec![line; size.y as usize].join("\n")
 }
 
-/// What is written in a node's box.
+/// The text in a node's box.
 struct Box {
     name: String,
     lines: Vec<String>,
@@ -113,13 +113,13 @@ impl Box {
     }
 }
 
-/// How many columns `text` takes in a font of fixed width: East Asian characters take two.
+/// The width of `text` in columns of a monospace font. East Asian characters are two columns wide.
 fn columns(text: &str) -> usize {
     text.chars().map(|c| 1 + usize::from(matches!(c, '\u{1100}'..='\u{11ff}' | '\u{2e80}'..='\u{d7ff}' | '\u{f900}'..='\u{faff}' | '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff60}' | '\u{1f300}'..))).sum()
 }
 
-/// `line` in pieces of at most [`MOST_CHARACTERS`], broken behind a space or comma where there is
-/// one.
+/// Splits `line` into pieces of at most [`MOST_CHARACTERS`] characters, after a space or comma if
+/// possible.
 fn wrapped(line: &str) -> Vec<String> {
     let mut pieces = Vec::new();
     let mut rest: Vec<char> = line.chars().collect();
@@ -134,7 +134,7 @@ fn wrapped(line: &str) -> Vec<String> {
     pieces
 }
 
-/// Where layout-rs puts what it is given.
+/// The positions that layout-rs computes.
 #[derive(Default)]
 struct Drawing {
     /// Top left corner and size of each box, by its position in the graph.
@@ -235,8 +235,8 @@ fn write_arrow(out: &mut String, path: &[(Point, Point)], rows: &str) {
     }
 }
 
-fn write_box(out: &mut String, drawn: &Box, node: &Node, xy: Point, size: Point) {
-    let color = drawn.execution.map_or("currentColor", Execution::color);
+fn write_box(out: &mut String, node_box: &Box, node: &Node, xy: Point, size: Point) {
+    let color = node_box.execution.map_or("currentColor", Execution::color);
     let (x, y) = (xy.x, xy.y);
     let whole = std::iter::once(&node.name).chain(&node.details);
     let whole: Vec<String> = whole.map(|line| escape(line)).collect();
@@ -258,19 +258,19 @@ fn write_box(out: &mut String, drawn: &Box, node: &Node, xy: Point, size: Point)
         )
         .expect("a String takes all");
     };
-    line(0, " font-weight=\"bold\"", &drawn.name);
+    line(0, " font-weight=\"bold\"", &node_box.name);
     let mut next = 1;
-    if let Some(execution) = drawn.execution {
+    if let Some(execution) = node_box.execution {
         line(next, " font-style=\"italic\"", &execution.to_string());
         next += 1;
     }
-    for (at, text) in drawn.lines.iter().enumerate() {
+    for (at, text) in node_box.lines.iter().enumerate() {
         line(next + at, " fill-opacity=\"0.85\"", text);
     }
     out.push_str("</g>\n");
 }
 
-/// `text` as it is written in HTML.
+/// Escapes `text` for HTML.
 pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -1,8 +1,8 @@
-//! The profile of a query: rows, time, row groups and bytes of each plan node, and the peak memory.
+//! The profile of a query: rows, time, row groups and bytes of each plan node, and peak memory.
 //!
-//! [`profile`] runs the query in a worker process. polars maps local files into memory, and counts
-//! only the bytes that it fetches from an object store. So the streaming engine also fetches local
-//! files, which makes short queries 10 to 15 ms slower.
+//! [`profile`] runs the query in a worker process. polars counts only bytes that it fetches from an
+//! object store, and maps local files into memory. So [`profile`] makes the streaming engine fetch
+//! local files, too, which makes short queries 10 to 15 ms slower.
 
 use std::fmt;
 
@@ -17,17 +17,17 @@ use crate::worker::{self, Conditions, Count, End, WorkerReport};
 /// The result and the metrics of one run of a query.
 #[derive(Clone, Debug)]
 pub struct QueryProfile {
-    /// The result; without columns where the query ends in a sink.
+    /// The result. It has no columns if the query ends in a sink.
     pub frame: DataFrame,
     /// The engine that ran it.
     pub engine: Engine,
     /// Seconds of wall time of this one run, with the engine's threads started before.
     pub seconds: f64,
-    /// What the query added to the resident memory of its process at the peak, in MB (1,000,000
-    /// bytes), pages of mapped files included. None where the system does not report it.
+    /// How much the query raised the peak of its process's resident memory, in MB (1,000,000 bytes).
+    /// Pages of mapped files are included. None if the system does not report it.
     pub peak_mb: Option<f64>,
-    /// The nodes, inputs before what uses them. By the streaming engine, those of its physical
-    /// plan; by the in-memory engine, its steps in the order in which they began.
+    /// The nodes of the streaming engine's physical plan, inputs first; or the steps of the
+    /// in-memory engine, in the order in which they began.
     pub nodes: Vec<NodeProfile>,
     graph: Graph,
 }
@@ -37,30 +37,30 @@ pub struct QueryProfile {
 pub struct NodeProfile {
     /// Its operation, such as `multi-scan[parquet]` or `group-by`.
     pub name: String,
-    /// How it ran; None for the in-memory engine's steps.
+    /// How it ran. None for the steps of the in-memory engine.
     pub execution: Option<Execution>,
-    /// Rows that came in; None where they are not counted.
+    /// Rows that the node received. None if polars does not count them.
     pub rows_in: Option<u64>,
-    /// Rows that went out; None where they are not counted.
+    /// Rows that the node passed on. None if polars does not count them.
     pub rows_out: Option<u64>,
     /// Seconds of work, summed over all threads.
     pub seconds: f64,
-    /// Row groups that a scan with a filter read, and how many there are: the statistics of the
-    /// others exclude every row. None unless polars reported it for exactly one scan.
+    /// Row groups that a scan with a filter read, and the number of all row groups. The scan skips a
+    /// row group if its statistics exclude every row. None unless the plan has exactly one such scan.
     pub row_groups: Option<(u64, u64)>,
-    /// Bytes that a scan fetched from its files, footers included; None where they are not counted.
+    /// Bytes that a scan fetched from its files, footers included. None if polars does not count them.
     pub bytes: Option<u64>,
-    /// The side of a join that was held in memory, `left` or `right`; the other one streams past.
-    /// None unless polars reported it for exactly one join.
+    /// The side of a join that was held in memory, `left` or `right`. The other side streams. None
+    /// unless the plan has exactly one join.
     pub build_side: Option<String>,
 }
 
 /// How a query with a memory limit ended.
 #[derive(Clone, Debug)]
 pub enum LimitedRun {
-    /// It has a result.
+    /// The query has a result.
     Finished(Box<QueryProfile>),
-    /// The operating system refused it memory, and its worker process ended.
+    /// The operating system refused memory, and the worker process ended.
     OutOfMemory {
         /// The limit, in MB (1,000,000 bytes).
         limit_mb: u64,
@@ -69,12 +69,12 @@ pub enum LimitedRun {
     },
 }
 
-/// Memory of a query in several runs.
+/// The peak memory of a query in several runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PeakMemory {
-    /// Median of the runs' peaks, in MB (1,000,000 bytes).
+    /// Median of the peaks, in MB (1,000,000 bytes).
     pub median_mb: f64,
-    /// The lowest and the highest of them.
+    /// The lowest and the highest peak.
     pub range_mb: (f64, f64),
     /// Median of the runs' wall times, in seconds.
     pub seconds: f64,
@@ -84,17 +84,17 @@ pub struct PeakMemory {
 ///
 /// # Errors
 ///
-/// [`Error::Polars`] where the query fails, [`Error::NotSerializable`] for one with a Rust
-/// closure, [`Error::NoWorker`] where the worker program is not compiled, [`Error::WorkerEnded`]
-/// where the worker ends without a result, [`Error::TimeLimit`] if it runs longer than ten minutes or than the
-/// seconds in `PROFILE_TIME_LIMIT`.
+/// [`Error::Polars`] if the query fails, [`Error::NotSerializable`] if it contains a Rust closure,
+/// [`Error::NoWorker`] if the worker program is not compiled, [`Error::WorkerEnded`] if the worker
+/// ends without a result, [`Error::TimeLimit`] if the query runs longer than ten minutes, or than
+/// the seconds in `PROFILE_TIME_LIMIT`.
 pub fn profile(query: &LazyFrame, engine: Engine) -> Result<QueryProfile> {
     let conditions =
         Conditions { counts_bytes: engine == Engine::Streaming, ..Conditions::default() };
     QueryProfile::new(query, engine, finished(query, engine, conditions)?)
 }
 
-/// A query without a limit of memory, which therefore has a result or an error.
+/// Runs a query without a memory limit, so that it ends with a result or an error.
 fn finished(query: &LazyFrame, engine: Engine, conditions: Conditions) -> Result<WorkerReport> {
     match worker::run(query, engine, conditions)? {
         End::Result(report) => Ok(*report),
@@ -104,13 +104,13 @@ fn finished(query: &LazyFrame, engine: Engine, conditions: Conditions) -> Result
     }
 }
 
-/// As [`profile`], with no more than `limit_mb` MB (1,000,000 bytes) of memory for the query's
-/// allocations. The operating system enforces the limit. The engine has two threads on every machine,
-/// because each thread holds batches of its own.
+/// Like [`profile`], but the query may allocate at most `limit_mb` MB (1,000,000 bytes). The
+/// operating system enforces the limit. The engine uses two threads on every machine, because each
+/// thread holds batches of its own.
 ///
 /// # Errors
 ///
-/// As [`profile`]; [`Error::NoMemoryLimit`] where the system has no such limit.
+/// As [`profile`], and [`Error::NoMemoryLimit`] if the system has no such limit.
 pub fn profile_with_memory_limit(
     query: &LazyFrame,
     engine: Engine,
@@ -125,8 +125,8 @@ pub fn profile_with_memory_limit(
     })
 }
 
-/// Runs `query` `runs` times, each in a worker process of its own, and returns its peak memory;
-/// NaN where the system does not report it.
+/// Runs `query` `runs` times, each in a new worker process, and returns its peak memory: NaN if the
+/// system does not report it.
 ///
 /// # Errors
 ///
@@ -157,33 +157,33 @@ impl QueryProfile {
         Ok(QueryProfile { frame, engine, seconds, peak_mb, nodes, graph })
     }
 
-    /// The plan with the rows on its arrows: the physical plan of the streaming engine; the logical
-    /// one, without rows, of the in-memory engine, which does not count them.
+    /// The plan: the streaming engine's physical plan with row counts on its arrows, or the logical
+    /// plan for the in-memory engine, which does not count rows.
     pub fn graph(&self) -> &Graph {
         &self.graph
     }
 
-    /// The first node whose name begins with `name`.
+    /// The first node whose name starts with `name`.
     pub fn node(&self, name: &str) -> Option<&NodeProfile> {
         self.nodes.iter().find(|node| node.name.starts_with(name))
     }
 
-    /// Row groups read and there are, over all scans for which polars reports them.
+    /// Row groups read and the number of all row groups, over all scans for which polars reports them.
     pub fn row_groups(&self) -> Option<(u64, u64)> {
         self.nodes.iter().filter_map(|node| node.row_groups).reduce(|a, b| (a.0 + b.0, a.1 + b.1))
     }
 
-    /// Bytes fetched from files, over all scans; None where they are not counted.
+    /// Bytes fetched from files, over all scans. None if polars does not count them.
     pub fn bytes(&self) -> Option<u64> {
         self.nodes.iter().filter_map(|node| node.bytes).reduce(|a, b| a + b)
     }
 
-    /// The nodes as a table: `node`, `ran`, `rows_in`, `rows_out`, `≈ ms` (of work, over
-    /// all threads), `row_groups` (read / there are), `kB` (1000 bytes, fetched from files),
-    /// `build` (the side of a join); null where polars does not report it.
+    /// The nodes as a table. Columns: `node`, `ran`, `rows_in`, `rows_out`, `≈ ms` (work, summed over
+    /// all threads), `row_groups` (read / all), `kB` (1000 bytes fetched from files), `build` (the
+    /// side of a join). Null if polars does not report the value.
     pub fn table(&self) -> DataFrame {
-        fn of<T>(nodes: &[NodeProfile], what: impl Fn(&NodeProfile) -> T) -> Vec<T> {
-            nodes.iter().map(what).collect()
+        fn of<T>(nodes: &[NodeProfile], value: impl Fn(&NodeProfile) -> T) -> Vec<T> {
+            nodes.iter().map(value).collect()
         }
         let nodes = &self.nodes;
         let groups = |node: &NodeProfile| node.row_groups.map(|(n, all)| format!("{n} / {all}"));
@@ -226,7 +226,7 @@ fn step(count: Count) -> NodeProfile {
     }
 }
 
-/// The physical plan with what was counted at its nodes.
+/// The physical plan with the metrics of its nodes.
 fn physical(dot: &str, counts: &[Count], stderr: &str) -> (Graph, Vec<NodeProfile>) {
     let mut graph = Graph::parse(dot, "physical plan, as the streaming engine ran it", true);
     let of_node = |id: &str| counts.iter().find(|count| count.id.to_string() == id);
@@ -256,7 +256,7 @@ fn physical(dot: &str, counts: &[Count], stderr: &str) -> (Graph, Vec<NodeProfil
     (graph, nodes)
 }
 
-/// Row groups that were read, and all row groups, summed over the files in polars' messages.
+/// Row groups read and the number of all row groups, summed over the files in polars' messages.
 fn row_groups_in(stderr: &str) -> Option<(u64, u64)> {
     let numbers = stderr.lines().filter_map(|line| {
         let (_, numbers) = line.split_once("Predicate pushdown: reading ")?;

@@ -1,16 +1,16 @@
-//! Which operations the streaming engine runs in batches, read off the physical plans of queries.
+//! Lists the operations that the streaming engine runs in batches, from the physical plans of queries.
 
 use polars::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::plan_graph::{Execution, physical_graph};
 
-/// How the streaming engine would run each of the named queries: `operation`, `ran` (the node that
-/// holds the most in memory), `nodes` (all nodes that run in this way). Runs nothing.
+/// Returns how the streaming engine would run each named query. Columns: `operation`, `ran` (how
+/// its most memory-intensive nodes run), `nodes` (their names). Runs no query.
 ///
 /// # Errors
 ///
-/// [`Error::Polars`] where polars cannot plan a query.
+/// [`Error::Polars`] if polars cannot plan a query.
 pub fn streaming_support(queries: &[(&str, LazyFrame)]) -> Result<DataFrame> {
     let (mut names, mut ran, mut worst) = (Vec::new(), Vec::new(), Vec::new());
     for (name, query) in queries {

@@ -1,5 +1,5 @@
-//! What the steps of making a sensor row cost on one core, a line of JSON each: nanoseconds, and the
-//! bytes that the step has to read and write. For `./justw bench generate`.
+//! Measures the steps of generating a sensor row on one core. Prints one line of JSON per step:
+//! nanoseconds per row, and the bytes that the step reads and writes. Used by `./justw bench generate`.
 
 use std::hint::black_box;
 use std::io::Write as _;
@@ -14,7 +14,7 @@ use wearable_datagen::sensor::{Layout, Physiology, SensorTable, encode};
 
 const ROWS: usize = 2_000_000;
 const PART_ROWS: usize = 200_000;
-/// Random words to a row, of four bytes each.
+/// Random words per row, of four bytes each.
 const WORDS: usize = 14;
 /// Bytes of a row's codes.
 const CODES: f64 = 26.0;
@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         normals.fill_with(|| StandardNormal.sample(&mut rng));
     });
     let (mut generator, mut rows) = (RowGenerator::new(&table), Columns::default());
-    let drawn = seconds(ROWS / BLOCK_ROWS, |block| {
+    let generating = seconds(ROWS / BLOCK_ROWS, |block| {
         generator.append(block as u64, 0..BLOCK_ROWS, &mut rows);
     });
     let part = table.generate(0, PART_ROWS as u64);
@@ -74,12 +74,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (step, seconds, bytes) in [
         ("random words (ChaCha8)", random, words),
         ("normal numbers", normal, 16.0),
-        ("rules and rounding", drawn - random - normal, words + 8.0 + 2.0 * CODES),
-        // Codes, keys and packed keys, twice each, and the page before and after snappy.
+        ("rules and rounding", generating - random - normal, words + 8.0 + 2.0 * CODES),
+        // Codes, keys and packed keys are written and read; the page exists before and after snappy.
         ("Parquet and snappy", encoding, 6.0 * CODES + 3.0 * file),
         ("checksum", checksum, file),
-        ("to the file", writing, 2.0 * file),
-        ("to the disk (sync)", syncing, file),
+        ("write to the file", writing, 2.0 * file),
+        ("sync to the disk", syncing, file),
     ] {
         let ns = seconds.max(0.0) / ROWS as f64 * 1e9;
         println!(r#"{{"step": "{step}", "ns": {ns:.2}, "bytes": {bytes:.1}}}"#);
@@ -87,7 +87,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Seconds that `times` calls of `step` take.
+/// Runs `step` `times` times and returns the total seconds.
 fn seconds(times: usize, mut step: impl FnMut(usize)) -> f64 {
     let start = Instant::now();
     (0..times).for_each(&mut step);

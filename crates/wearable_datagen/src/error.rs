@@ -15,7 +15,7 @@ pub enum Error {
     InvalidOption {
         /// The option's name in [`GenerateOptions`](crate::GenerateOptions).
         option: &'static str,
-        /// The given value.
+        /// The value that the caller passed.
         value: String,
         /// The allowed values.
         allowed: &'static str,

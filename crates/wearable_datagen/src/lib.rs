@@ -16,7 +16,7 @@
 //! # }
 //! ```
 //!
-//! This crate is compiled with full optimisation. It knows nothing of notebooks.
+//! This crate is compiled with full optimisation, and does not depend on notebooks.
 
 #![warn(missing_docs)]
 

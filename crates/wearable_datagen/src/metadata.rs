@@ -1,5 +1,5 @@
-//! `generation_metadata.yaml`: what a dataset is and how it was made, and its files with their
-//! checksums. Written by the generator, and read by what looks at a dataset.
+//! `generation_metadata.yaml`: the options of a dataset, and its files with their checksums. The
+//! generator writes it, and scans read it.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,7 +15,7 @@ use crate::generate::Generated;
 use crate::options::{GenerateOptions, Size};
 use crate::tables::METADATA_FILE;
 
-/// The file's text.
+/// The text of the metadata file.
 pub(crate) fn yaml(
     options: &GenerateOptions,
     started: DateTime<Local>,
@@ -49,19 +49,19 @@ pub(crate) fn yaml(
     text
 }
 
-/// What is read of the file; None for what it does not have.
+/// The part of the metadata that scans use. None for missing entries.
 #[derive(Debug, Default)]
 pub struct Metadata {
-    /// Users.
+    /// Number of users.
     pub users: Option<u64>,
-    /// Rows of sensor_hrv.
+    /// Number of rows of sensor_hrv.
     pub sensor_rows: Option<u64>,
-    /// Checksums by the files' paths in the dataset's directory.
+    /// Checksums (whole file, footer) by path, relative to the dataset's directory.
     files: HashMap<String, (Option<u32>, Option<u32>)>,
 }
 
 impl Metadata {
-    /// That of the dataset in `data`; None where it has none.
+    /// Reads the metadata of the dataset in `data`. None if it has no metadata.
     pub fn read(data: &Path) -> Result<Option<Metadata>> {
         let path = data.join(METADATA_FILE);
         match fs::read(&path) {
@@ -94,17 +94,17 @@ impl Metadata {
         metadata
     }
 
-    /// Paths of the files that it names, in the dataset's directory.
+    /// Paths of the listed files, relative to the dataset's directory.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         self.files.keys().map(String::as_str)
     }
 
-    /// The checksum of the file at `path` in the dataset's directory.
+    /// The checksum of the whole file at `path`, relative to the dataset's directory.
     pub fn whole(&self, path: &Path) -> Option<u32> {
         self.files.get(path.to_str()?)?.0
     }
 
-    /// The checksum of its footer.
+    /// The checksum of the footer of the file at `path`.
     pub fn footer(&self, path: &Path) -> Option<u32> {
         self.files.get(path.to_str()?)?.1
     }
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
+    fn metadata_survives_write_and_read() {
         let text = "users: 50\nactual_sensor_rows: 7\noutputs:\n  - path: sensor_hrv/part-00000.parquet\n    size_mb: 0.001\n    crc32: 0000abcd\n    footer_crc32: 12345678\n  - path: a\n";
         let metadata = Metadata::parse(text);
         assert_eq!((metadata.users, metadata.sensor_rows), (Some(50), Some(7)));

@@ -1,4 +1,4 @@
-//! What to generate.
+//! The options of the generator.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -7,19 +7,19 @@ use crate::error::{Error, Result};
 use crate::sensor::Layout;
 use crate::sensor::external_sort::{BATCH_ROWS, ROW_BYTES};
 
-/// How many sensor rows to make.
+/// Number of sensor rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
     /// 1,000,000 rows, 150 users.
     Small,
-    /// 10,000,000 rows, 1000 users.
+    /// 10,000,000 rows, 1,000 users.
     Large,
     /// Any other number of rows.
     Rows(u64),
 }
 
 impl Size {
-    /// Rows of sensor_hrv.
+    /// Number of rows of sensor_hrv.
     pub fn rows(self) -> u64 {
         match self {
             Size::Small => 1_000_000,
@@ -28,8 +28,8 @@ impl Size {
         }
     }
 
-    /// Users by sensor rows: 1000 from 5,000,000 rows, 150 from 1,000,000, else a user per 10,000
-    /// rows and at least 50.
+    /// Number of users: 1,000 from 5,000,000 sensor rows, 150 from 1,000,000, otherwise one per 10,000 rows
+    /// and at least 50.
     pub fn users(self) -> u32 {
         match self.rows() {
             5_000_000.. => 1000,
@@ -42,42 +42,42 @@ impl Size {
 /// Options of [`generate_dataset`](crate::generate_dataset).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GenerateOptions {
-    /// Sensor rows.
+    /// Number of sensor rows.
     pub size: Size,
-    /// Seed of every random stream.
+    /// Seed of all random streams.
     pub seed: u64,
-    /// Directory to write into; made if it is not there.
+    /// Output directory. Created if it does not exist.
     pub output_dir: PathBuf,
-    /// Rows to a part of sensor_hrv (by date: of each date). Each thread holds one part in memory.
+    /// Rows per part of sensor_hrv (by date: per part of a date). Each thread holds one part in memory.
     pub chunk_rows: u64,
-    /// Rows to a row group of sensor_hrv: what a scan can skip.
+    /// Rows per row group of sensor_hrv, the smallest unit that a scan can skip.
     pub row_group_rows: u64,
     /// The order of sensor_hrv's rows.
     pub layout: Layout,
-    /// Threads that make parts side by side; as many as the machine has processors where it is None.
-    /// The files do not depend on it.
+    /// Threads that generate parts in parallel. None for the number of processors. The files do not
+    /// depend on it.
     pub threads: Option<NonZeroUsize>,
 }
 
 impl GenerateOptions {
-    /// Seed where none is given.
+    /// Default seed.
     pub const DEFAULT_SEED: u64 = 42;
-    /// Rows to a part where none are given.
+    /// Default number of rows per part.
     pub const DEFAULT_CHUNK_ROWS: u64 = 200_000;
-    /// Rows to a row group where none are given.
+    /// Default number of rows per row group.
     pub const DEFAULT_ROW_GROUP_ROWS: u64 = 100_000;
-    /// Most parts: their numbers have five digits.
+    /// Maximum number of parts, because part numbers have five digits.
     const MOST_PARTS: u64 = 100_000;
-    /// Most row groups to a file: Parquet numbers them with 16 bits.
+    /// Maximum number of row groups per file, because Parquet numbers them with 16 bits.
     const MOST_ROW_GROUPS: u64 = 32_767;
-    /// Most threads.
+    /// Maximum number of threads.
     const MOST_THREADS: usize = 1024;
-    /// Rows that all threads together may hold: 26 bytes each, and their encoded form.
+    /// Maximum number of rows in the memory of all threads: 26 bytes each, and their encoded form.
     const ROWS_AT_ONCE: u64 = 10_000_000;
-    /// Most rows to a part: a part has to fit into memory.
+    /// Maximum number of rows per part, because a part must fit into memory.
     const MOST_CHUNK_ROWS: u64 = 10_000_000;
 
-    /// `size` into `output_dir`, with the default seed and rows to a part.
+    /// Options for `size` and `output_dir`, with the default seed and part size.
     pub fn new(size: Size, output_dir: impl Into<PathBuf>) -> GenerateOptions {
         GenerateOptions {
             size,
@@ -90,8 +90,8 @@ impl GenerateOptions {
         }
     }
 
-    /// How many threads make parts: those asked for, or the machine's; fewer if the rows that each
-    /// holds would not fit into memory side by side.
+    /// Number of threads: the requested number or the machine's, and fewer if their parts would need too
+    /// much memory at the same time.
     pub fn threads(&self) -> usize {
         let machines = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let threads = self.threads.map_or_else(machines, NonZeroUsize::get);
@@ -102,14 +102,14 @@ impl GenerateOptions {
         threads.min((Self::ROWS_AT_ONCE / rows).max(1) as usize)
     }
 
-    /// An upper bound of the bytes that the dataset takes on a disk.
+    /// An upper bound of the dataset's size on disk, in bytes.
     pub fn most_bytes(&self) -> u64 {
-        // Codes of 150 bits a row, and in each row group the values that they stand for: at most one
-        // for each row and column, at most 450 kB.
+        // Codes need 150 bits per row. Each row group has dictionaries with at most one value per row and
+        // column, at most 450 kB.
         let rows = self.size.rows();
         let groups = rows.div_ceil(self.row_group_rows.min(self.chunk_rows).max(1));
         let dictionaries = (120 * self.row_group_rows.min(self.chunk_rows)).min(450_000);
-        // A footer describes each of 14 columns; a diary has a row of 70 bytes for each night.
+        // A footer describes 14 columns. The sleep diary has a row of 70 bytes per night.
         let footers = groups * 2_000 + rows.div_ceil(self.chunk_rows.max(1)) * 8_000;
         let nights = u64::from(self.size.users()) * u64::from(crate::tables::DAYS);
         let dates = if self.layout == Layout::ByDate { 35 * (450_000 + 10_000) } else { 0 };
@@ -121,20 +121,20 @@ impl GenerateOptions {
             + 300_000
     }
 
-    /// Bytes of temporary files beside the dataset, until it is complete.
+    /// Size of the temporary files, in bytes. They exist until the dataset is complete.
     pub fn temporary_bytes(&self) -> u64 {
         match self.layout {
             Layout::Unsorted => 0,
-            // The last 4 KiB of each file are counted whole.
+            // On disk, each file ends with a full block of 4 KiB.
             Layout::ByDevice | Layout::ByDate => self.size.rows() * (ROW_BYTES + 1) + 35 * 4096,
         }
     }
 
-    /// Checks every option's bounds.
+    /// Checks that all options are within their bounds.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidOption`] with the first that is out of them.
+    /// [`Error::InvalidOption`] with the first option that is not.
     pub fn validate(&self) -> Result<()> {
         let invalid = |option, value: u64, allowed| {
             Err(Error::InvalidOption { option, value: value.to_string(), allowed })
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_options_are_named() {
+    fn invalid_options_are_named() {
         let options = |rows, chunk_rows| GenerateOptions {
             chunk_rows,
             ..GenerateOptions::new(Size::Rows(rows), "unused")

@@ -1,4 +1,4 @@
-//! The sleep diary: what each user wrote down about each night.
+//! Generates the sleep diary: each user's entry for each night.
 
 use polars::prelude::*;
 use rand::RngExt;
@@ -12,11 +12,11 @@ use crate::users::User;
 const HOUR_NS: f64 = 3.6e12;
 const DAY_NS: i64 = 24 * 3_600_000_000_000;
 
-/// [`SLEEP_DIARY`](crate::tables::SLEEP_DIARY): one row per user and day, by user, then day.
+/// Generates [`SLEEP_DIARY`](crate::tables::SLEEP_DIARY): one row per user and day, ordered by user and day.
 ///
 /// # Errors
 ///
-/// [`Error::Polars`] where the columns make no frame.
+/// [`Error::Polars`] if polars cannot build the frame.
 pub fn table(users: &[User], rng: &mut ChaCha8Rng) -> Result<DataFrame> {
     let nights = users.len() * DAYS as usize;
     let mut user_id = Vec::with_capacity(nights);
@@ -61,7 +61,7 @@ pub fn table(users: &[User], rng: &mut ChaCha8Rng) -> Result<DataFrame> {
     DataFrame::new(nights, columns).map_err(Error::polars("build sleep_diary"))
 }
 
-/// One night as drawn, in hours unless named otherwise.
+/// One night, in hours unless a name contains another unit.
 struct Night {
     bedtime_h: f64,
     latency_min: f64,
@@ -93,7 +93,7 @@ impl Night {
 
     fn efficiency(&self) -> f64 {
         let in_bed = self.latency_min / 60.0 + self.hours;
-        // A duration rounded up must not make more than the whole night.
+        // Rounding up must not make the duration longer than the night.
         round(self.duration() / in_bed * 100.0, 1).min(100.0)
     }
 }
@@ -101,11 +101,12 @@ impl Night {
 /// Days from 1970-01-01 to the dataset's first day.
 pub(crate) fn first_day() -> i32 {
     let (year, month, day) = FIRST_DAY;
-    let first = chrono::NaiveDate::from_ymd_opt(year, month, day).expect("FIRST_DAY is a date");
+    let first =
+        chrono::NaiveDate::from_ymd_opt(year, month, day).expect("FIRST_DAY is a valid date");
     (first - chrono::NaiveDate::default()).num_days() as i32
 }
 
-/// Nanoseconds since midnight, whole microseconds, wrapping past 24 h.
+/// Nanoseconds since midnight, in whole microseconds. Wraps past 24 h.
 fn time_of_day(hours: f64) -> i64 {
     let us = (hours * HOUR_NS / 1000.0).round() as i64;
     (us * 1000).rem_euclid(DAY_NS)
@@ -123,14 +124,14 @@ mod tests {
     }
 
     #[test]
-    fn efficiency_is_asleep_over_in_bed() {
+    fn efficiency_is_sleep_divided_by_time_in_bed() {
         let night = Night { bedtime_h: 22.0, latency_min: 30.0, hours: 7.5, waso_min: 15 };
         assert_eq!(night.duration(), 7.25);
         assert_eq!(night.efficiency(), 90.6);
     }
 
     #[test]
-    fn the_dataset_starts_on_a_monday_19723_days_after_1970() {
+    fn dataset_starts_on_a_monday_19723_days_after_1970() {
         assert_eq!(first_day(), 19_723);
     }
 }

@@ -1,7 +1,7 @@
-//! The three tables, declared once.
+//! The declarations of the three tables.
 //!
-//! The schema check compares files with this declaration, `generate_demo_data --describe` prints
-//! it, `data/README.md` is that print, and tests hold the generator to it.
+//! The schema check compares files with them, `generate_demo_data --describe` prints them,
+//! `data/README.md` contains that output, and tests compare generated data with them.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ pub use crate::sensor::{DAYS, SEGMENT_MINUTES, SEGMENTS_PER_DAY};
 /// First day of the dataset as (year, month, day).
 pub const FIRST_DAY: (i32, u32, u32) = (2024, 1, 1);
 
-/// Column types that occur in the tables.
+/// The column types in the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// UTF-8 text.
@@ -30,7 +30,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The polars type a column of this kind has in the Parquet files.
+    /// The polars type of a column of this kind.
     pub fn dtype(self) -> DataType {
         match self {
             Kind::Str => DataType::String,
@@ -50,11 +50,11 @@ pub struct Column {
     pub name: &'static str,
     /// Type.
     pub kind: Kind,
-    /// Unit, empty where there is none.
+    /// Unit. Empty if there is none.
     pub unit: &'static str,
-    /// Values that occur.
+    /// Range or list of values.
     pub range: &'static str,
-    /// What the value means.
+    /// Meaning of the value.
     pub meaning: &'static str,
 }
 
@@ -63,22 +63,22 @@ pub struct Column {
 pub struct Table {
     /// Name of the table.
     pub name: &'static str,
-    /// What one row stands for.
+    /// The subject of one row.
     pub grain: &'static str,
-    /// File, or pattern of files, under the data directory.
+    /// File or file pattern, relative to the data directory.
     pub location: &'static str,
     /// Columns in file order.
     pub columns: &'static [Column],
 }
 
 impl Table {
-    /// Schema of the table's files, in column order.
+    /// The schema of the table's files, in column order.
     pub fn schema(&self) -> SchemaRef {
         let fields = self.columns.iter().map(|c| Field::new(c.name.into(), c.kind.dtype()));
         Schema::from_iter(fields).into()
     }
 
-    /// The table as Markdown: a heading, the grain, and a row per column.
+    /// The table as Markdown: a heading, the grain, and one line per column.
     pub fn describe(&self) -> String {
         let mut text = format!(
             "## {}\n\nOne row per {}. File: `{}`.\n\n| column | type | unit | values | meaning |\n| --- | --- | --- | --- | --- |\n",
@@ -93,7 +93,7 @@ impl Table {
     }
 }
 
-/// Every table, in the order in which they are generated.
+/// All tables, in the order of generation.
 pub const TABLES: [&Table; 3] = [&USER_PROFILE, &SLEEP_DIARY, &SENSOR_HRV];
 
 /// Name of a dataset's metadata file.
@@ -109,7 +109,7 @@ const fn column(
     Column { name, kind, unit, range, meaning }
 }
 
-/// Who wears a device: one row per user.
+/// The users: one row per user.
 pub const USER_PROFILE: Table = Table {
     name: "user_profile",
     grain: "user",
@@ -132,16 +132,40 @@ pub const USER_PROFILE: Table = Table {
             Kind::Str,
             "",
             "Regular, Mixed, Irregular",
-            "how regular the user's days are",
+            "regularity of the user's days",
         ),
-        column("exercise_freq_weekly", Kind::Int, "days/week", "0–7", "days with exercise"),
-        column("smoking_freq", Kind::Str, "", "Never, Occasionally, Daily", "smoking"),
-        column("alcohol_freq", Kind::Str, "", "Never, Monthly, Weekly, Daily", "alcohol"),
-        column("coffee_freq", Kind::Str, "", "Never, Weekly, Daily, Several a day", "coffee"),
+        column(
+            "exercise_freq_weekly",
+            Kind::Int,
+            "days/week",
+            "0–7",
+            "days with exercise per week",
+        ),
+        column(
+            "smoking_freq",
+            Kind::Str,
+            "",
+            "Never, Occasionally, Daily",
+            "how often the user smokes",
+        ),
+        column(
+            "alcohol_freq",
+            Kind::Str,
+            "",
+            "Never, Monthly, Weekly, Daily",
+            "how often the user drinks alcohol",
+        ),
+        column(
+            "coffee_freq",
+            Kind::Str,
+            "",
+            "Never, Weekly, Daily, Several a day",
+            "how often the user drinks coffee",
+        ),
     ],
 };
 
-/// What users wrote down about each night: one row per user and day.
+/// The users' sleep diaries: one row per user and day.
 pub const SLEEP_DIARY: Table = Table {
     name: "sleep_diary",
     grain: "user and day",
@@ -149,7 +173,7 @@ pub const SLEEP_DIARY: Table = Table {
     columns: &[
         column("user_id", Kind::Str, "", "USER-00000 …", "key into user_profile"),
         column("date", Kind::Date, "", "2024-01-01 … 2024-02-04", "day of the bedtime"),
-        column("bedtime", Kind::Time, "", "20:00–23:00, whole hours", "going to bed"),
+        column("bedtime", Kind::Time, "", "20:00–23:00, whole hours", "time of going to bed"),
         column("fall_asleep_time", Kind::Time, "", "", "bedtime + sleep_latency"),
         column("wake_time", Kind::Time, "", "", "fall_asleep_time + 4–12 h"),
         column(
@@ -164,7 +188,7 @@ pub const SLEEP_DIARY: Table = Table {
             Kind::Float,
             "h",
             "3.5–12, 2 decimals",
-            "asleep in bed, less waso",
+            "time asleep, without waso_minutes",
         ),
         column(
             "sleep_efficiency",
@@ -186,7 +210,7 @@ pub const SLEEP_DIARY: Table = Table {
 /// What the devices recorded: many rows per device, each a five-minute segment.
 pub const SENSOR_HRV: Table = Table {
     name: "sensor_hrv",
-    grain: "device and five-minute segment drawn (a segment can be drawn more than once)",
+    grain: "recorded five-minute segment of a device (the same segment can occur more than once)",
     location: "sensor_hrv/*.parquet",
     columns: &[
         column("device_id", Kind::Str, "", "DEV-00000 …", "DEV-00012 is worn by USER-00012"),

@@ -1,4 +1,4 @@
-//! The users, and how each one's body behaves.
+//! Generates the users and their physiology.
 
 use polars::prelude::*;
 use rand::RngExt;
@@ -18,12 +18,12 @@ const SMOKING: [&str; 3] = ["Never", "Occasionally", "Daily"];
 const ALCOHOL: [&str; 4] = ["Never", "Monthly", "Weekly", "Daily"];
 const COFFEE: [&str; 4] = ["Never", "Weekly", "Daily", "Several a day"];
 
-/// A user: the profile, and the physiology that the sensor table follows.
+/// A user: the profile, and the physiology behind the sensor data.
 #[derive(Clone, Debug)]
 pub struct User {
     /// Number in `USER-…` and `DEV-…`.
     pub number: u32,
-    /// Years.
+    /// Age in years.
     pub age: i64,
     gender: &'static str,
     height_cm: f64,
@@ -34,7 +34,8 @@ pub struct User {
     smoking_freq: &'static str,
     alcohol_freq: &'static str,
     coffee_freq: &'static str,
-    /// What the sensor table follows: resting heart rate 45–105 bpm, activity scale 0.6–2.2,
+    /// Parameters of the sensor data: resting heart rate 45–105 bpm, activity scale 0.6–2.2, sensitivity
+    /// 0.06–0.14.
     /// sensitivity 0.06–0.14.
     pub physiology: Physiology,
 }
@@ -59,7 +60,7 @@ impl User {
         let resting = 62.0 + 0.22 * (age as f64 - 30.0) + 0.08 * (weight_kg - 70.0)
             - 1.4 * exercise_freq_weekly as f64
             + normal(5.5).sample(rng);
-        // How much the heart rate varies: low, medium or high.
+        // The variability of the heart rate: low, medium or high.
         let (segment, daily) = match rng.random::<f64>() {
             p if p < 0.25 => (2.0..5.0, 0.5..2.0),
             p if p < 0.80 => (5.0..10.0, 2.0..5.0),
@@ -96,19 +97,19 @@ impl User {
 
 /// A normal distribution around zero.
 fn normal(sigma: f64) -> Normal<f64> {
-    Normal::new(0.0, sigma).expect("sigmas are drawn from finite, positive ranges")
+    Normal::new(0.0, sigma).expect("sigmas are finite and positive")
 }
 
-/// Draws `count` users.
+/// Generates `count` users.
 pub fn generate(count: u32, rng: &mut ChaCha8Rng) -> Vec<User> {
     (0..count).map(|number| User::generate(number, rng)).collect()
 }
 
-/// [`USER_PROFILE`](crate::tables::USER_PROFILE) of `users`, one row each.
+/// Builds [`USER_PROFILE`](crate::tables::USER_PROFILE) with one row per user.
 ///
 /// # Errors
 ///
-/// [`Error::Polars`] where the columns make no frame.
+/// [`Error::Polars`] if polars cannot build the frame.
 pub fn table(users: &[User]) -> Result<DataFrame> {
     let text =
         |value: fn(&User) -> &'static str| -> Vec<&str> { users.iter().map(value).collect() };

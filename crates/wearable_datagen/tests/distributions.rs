@@ -1,8 +1,8 @@
-//! Each rule by which a row is drawn, looked at in many rows of a fixed seed.
+//! Compares each rule for the values of a row with many rows of a fixed seed.
 //!
-//! A test that asks whether data follow a distribution answers with the probability of data as odd as
-//! these if they do. With a fixed seed it is always the same; below one in a thousand, a rule is
-//! broken. (A bound that is moved by a fiftieth of the range is found.)
+//! A statistical test returns the probability of data at least as extreme as these, if the rule holds.
+//! With a fixed seed, the probability is the same in each run. A rule is broken if it is below 0.001.
+//! The tests detect a bound that is wrong by 2 % of the range.
 
 use std::sync::LazyLock;
 
@@ -47,14 +47,14 @@ fn table() -> SensorTable<'static> {
     }
 }
 
-/// A row, as its values.
+/// The values of a row.
 struct Row {
     physiology: &'static Physiology,
     day: usize,
     hour: usize,
     charging: bool,
     value: Box<dyn Fn(Codes) -> f64>,
-    /// As `value`, with what rounding has taken or given back.
+    /// Like `value`, with the rounding undone by a uniform offset.
     spread: Box<dyn Fn(Codes) -> f64>,
 }
 
@@ -82,7 +82,7 @@ fn rows() -> impl Iterator<Item = Row> {
     })
 }
 
-/// The hours in which activity is the physiology's alone.
+/// Whether activity depends only on the physiology in this hour.
 fn quiet(row: &Row) -> bool {
     !(9..=22).contains(&row.hour)
 }
@@ -91,7 +91,7 @@ fn activity(row: &Row) -> f64 {
     row.physiology.activity_scale.clamp(0.6, 3.0)
 }
 
-/// A value from −0.5 to 0.5 for a row, which is no one's: it fills the gaps that rounding leaves.
+/// A value from −0.5 to 0.5 for a row, independent of its data. It fills the gaps between rounded values.
 fn gap(i: usize) -> f64 {
     (i as f64 * 0.618_033_988_749_895) % 1.0 - 0.5
 }
@@ -109,7 +109,7 @@ fn follows(
     assert!(p > 1e-3, "{what}: p = {p:e}");
 }
 
-/// Asserts that `codes` fall on `first` and those behind it as often as `shares` say.
+/// Asserts that `codes` fall on `first` and the following codes in proportion to `shares`.
 fn falls(what: &str, codes: impl Iterator<Item = usize>, first: usize, shares: &[f64]) {
     let mut observed = vec![0; shares.len()];
     let mut n = 0;
@@ -119,8 +119,8 @@ fn falls(what: &str, codes: impl Iterator<Item = usize>, first: usize, shares: &
     }
     let total: f64 = shares.iter().sum();
     let mut expected: Vec<f64> = shares.iter().map(|s| s * n as f64 / total).collect();
-    // The test wants their sum to the last bit.
-    let last = expected.pop().expect("there are shares");
+    // The test requires an exact sum.
+    let last = expected.pop().expect("shares are not empty");
     let others: f64 = expected.iter().sum();
     assert!((n as f64 - others - last).abs() < 1e-6);
     expected.push(n as f64 - others);
@@ -138,9 +138,9 @@ fn users_and_segments_are_uniform() {
     falls("segment", codes(Codes::Segment), 0, &[1.0; SEGMENTS as usize]);
 }
 
-/// Rounding gives the first and the last value half as much room as the others.
+/// Half as many values round to the first and the last code as to the others.
 #[test]
-fn what_depends_on_nothing_is_uniform_and_rounded() {
+fn independent_values_are_uniform_and_rounded() {
     for (what, of, first, last) in [
         ("bvp_mean", Codes::Bvp, 300, 1500),
         ("spo2", Codes::Spo2, 950, 1000),
@@ -153,8 +153,8 @@ fn what_depends_on_nothing_is_uniform_and_rounded() {
     }
 }
 
-/// What the heart rate has beyond all that it follows, in quiet hours.
-fn rest(row: &Row) -> f64 {
+/// The difference of the heart rate from its expected value, in quiet hours.
+fn residual(row: &Row) -> f64 {
     let around = row.physiology.resting
         + row.physiology.day_offset[row.day]
         + CIRCADIAN[row.hour]
@@ -164,25 +164,25 @@ fn rest(row: &Row) -> f64 {
 }
 
 #[test]
-fn heart_rate_is_normal_around_what_it_follows() {
-    let standard = rows().filter(quiet).map(|row| rest(&row) / row.physiology.segment_sigma);
-    // Below 40 it is clipped, 2.3 deviations down for the physiology who varies most.
+fn heart_rate_is_normal_around_its_expected_value() {
+    let standard = rows().filter(quiet).map(|row| residual(&row) / row.physiology.segment_sigma);
+    // The heart rate is clipped at 40, which is 2.3 deviations below the mean for the largest variability.
     follows("heart_rate", standard.filter(|z| *z > -2.2), &UpperNormal::above(-2.2));
 }
 
-/// What is left has nothing to do with the hour, the activity or the steps any more.
+/// The residual depends neither on the hour nor on activity or steps.
 #[test]
-fn heart_rate_follows_each_in_its_measure() {
+fn heart_rate_depends_on_hour_activity_and_steps_as_specified() {
     let mut hours = [(0.0, 0.0); 24];
     let [mut activity_slope, mut steps_slope] = [(0.0, 0.0); 2];
     for row in rows().filter(quiet) {
-        let rest = rest(&row) / row.physiology.segment_sigma;
-        hours[row.hour] = (hours[row.hour].0 + 1.0, hours[row.hour].1 + rest);
+        let residual = residual(&row) / row.physiology.segment_sigma;
+        hours[row.hour] = (hours[row.hour].0 + 1.0, hours[row.hour].1 + residual);
         for (slope, x) in [
             (&mut activity_slope, activity(&row) - 1.0),
             (&mut steps_slope, (row.value)(Codes::Steps) - 20.0),
         ] {
-            *slope = (slope.0 + x * x, slope.1 + x * rest);
+            *slope = (slope.0 + x * x, slope.1 + x * residual);
         }
     }
     for (hour, (n, sum)) in hours.into_iter().enumerate().filter(|(_, of)| of.0 > 0.0) {
@@ -194,7 +194,7 @@ fn heart_rate_follows_each_in_its_measure() {
     }
 }
 
-/// A standard normal distribution, without what is below a bound.
+/// A standard normal distribution, cut off below a bound.
 #[derive(Debug)]
 struct UpperNormal(f64, Normal);
 
@@ -224,15 +224,15 @@ impl ContinuousCDF<f64, f64> for UpperNormal {
 }
 
 #[test]
-fn means_and_deviations_are_those_of_each_user() {
+fn mean_and_deviation_match_each_user() {
     let mut sums = vec![(0.0, 0.0, 0.0); USERS.len()];
     for row in rows().filter(|row| quiet(row) && !row.charging) {
         let of = &mut sums[USERS.iter().position(|w| std::ptr::eq(w, row.physiology)).unwrap()];
-        let rest = (row.value)(Codes::HeartRate)
+        let residual = (row.value)(Codes::HeartRate)
             - row.physiology.day_offset[row.day]
             - CIRCADIAN[row.hour]
             - (row.value)(Codes::Steps) * row.physiology.sensitivity;
-        *of = (of.0 + 1.0, of.1 + rest, of.2 + rest * rest);
+        *of = (of.0 + 1.0, of.1 + residual, of.2 + residual * residual);
     }
     for (physiology, (n, sum, squares)) in USERS.iter().zip(sums) {
         let mean = sum / n;
@@ -260,7 +260,7 @@ fn variability_follows_age_and_heart_rate() {
 }
 
 #[test]
-fn what_follows_activity_is_uniform_beneath_it() {
+fn values_divided_by_activity_are_uniform() {
     let eda = rows().filter(quiet).map(|row| (row.spread)(Codes::Eda) / activity(&row));
     follows("eda_mean", eda, &Uniform::new(0.2, 2.0).unwrap());
     let acc = rows().filter(quiet).map(|row| {
@@ -280,25 +280,25 @@ fn what_follows_activity_is_uniform_beneath_it() {
 #[test]
 fn activity_is_higher_by_day_and_in_the_evening() {
     for (hours, low, high) in [(9..=17, 1.2, 2.0), (18..=22, 1.0, 1.5)] {
-        // The mean of what is drawn beneath activity is 1.1.
+        // The mean of the uniform factor is 1.1.
         let of =
             rows().filter(|row| hours.contains(&row.hour) && row.physiology.activity_scale < 1.4);
         let factors: Vec<f64> =
             of.map(|row| (row.value)(Codes::Eda) / 1.1 / row.physiology.activity_scale).collect();
         let mean = factors.iter().sum::<f64>() / factors.len() as f64;
         let expected = (low + high) / 2.0;
-        // Standard deviation of the product: 0.55 of its mean, at most.
+        // The standard deviation of the product is at most 0.55 of its mean.
         let error = 0.55 * expected / (factors.len() as f64).sqrt();
-        assert!((mean - expected).abs() < 4.0 * error, "{hours:?}: {mean} for {expected}");
+        assert!((mean - expected).abs() < 4.0 * error, "{hours:?}: {mean} instead of {expected}");
     }
 }
 
 #[test]
-fn a_charging_device_misses_more() {
-    let awake = rows().filter(|row| !row.charging).map(|row| (row.spread)(Codes::Missingness));
-    follows("missingness_score", awake, &Uniform::new(0.0, 0.4).unwrap());
+fn charging_device_misses_more_segments() {
+    let worn = rows().filter(|row| !row.charging).map(|row| (row.spread)(Codes::Missingness));
+    follows("missingness_score", worn, &Uniform::new(0.0, 0.4).unwrap());
     let charging = rows().filter(|row| row.charging);
-    // U(0, 0.4) + U(0.3, 0.7), in tenths; what is more than 1 is 1.
+    // U(0, 0.4) + U(0.3, 0.7), in tenths, clipped at 1.
     let sum = Triangular::new(0.3, 1.1, 0.7).unwrap();
     let bounds: Vec<f64> = (3..10).map(|tenth| f64::from(tenth) / 10.0 - 0.0005).collect();
     let mut shares: Vec<f64> = bounds.windows(2).map(|b| sum.cdf(b[1]) - sum.cdf(b[0])).collect();
@@ -309,6 +309,6 @@ fn a_charging_device_misses_more() {
 }
 
 #[test]
-fn days_are_as_many_as_said() {
+fn number_of_segments_matches_number_of_days() {
     assert_eq!(SEGMENTS, DAYS * SEGMENTS_PER_DAY);
 }

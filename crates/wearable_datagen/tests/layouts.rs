@@ -1,10 +1,10 @@
-//! A row depends on the seed and its number alone, and every layout has all of them, once.
+//! A row depends only on the seed and its number, and every layout contains each row once.
 
 use polars::prelude::{DataType, ParquetReader, SerReader};
 use proptest::prelude::*;
 use wearable_datagen::sensor::columns::{Codes, Columns};
 use wearable_datagen::sensor::{
-    Buckets, Layout, Maker, Part, Physiology, SEGMENTS_PER_DAY, SensorTable, encode,
+    Buckets, Layout, Part, Maker, Physiology, SEGMENTS_PER_DAY, SensorTable, encode,
 };
 
 fn some_users(count: u32) -> Vec<Physiology> {
@@ -38,7 +38,7 @@ fn table(
     }
 }
 
-/// The rows as tuples that can be ordered.
+/// The rows as tuples, which can be compared.
 fn tuples(columns: &Columns) -> Vec<(u16, u16, u16, u16, u16)> {
     let of = |codes: Codes| columns.codes(codes);
     let row = |i: usize| {
@@ -56,9 +56,9 @@ fn tuples(columns: &Columns) -> Vec<(u16, u16, u16, u16, u16)> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
-    /// Any stretch of a longer table is that of a shorter one, wherever blocks begin and end.
+    /// Any range of rows is the same in a longer table, wherever blocks begin.
     #[test]
-    fn a_row_depends_on_its_number_alone(
+    fn row_depends_only_on_its_number(
         seed in any::<u64>(), start in 0u64..20_000, rows in 0u64..9_000, more in 0u64..9_000,
     ) {
         let users = some_users(60);
@@ -69,9 +69,9 @@ proptest! {
         prop_assert_eq!(&tuples(&whole)[start as usize..], &tuples(&part)[..]);
     }
 
-    /// Parts follow each other without a gap, and have as many rows as they say.
+    /// Parts contain consecutive rows, as many as they declare.
     #[test]
-    fn parts_make_up_the_table(
+    fn parts_contain_all_rows(
         rows in 1u64..30_000, chunk_rows in 500u64..9_000, users in 1u32..80,
     ) {
         let users = some_users(users);
@@ -99,19 +99,20 @@ fn files(table: &SensorTable) -> Vec<(Part, Vec<u8>)> {
         buckets.finish().unwrap()
     });
     let parts = sorted.as_ref().map_or_else(|| table.parts(), |sorted| sorted.parts());
-    let mut maker = Maker::new(table);
-    let bytes =
-        |part: &Part| encode::parquet(table, maker.rows(part, sorted.as_ref()).unwrap()).unwrap();
+    let mut generator = Maker::new(table);
+    let bytes = |part: &Part| {
+        encode::parquet(table, generator.rows(part, sorted.as_ref()).unwrap()).unwrap()
+    };
     let bytes: Vec<_> = parts.iter().map(bytes).collect();
     parts.into_iter().zip(bytes).collect()
 }
 
-/// The values that a file has, by a reader that knows nothing of codes; in all layouts, so with short
-/// and long runs, and with dictionaries of one value and of many.
-fn values_are_the_codes(rows: u64, user_count: u32, row_group_rows: usize, layout: Layout) {
+/// Compares the values that polars reads with the codes. The layouts cover short and long runs, and
+/// dictionaries of one and of many values.
+fn check_values(rows: u64, user_count: u32, row_group_rows: usize, layout: Layout) {
     let users = some_users(user_count);
     let table = SensorTable { row_group_rows, ..table(&users, 3, rows, 5_000, layout) };
-    let mut found = Vec::new();
+    let mut rows_read = Vec::new();
     for (part, bytes) in files(&table) {
         let frame = ParquetReader::new(std::io::Cursor::new(bytes)).finish().unwrap();
         assert_eq!(frame.height() as u64, part.rows);
@@ -135,7 +136,7 @@ fn values_are_the_codes(rows: u64, user_count: u32, row_group_rows: usize, layou
         for (i, number) in numbers.enumerate() {
             let day = u32::from(segment(starts[i])) / SEGMENTS_PER_DAY;
             assert!(part.day.is_none_or(|of_part| of_part == day));
-            found.push((number, segment(starts[i]), sdnn[i], eda[i], missing[i]));
+            rows_read.push((number, segment(starts[i]), sdnn[i], eda[i], missing[i]));
         }
     }
     let mut expected = tuples(&table.generate(0, rows));
@@ -144,35 +145,35 @@ fn values_are_the_codes(rows: u64, user_count: u32, row_group_rows: usize, layou
         Layout::ByDevice => expected.sort_by_key(|row| (row.0, row.1)),
         Layout::ByDate => expected.sort_by_key(|row| row.1 / SEGMENTS_PER_DAY as u16),
     }
-    assert!(found == expected, "{rows} rows, {user_count} users, {row_group_rows}, {layout}");
+    assert!(rows_read == expected, "{rows} rows, {user_count} users, {row_group_rows}, {layout}");
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_reader_finds_the_generated_values(
+    fn polars_reads_the_generated_values(
         rows in 1u64..20_000, users in 1u32..400, row_group_rows in 1usize..6_000,
     ) {
         for layout in [Layout::Unsorted, Layout::ByDevice, Layout::ByDate] {
-            values_are_the_codes(rows, users, row_group_rows.max(rows as usize / 500), layout);
+            check_values(rows, users, row_group_rows.max(rows as usize / 500), layout);
         }
     }
 }
 
-/// More rows than are sorted at once: several batches, and several buckets of devices.
+/// The table is larger than a batch, so it has several batches and several buckets of devices.
 #[test]
-fn a_table_of_several_batches_is_sorted() {
+fn table_of_several_batches_is_sorted() {
     for layout in [Layout::ByDevice, Layout::ByDate] {
-        values_are_the_codes(1_200_000, 90, 100_000, layout);
-        // One device, whose rows are in several buckets; and more buckets than days.
-        values_are_the_codes(1_200_000, 1, 100_000, layout);
+        check_values(1_200_000, 90, 100_000, layout);
+        // One device has rows in several buckets, and there are more buckets than days.
+        check_values(1_200_000, 1, 100_000, layout);
     }
 }
 
-/// Rows that are lost from a temporary file are an error, and no shorter table.
+/// The table must not become shorter.
 #[test]
-fn a_temporary_file_that_lost_rows_is_an_error() {
+fn missing_temporary_file_is_an_error() {
     let (users, directory) = (some_users(60), tempfile::tempdir().unwrap());
     let table = table(&users, 3, 9_000, 5_000, Layout::ByDate);
     let buckets = Buckets::new(&table, directory.path());

@@ -1,5 +1,5 @@
-//! How users and their nights are drawn, in many of them, at a fixed seed; the sensor table's rules
-//! are looked at in its own crate.
+//! Compares the rules for users and their nights with many of them, at a fixed seed. `distributions.rs`
+//! tests the sensor table.
 
 use polars::prelude::*;
 use rand::SeedableRng;
@@ -9,7 +9,7 @@ use statrs::stats_tests::NaNPolicy;
 use statrs::stats_tests::chisquare::chisquare;
 use statrs::stats_tests::ks_test::{KSOneSampleAlternativeMethod, ks_onesample};
 use wearable_datagen::users::User;
-use wearable_datagen::{sleep_diary as diary, users};
+use wearable_datagen::{sleep_diary, users};
 
 fn generated(count: u32) -> Vec<User> {
     users::generate(count, &mut ChaCha8Rng::seed_from_u64(42))
@@ -26,7 +26,7 @@ fn falls(what: &str, observed: &[usize], shares: &[f64]) {
     let n: usize = observed.iter().sum();
     let total: f64 = shares.iter().sum();
     let mut expected: Vec<f64> = shares.iter().map(|s| s * n as f64 / total).collect();
-    // The test wants their sum to the last bit.
+    // The test requires an exact sum.
     expected.pop();
     expected.push(n as f64 - expected.iter().sum::<f64>());
     let (_, p) = chisquare(observed, Some(&expected), None).unwrap();
@@ -51,7 +51,7 @@ fn profiles_are_uniform() {
     falls("age", &counts(ages, 48), &[1.0; 48]);
     let exercise = floats(&profiles, "exercise_freq_weekly").into_iter().map(|days| days as usize);
     falls("exercise", &counts(exercise, 8), &[1.0; 8]);
-    // Rounding to a tenth is a five-hundredth of the range; this many do not see it.
+    // Rounding to a tenth is 1/500 of the range, too little for the test to notice.
     for (column, low, high) in [("height_cm", 150.0, 200.0), ("weight_kg", 45.0, 120.0)] {
         let values = floats(&profiles, column);
         assert!(values.iter().all(|v| (v * 10.0 - (v * 10.0).round()).abs() < 1e-9), "{column}");
@@ -73,13 +73,13 @@ fn profiles_are_uniform() {
 }
 
 #[test]
-fn bodies_follow_their_profiles() {
+fn physiology_follows_the_profile() {
     let users = generated(20_000);
     let profiles = users::table(&users).unwrap();
     let [ages, weights, exercise] =
         ["age", "weight_kg", "exercise_freq_weekly"].map(|column| floats(&profiles, column));
     let normal = Normal::standard();
-    // What is clipped is left out, and the rest laid back onto 0 to 1.
+    // Omit clipped values, and map the others to 0 to 1.
     let within = |z: f64, low: f64, high: f64| {
         (normal.cdf(z) - normal.cdf(low)) / (normal.cdf(high) - normal.cdf(low))
     };
@@ -105,9 +105,9 @@ fn bodies_follow_their_profiles() {
     follows("sensitivity", sensitivity, &Uniform::new(0.06, 0.14).unwrap());
 }
 
-/// Low, medium and high, with both deviations from the ranges of the class.
+/// The classes are low, medium and high. Each has a range for both deviations.
 #[test]
-fn heart_rates_vary_in_three_classes() {
+fn heart_rate_variability_has_three_classes() {
     let users = generated(20_000);
     let class = |user: &User| match user.physiology.segment_sigma {
         ..5.0 => 0,
@@ -125,7 +125,7 @@ fn heart_rates_vary_in_three_classes() {
         let mean = sigmas.iter().sum::<f64>() / sigmas.len() as f64;
         let error = (segment.1 - segment.0) / 12f64.sqrt() / (sigmas.len() as f64).sqrt();
         assert!((mean - (segment.0 + segment.1) / 2.0).abs() < 4.0 * error, "class {number}");
-        // The mean square of the offsets: σ's mean square, of U(low, high).
+        // The mean square of the offsets is the mean of σ², with σ from U(low, high).
         let (low, high) = daily;
         let expected: f64 = (low * low + low * high + high * high) / 3.0;
         let offsets = of.iter().flat_map(|user| user.physiology.day_offset);
@@ -135,14 +135,14 @@ fn heart_rates_vary_in_three_classes() {
 }
 
 #[test]
-fn nights_follow_the_age() {
+fn nights_depend_on_the_age() {
     let users = generated(2_000);
-    let nights = diary::table(&users, &mut ChaCha8Rng::seed_from_u64(7)).unwrap();
+    let nights = sleep_diary::table(&users, &mut ChaCha8Rng::seed_from_u64(7)).unwrap();
     let rows_per_user = nights.height() / users.len();
     let over_18: Vec<f64> =
         users.iter().flat_map(|p| vec![p.physiology.age - 18.0; rows_per_user]).collect();
 
-    // 70 % slept through; the others woke for 0 to 30 whole minutes.
+    // 70 % do not wake up. The others are awake for 0 to 30 whole minutes.
     let waso = floats(&nights, "waso_minutes").into_iter().map(|minutes| minutes as usize);
     let mut shares = [0.3 / 31.0; 31];
     shares[0] += 0.7;
@@ -152,15 +152,16 @@ fn nights_follow_the_age() {
     falls("sleep_latency", &[latency.len() - awake.len(), awake.len()], &[0.7, 0.3]);
     follows("sleep_latency", awake, &Uniform::new(0.0, 30.0).unwrap());
 
-    // Hours asleep in bed, from the duration, which is rounded to a hundredth.
+    // Compute the hours asleep from the duration, which is rounded to two decimals.
     let duration = floats(&nights, "sleep_duration");
     let waso = floats(&nights, "waso_minutes");
     let hours = (0..nights.height()).map(|i| (duration[i] + waso[i] / 60.0, over_18[i]));
-    let drawn = hours.filter(|(_, over)| 8.0 - 0.03 * over > 6.01);
-    let drawn = drawn.map(|(hours, over)| hours - (8.0 - 0.03 * over)).take(20_000).collect();
-    follows("hours asleep", drawn, &Uniform::new(-2.0, 2.0).unwrap());
+    let unclipped = hours.filter(|(_, over)| 8.0 - 0.03 * over > 6.01);
+    let unclipped =
+        unclipped.map(|(hours, over)| hours - (8.0 - 0.03 * over)).take(20_000).collect();
+    follows("hours asleep", unclipped, &Uniform::new(-2.0, 2.0).unwrap());
 
-    // Whole hours from 20 to 23, by what U(−1.5, 1.5) leaves below each.
+    // Whole hours from 20 to 23. The share of each is the part of U(−1.5, 1.5) that rounds down to it.
     let bedtimes = nights.column("bedtime").unwrap().cast(&DataType::Int64).unwrap();
     let hour = |ns: i64| (ns / 3_600_000_000_000) as usize - 20;
     let bedtimes = counts(bedtimes.i64().unwrap().into_no_null_iter().map(hour), 4);
@@ -175,7 +176,7 @@ fn nights_follow_the_age() {
             *share += add;
         }
     }
-    // Nobody's bedtime is before 20:30, so the first hour has none to 20:30 and is rare.
+    // No bedtime is before 20:30, so the first hour is rare.
     let (observed, shares): (Vec<usize>, Vec<f64>) =
         bedtimes.into_iter().zip(shares).filter(|(_, share)| *share > 0.0).unzip();
     falls("bedtime", &observed, &shares);

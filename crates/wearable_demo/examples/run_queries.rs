@@ -1,6 +1,6 @@
-//! The walkthrough's queries without a notebook: reads `$WEARABLE_DATA_DIR` (or `data`), writes
-//! the joined table, both sorts and the summary as Parquet into `$WEARABLE_OUTPUT_DIR` (or
-//! `outputs`), each by both engines.
+//! Runs the walkthrough's queries without a notebook. Reads `$WEARABLE_DATA_DIR` (or `data`). Writes the
+//! joined table, both sorts and the summary as Parquet into `$WEARABLE_OUTPUT_DIR` (or `outputs`), each
+//! with both engines.
 //!
 //! ```sh
 //! cargo run --example run_queries

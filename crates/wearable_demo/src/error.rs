@@ -13,7 +13,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// The command that generates the small dataset.
 pub const MAKE_DATA: &str = "./justw data small";
 
-/// Everything that this crate's functions report.
+/// An error of this crate, or of a crate that it uses.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -115,7 +115,7 @@ impl Error {
     }
 }
 
-/// Cells use polars directly. This lets `?` return its errors, too.
+/// Lets `?` in a cell return polars' errors, because cells use polars directly.
 impl From<PolarsError> for Error {
     fn from(source: PolarsError) -> Self {
         Error::Polars(source.into())
@@ -129,7 +129,8 @@ fn list(paths: &[PathBuf]) -> String {
     paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
-/// The command after polars found a damaged file. Its message does not name the file.
+/// The command after polars found a damaged file. A damaged page is found only by a query, and polars
+/// does not name the file.
 fn damaged_hint(source: &PolarsError) -> String {
     match source.to_string().contains("parquet: ") {
         true => format!(

@@ -1,13 +1,13 @@
 //! The tables of a synthetic wearable dataset, and the lazy polars queries that the walkthrough
 //! `02a_lazy_join` runs on them.
 //!
-//! 1. [`tables`] declares the three tables, [`generate_dataset`] writes them as Parquet files;
-//! 2. [`scan`] checks those files and opens them as lazy frames;
-//! 3. [`query`] builds the query from them, one function for each step.
+//! 1. [`tables`] declares the three tables, and [`generate_dataset`] writes them as Parquet files.
+//! 2. [`scan`] checks those files and opens them as lazy frames.
+//! 3. [`query`] builds the query from them, with one function per step.
 //!
-//! The generator is the crate [`wearable_datagen`]. The generic tools of the notebooks are
-//! [`polars_profile`], which explains, times and profiles a query, [`polars_notebook`], which shows
-//! values in cells and writes results, and [`spark_stages`], which reads the report of a cluster.
+//! The generator is the crate [`wearable_datagen`]. Notebooks also use three generic crates:
+//! [`polars_profile`] explains, times and profiles queries, [`polars_notebook`] displays values in cells
+//! and writes results, and [`spark_stages`] reads reports of cluster runs.
 //!
 //! A notebook needs only `use wearable_demo::prelude::*;`:
 //!
@@ -75,7 +75,7 @@ pub fn progress_bar(progress: Progress) -> String {
 ///
 /// # Errors
 ///
-/// That of [`polars_notebook::show_source()`].
+/// The errors of [`polars_notebook::show_source()`].
 pub fn show_source<F>(function: F) -> Result<()> {
     let own = [
         ("wearable_demo::query", include_str!("query.rs")),

@@ -48,7 +48,7 @@ impl Paths {
         Ok(Paths { data: data?, outputs: outputs? })
     }
 
-    /// The data directory alone, as [`locate`](Paths::locate) finds it.
+    /// Finds only the data directory, as [`locate`](Paths::locate) finds it.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
-//! The walkthrough's query, one function a step, in its order.
+//! The walkthrough's query: one function per step, in the order of the steps.
 //!
-//! Each takes lazy frames and returns one: nothing runs here. The big sensor table is aggregated
-//! first and joined afterwards, so that the join meets one row per user and night instead of
-//! every segment.
+//! Each function takes lazy frames and returns a lazy frame, and runs nothing. The large sensor table
+//! is aggregated before it is joined, so that the join gets one row per user and night instead of every
+//! segment.
 
 use polars::prelude::{
     ClosedInterval, DataType, ExplodeOptions, JoinArgs, JoinType, LazyFrame, SortMultipleOptions,
@@ -12,20 +12,20 @@ use polars::sql::SQLContext;
 
 use crate::error::{QueryError, Result};
 
-/// Largest share of a segment without signal that still counts as good quality.
+/// Largest `missingness_score` of a segment with good quality.
 pub const MAX_MISSINGNESS: f64 = 0.35;
 
-/// [`quality_filter`] in SQL; the table is called `sensor_raw`.
+/// [`quality_filter`] as SQL. The table's name is `sensor_raw`.
 pub const QUALITY_FILTER_SQL: &str = "
     SELECT device_id, ts_start, hrv_sdnn, hrv_rmssd, heart_rate, steps
     FROM sensor_raw
     WHERE missingness_score <= 0.35
 ";
 
-/// Good-quality segments: those with `missingness_score` of at most [`MAX_MISSINGNESS`].
+/// Keeps segments with good quality: `missingness_score` is at most [`MAX_MISSINGNESS`] and not null.
 ///
-/// In: sensor_hrv. Out, a row per segment kept: `device_id`, `ts_start`, `hrv_sdnn` (ms),
-/// `hrv_rmssd` (ms), `heart_rate` (bpm), `steps`. A null score does not pass.
+/// In: sensor_hrv. Out: one row per kept segment with `device_id`, `ts_start`, `hrv_sdnn` (ms),
+/// `hrv_rmssd` (ms), `heart_rate` (bpm), `steps`.
 pub fn quality_filter(sensor_raw: &LazyFrame) -> LazyFrame {
     sensor_raw.clone().filter(col("missingness_score").lt_eq(lit(MAX_MISSINGNESS))).select([
         col("device_id"),
@@ -37,11 +37,11 @@ pub fn quality_filter(sensor_raw: &LazyFrame) -> LazyFrame {
     ])
 }
 
-/// The same as [`quality_filter`], written as [`QUALITY_FILTER_SQL`].
+/// Does the same as [`quality_filter`], with [`QUALITY_FILTER_SQL`].
 ///
 /// # Errors
 ///
-/// [`Error::Polars`](crate::Error::Polars) where polars cannot turn the SQL into a plan.
+/// [`Error::Polars`](crate::Error::Polars) if polars cannot plan the SQL.
 pub fn quality_filter_sql(sensor_raw: &LazyFrame) -> Result<LazyFrame> {
     let mut context = SQLContext::new();
     context.register("sensor_raw", sensor_raw.clone());
@@ -49,10 +49,10 @@ pub fn quality_filter_sql(sensor_raw: &LazyFrame) -> Result<LazyFrame> {
     Ok(query.map_err(QueryError::at("plan the quality filter's SQL"))?)
 }
 
-/// Adds the keys of the other tables: `user_id` from the device (`DEV-00012` is worn by
-/// `USER-00012`) and `date`, the calendar date of `ts_start`.
+/// Adds the keys of the other tables: `user_id` from the device (`USER-00012` wears `DEV-00012`) and
+/// `date`, the calendar date of `ts_start`.
 ///
-/// In and out: a row per segment. A device id without a `-` gives a null `user_id`.
+/// In and out: one row per segment. If a device id has no `-`, `user_id` is null.
 pub fn with_keys(sensor: &LazyFrame) -> LazyFrame {
     let number = col("device_id").str().split(lit("-")).list().get(lit(1), true);
     sensor.clone().with_columns([
@@ -61,18 +61,18 @@ pub fn with_keys(sensor: &LazyFrame) -> LazyFrame {
     ])
 }
 
-/// As [`with_keys`], with the evening's date for the whole night: what is recorded before 7 o'clock
-/// has the `date` of the day before.
+/// Like [`with_keys`], but `date` is the date of the evening for the whole night: segments before 07:00
+/// get the previous date.
 ///
-/// In and out: a row per segment. The diary, too, dates a night by the day of its bedtime.
+/// In and out: one row per segment. In the sleep diary, too, `date` is the day of the bedtime.
 pub fn with_night_keys(sensor: &LazyFrame) -> LazyFrame {
     let evening = (col("ts_start") - lit(chrono::TimeDelta::hours(7))).dt().date();
     with_keys(sensor).with_column(evening.alias("date"))
 }
 
-/// Segments that start from 22:00 to 23:59 or from 00:00 to 06:59.
+/// Keeps segments that start from 22:00 to 23:59 or from 00:00 to 06:59.
 ///
-/// In: segments with keys. Out, a row per segment kept: `user_id`, `date`, `hrv_sdnn` (ms),
+/// In: segments with keys. Out: one row per kept segment with `user_id`, `date`, `hrv_sdnn` (ms),
 /// `hrv_rmssd` (ms), `heart_rate` (bpm), `steps`.
 pub fn night_segments(sensor_keyed: &LazyFrame) -> LazyFrame {
     let hour = || col("ts_start").dt().hour();
@@ -88,12 +88,11 @@ pub fn night_segments(sensor_keyed: &LazyFrame) -> LazyFrame {
     ])
 }
 
-/// One row per user and calendar date with night segments: `user_id`, `date`, `num_segments` (their
-/// number), `night_mean_hr` (bpm), `night_mean_sdnn` (ms), `night_mean_rmssd` (ms), `night_steps`
-/// (the sum).
+/// Aggregates night segments to one row per user and calendar date: `user_id`, `date`, `num_segments`,
+/// `night_mean_hr` (bpm), `night_mean_sdnn` (ms), `night_mean_rmssd` (ms), `night_steps` (the sum).
 ///
-/// A calendar date puts together the late evening and the early morning of the same date, which belong
-/// to two different nights; the walkthrough groups this way, and says so.
+/// A calendar date combines its early morning and its late evening, which belong to two different
+/// nights. The walkthrough groups in this way and explains it.
 pub fn nightly(night_segments: &LazyFrame) -> LazyFrame {
     night_segments.clone().group_by([col("user_id"), col("date")]).agg([
         len().alias("num_segments"),
@@ -104,10 +103,10 @@ pub fn nightly(night_segments: &LazyFrame) -> LazyFrame {
     ])
 }
 
-/// The rows of [`nightly`], from segments without keys: grouped by the device's id as it is, with
-/// the user's id made of it for each group afterwards and not for each segment before.
+/// Returns the rows of [`nightly`], but groups by the device's id. It computes the user's id once per
+/// group instead of once per segment.
 ///
-/// In: what [`quality_filter`] keeps. Out: as [`nightly`].
+/// In: the rows of [`quality_filter`], without keys. Out: as [`nightly`].
 pub fn nightly_by_device(sensor: &LazyFrame) -> LazyFrame {
     let by_device = sensor.clone().with_columns([
         col("device_id").alias("user_id"),
@@ -120,10 +119,10 @@ pub fn nightly_by_device(sensor: &LazyFrame) -> LazyFrame {
     ))
 }
 
-/// The rows of [`nightly_by_device`], with the hour and the date by integer arithmetic: `ts_start`
-/// counts microseconds since 1970, without a zone, so days are whole multiples of a number.
+/// Returns the rows of [`nightly_by_device`], but computes hour and date by integer arithmetic:
+/// `ts_start` is a number of microseconds since 1970 without a time zone, so all days have equal length.
 ///
-/// In: what [`quality_filter`] keeps, all of it after 1970. Out: as [`nightly`].
+/// In: the rows of [`quality_filter`], all after 1970. Out: as [`nightly`].
 pub fn nightly_by_arithmetic(sensor: &LazyFrame) -> LazyFrame {
     const HOUR: i64 = 3_600_000_000;
     const DAY: i64 = 24 * HOUR;
@@ -142,14 +141,14 @@ pub fn nightly_by_arithmetic(sensor: &LazyFrame) -> LazyFrame {
     ])
 }
 
-/// One row per user and day that is in the diary and in [`nightly`]: the diary's columns, the
-/// night's, and the user's `age` (years), `gender` and `occupation`, null for a user without a
-/// profile.
-pub fn joined(sleep: &LazyFrame, nightly: &LazyFrame, users: &LazyFrame) -> LazyFrame {
+/// Joins the sleep diary with [`nightly`] and the users: one row per user and day in both tables. Out:
+/// the columns of the sleep diary and of [`nightly`], and the user's `age` (years), `gender` and
+/// `occupation`, which are null for a user without a profile.
+pub fn joined(sleep_diary: &LazyFrame, nightly: &LazyFrame, users: &LazyFrame) -> LazyFrame {
     let night = [col("user_id"), col("date")];
     let profile =
         users.clone().select([col("user_id"), col("age"), col("gender"), col("occupation")]);
-    sleep.clone().join(nightly.clone(), &night, &night, JoinArgs::new(JoinType::Inner)).join(
+    sleep_diary.clone().join(nightly.clone(), &night, &night, JoinArgs::new(JoinType::Inner)).join(
         profile,
         [col("user_id")],
         [col("user_id")],
@@ -157,8 +156,8 @@ pub fn joined(sleep: &LazyFrame, nightly: &LazyFrame, users: &LazyFrame) -> Lazy
     )
 }
 
-/// One row per occupation and gender, in that order: `occupation`, `gender`, `n_nights`,
-/// `avg_sleep_efficiency` (%), `avg_night_sdnn` (ms), and `corr_sleep_sdnn`, the Pearson
+/// Summarises the rows of [`joined`] by occupation and gender, in that order: `occupation`, `gender`,
+/// `n_nights`, `avg_sleep_efficiency` (%), `avg_night_sdnn` (ms), and `corr_sleep_sdnn`, the Pearson
 /// correlation of `sleep_efficiency` and `night_mean_sdnn` over the group's nights.
 pub fn summary(joined: &LazyFrame) -> LazyFrame {
     joined
@@ -173,32 +172,36 @@ pub fn summary(joined: &LazyFrame) -> LazyFrame {
         .sort(["occupation", "gender"], SortMultipleOptions::default())
 }
 
-/// [`summary`] from the three tables in SQL, as it is sent to a cluster; they are called `sensor_hrv`,
-/// `sleep_diary` and `user_profile`.
+/// [`summary`] of the three tables as SQL, which a cluster runs, too. The tables' names are
+/// `sensor_hrv`, `sleep_diary` and `user_profile`.
 pub const SUMMARY_SQL: &str = include_str!("summary.sql");
 
-/// The same as [`summary`] of [`joined`], by [`SUMMARY_SQL`].
+/// Does the same as [`summary`] of [`joined`], with [`SUMMARY_SQL`].
 ///
 /// # Errors
 ///
-/// [`Error::Polars`](crate::Error::Polars) where polars cannot turn the SQL into a plan.
-pub fn summary_sql(sensor: &LazyFrame, sleep: &LazyFrame, users: &LazyFrame) -> Result<LazyFrame> {
+/// [`Error::Polars`](crate::Error::Polars) if polars cannot plan the SQL.
+pub fn summary_sql(
+    sensor: &LazyFrame,
+    sleep_diary: &LazyFrame,
+    users: &LazyFrame,
+) -> Result<LazyFrame> {
     let mut context = SQLContext::new();
     context.register("sensor_hrv", sensor.clone());
-    context.register("sleep_diary", sleep.clone());
+    context.register("sleep_diary", sleep_diary.clone());
     context.register("user_profile", users.clone());
     let query = context.execute(SUMMARY_SQL);
     Ok(query.map_err(QueryError::at("plan the summary's SQL"))?)
 }
 
-/// [`joined`]'s rows by `user_id`, then `date`: one sort over all rows. Nulls come first.
+/// Sorts the rows of [`joined`] by `user_id`, then `date`, with one sort over all rows. Nulls come first.
 pub fn global_sort(joined: &LazyFrame) -> LazyFrame {
     joined.clone().sort(["user_id", "date"], SortMultipleOptions::default())
 }
 
-/// The same rows in the same order as [`global_sort`], without one sort over all of them: the
-/// rows are gathered by user, each user's nights are sorted by `date`, and only the users, one
-/// row each, are then sorted by `user_id`.
+/// Returns the rows of [`global_sort`] in the same order, without a sort over all rows: it collects each
+/// user's nights in lists, sorts the lists by `date`, and then sorts the users by `user_id`, with one row
+/// per user.
 pub fn sort_within_users(joined: &LazyFrame) -> LazyFrame {
     let nights = all().as_expr().sort_by([col("date")], SortMultipleOptions::default());
     joined

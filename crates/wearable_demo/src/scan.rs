@@ -1,8 +1,8 @@
-//! The tables as lazy frames, after a look at the files: that they are there, can be read, and
-//! hold the table they should.
+//! Opens the tables as lazy frames, after checking that their files exist, are readable, and have the
+//! right columns.
 //!
-//! The look reads footers only, a few kilobytes per file. Without it a missing or wrong file
-//! would show up in the middle of a query, as a message about a plan.
+//! The check reads only footers, a few kilobytes per file. Without it, a missing or wrong file would
+//! cause an error about a plan in the middle of a query.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -22,12 +22,12 @@ use wearable_datagen::tables::{
 
 use crate::error::{Error, QueryError, Result};
 
-/// What [`check_dataset`] found.
+/// The contents of a dataset, as [`check_dataset`] counts them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inventory {
-    /// Parquet parts of sensor_hrv.
+    /// Number of Parquet parts of sensor_hrv.
     pub sensor_parts: usize,
-    /// Rows of user_profile, sleep_diary and sensor_hrv, from the files' footers.
+    /// Number of rows of user_profile, sleep_diary and sensor_hrv, from the files' footers.
     pub rows: [u64; 3],
 }
 
@@ -39,26 +39,25 @@ impl fmt::Display for Inventory {
     }
 }
 
-/// Whether `data` holds any part of sensor_hrv; the walkthrough generates a dataset if not.
+/// Whether `data` contains a part of sensor_hrv. If not, the walkthrough generates a dataset.
 pub fn has_sensor_data(data: &Path) -> bool {
     files(data, &SENSOR_HRV).is_ok_and(|files| !files.is_empty())
 }
 
-/// Checks that the whole dataset is in `data`.
+/// Checks that `data` contains a complete dataset.
 ///
 /// # Errors
 ///
-/// [`Error::MissingData`] with every table that is not there and the number of sensor parts,
-/// [`Error::DamagedFile`] for a file that is not readable Parquet, [`Error::SchemaMismatch`] for a
-/// file with other columns than its table's, [`Error::InconsistentData`] if the metadata name other
-/// files, users or rows (a dataset without metadata is not compared), [`Error::Io`] if a file or
-/// directory cannot be read.
+/// [`Error::MissingData`] if files are missing; [`Error::DamagedFile`] if a file is not valid Parquet;
+/// [`Error::SchemaMismatch`] if a file does not have its table's columns; [`Error::InconsistentData`]
+/// if files, users or rows differ from the metadata (a dataset without metadata is not compared);
+/// [`Error::Io`] if a file or directory cannot be read.
 pub fn check_dataset(data: &Path) -> Result<Inventory> {
     recover_dataset(data)?;
     let metadata = Metadata::read(data)?;
     let mut missing = Vec::new();
     let mut rows = [0; 3];
-    let mut found = Vec::new();
+    let mut files_found = Vec::new();
     for (table, rows) in TABLES.iter().zip(&mut rows) {
         let files = files(data, table)?;
         if files.is_empty() {
@@ -67,29 +66,29 @@ pub fn check_dataset(data: &Path) -> Result<Inventory> {
         for file in &files {
             *rows += check_file_of(data, metadata.as_ref(), file, table)?;
         }
-        found.push(files);
+        files_found.push(files);
     }
-    let sensor_parts = found.last().map_or(0, Vec::len);
+    let sensor_parts = files_found.last().map_or(0, Vec::len);
     if !missing.is_empty() {
         return Err(Error::MissingData { dir: data.to_owned(), missing, sensor_parts });
     }
     let inventory = Inventory { sensor_parts, rows };
-    let found: Vec<&Path> =
-        found.iter().flatten().filter_map(|file| file.strip_prefix(data).ok()).collect();
+    let relative: Vec<&Path> =
+        files_found.iter().flatten().filter_map(|file| file.strip_prefix(data).ok()).collect();
     let differences =
-        metadata.map_or(Vec::new(), |of| metadata_differences(&of, &inventory, &found));
+        metadata.map_or(Vec::new(), |of| metadata_differences(&of, &inventory, &relative));
     match differences.is_empty() {
         true => Ok(inventory),
         false => Err(Error::InconsistentData { dir: data.to_owned(), differences }),
     }
 }
 
-/// As [`check_dataset`], and reads every file whole, for its checksum in
-/// `generation_metadata.yaml`: a byte that has changed on the disk does not show in a footer.
+/// Like [`check_dataset`], and reads all files to compare their checksums with
+/// `generation_metadata.yaml`. This also detects a changed byte outside of the footers.
 ///
 /// # Errors
 ///
-/// As [`check_dataset`]; [`Error::DamagedFile`] where a checksum is another, or not in the metadata.
+/// As [`check_dataset`], and [`Error::DamagedFile`] if a checksum is different or missing.
 pub fn verify_dataset(data: &Path) -> Result<Inventory> {
     let inventory = check_dataset(data)?;
     let metadata = Metadata::read(data)?.unwrap_or_default();
@@ -97,7 +96,7 @@ pub fn verify_dataset(data: &Path) -> Result<Inventory> {
         for file in files(data, table)? {
             let expected = file.strip_prefix(data).ok().and_then(|name| metadata.whole(name));
             let Some(expected) = expected else {
-                let reason = format!("{METADATA_FILE} has no checksum of it");
+                let reason = format!("{METADATA_FILE} has no checksum of this file");
                 return Err(Error::DamagedFile { file, reason });
             };
             compare_checksums(&file, whole_checksum(&file)?, expected)?;
@@ -111,41 +110,41 @@ fn compare_checksums(file: &Path, found: u32, expected: u32) -> Result<()> {
         true => Ok(()),
         false => Err(Error::DamagedFile {
             file: file.to_owned(),
-            reason: format!("its checksum is {found:08x}, and was {expected:08x}"),
+            reason: format!("its checksum is {found:08x} and should be {expected:08x}"),
         }),
     }
 }
 
-/// user_profile: one row per user. Columns: [`USER_PROFILE`].
+/// Scans user_profile: one row per user. Columns: [`USER_PROFILE`].
 ///
 /// # Errors
 ///
-/// As [`check_dataset`], for this table's file; [`Error::Polars`] where it cannot be scanned.
+/// As [`check_dataset`] for this table's file, and [`Error::Polars`] if it cannot be scanned.
 pub fn scan_user_profile(data: &Path) -> Result<LazyFrame> {
     scan(data, &USER_PROFILE)
 }
 
-/// sleep_diary: one row per user and day. Columns: [`SLEEP_DIARY`].
+/// Scans sleep_diary: one row per user and day. Columns: [`SLEEP_DIARY`].
 ///
 /// # Errors
 ///
-/// As [`check_dataset`], for this table's file; [`Error::Polars`] where it cannot be scanned.
+/// As [`check_dataset`] for this table's file, and [`Error::Polars`] if it cannot be scanned.
 pub fn scan_sleep_diary(data: &Path) -> Result<LazyFrame> {
     scan(data, &SLEEP_DIARY)
 }
 
-/// sensor_hrv: one row per recorded five-minute segment, from every part in the directory.
-/// Columns: [`SENSOR_HRV`], in every layout. If the parts lie in a folder for each date,
-/// [`scan_parquet_files`](polars_notebook::files::scan_parquet_files) of the directory has the folders' `date`, too.
+/// Scans all parts of sensor_hrv: one row per recorded five-minute segment. Columns: [`SENSOR_HRV`], in
+/// every layout. To get the `date` of the folders in the layout by date, scan the directory with
+/// [`scan_parquet_files`](polars_notebook::files::scan_parquet_files).
 ///
 /// # Errors
 ///
-/// As [`check_dataset`], for this table's files; [`Error::Polars`] where they cannot be scanned.
+/// As [`check_dataset`] for this table's files, and [`Error::Polars`] if they cannot be scanned.
 pub fn scan_sensor_hrv(data: &Path) -> Result<LazyFrame> {
     scan(data, &SENSOR_HRV)
 }
 
-/// sensor_hrv as if it had `times` as many rows: every part is read so many times.
+/// Scans every part of sensor_hrv `times` times, to get a larger table.
 ///
 /// # Errors
 ///
@@ -170,9 +169,8 @@ fn scan_repeated(data: &Path, table: &'static Table, times: usize) -> Result<Laz
     for file in &files {
         check_file_of(data, metadata.as_ref(), file, table)?;
     }
-    // The files are listed here rather than by a pattern, so that a `*` or `[` in the data
-    // directory's own name means itself. The date that a folder's name has is in `ts_start`, too, so
-    // it is no column: every layout has the same ones.
+    // Listing the files gives `*` and `[` in the directory's name no special meaning. The folders' date
+    // is not read, so that all layouts have the same columns; it is also in `ts_start`.
     let hive_options = HiveOptions { enabled: Some(false), ..Default::default() };
     let args = ScanArgsParquet { glob: false, hive_options, ..Default::default() };
     let files = std::iter::repeat_n(&files, times).flatten();
@@ -181,7 +179,7 @@ fn scan_repeated(data: &Path, table: &'static Table, times: usize) -> Result<Laz
     Ok(query.map_err(QueryError::at(format!("scan {}", table.name)))?)
 }
 
-/// `path` as polars takes it.
+/// Converts `path` to polars' type.
 fn utf8_path(path: &Path) -> Result<PlRefPath> {
     PlRefPath::try_from_path(path).map_err(|_| {
         let reason = "polars reads only paths that are valid UTF-8";
@@ -198,8 +196,8 @@ pub fn sensor_files(data: &Path) -> Result<Vec<PathBuf>> {
     files(data, &SENSOR_HRV)
 }
 
-/// The table's files that are there, in name order; those in the folders of dates, too. Hidden files
-/// are none of them.
+/// The existing files of a table in the order of their names, including those in folders of dates.
+/// Hidden files are ignored.
 fn files(data: &Path, table: &Table) -> Result<Vec<PathBuf>> {
     let Some((directory, _)) = table.location.split_once('/') else {
         let file = data.join(table.location);
@@ -211,7 +209,7 @@ fn files(data: &Path, table: &Table) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn parquet_files(directory: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+fn parquet_files(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         entries => entries.map_err(Error::io("read", directory))?,
@@ -220,20 +218,20 @@ fn parquet_files(directory: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
         let path = entry.map_err(Error::io("read", directory))?.path();
         let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
         if path.is_dir() && date_folder(&path.join("_")).is_some() {
-            parquet_files(&path, found)?;
+            parquet_files(&path, files)?;
         } else if !hidden && path.extension().is_some_and(|e| e == "parquet") && path.is_file() {
-            found.push(path);
+            files.push(path);
         }
     }
     Ok(())
 }
 
-/// The date whose folder a file lies in, if it is in one.
+/// The date in the name of the file's folder, if there is one.
 fn date_folder(file: &Path) -> Option<NaiveDate> {
     file.parent()?.file_name()?.to_str()?.strip_prefix("date=")?.parse().ok()
 }
 
-/// Differences between the dataset and its metadata; `files` are the paths in the dataset's directory.
+/// The differences between a dataset and its metadata. `files` are relative to the dataset's directory.
 fn metadata_differences(metadata: &Metadata, found: &Inventory, files: &[&Path]) -> Vec<String> {
     let named: HashSet<&Path> = metadata.paths().map(Path::new).collect();
     let parts = named.iter().filter(|path| path.starts_with("sensor_hrv")).count() as u64;
@@ -242,37 +240,37 @@ fn metadata_differences(metadata: &Metadata, found: &Inventory, files: &[&Path])
         ("sensor rows", metadata.sensor_rows, found.rows[2]),
         ("sensor parts", Some(parts), found.sensor_parts as u64),
     ];
-    let differs = |(what, expected, found): (&str, Option<u64>, u64)| match expected {
+    let difference = |(name, expected, found): (&str, Option<u64>, u64)| match expected {
         Some(expected) if expected == found => None,
-        Some(expected) => Some(format!("{what}: {found}, should be {expected}")),
-        None => Some(format!("{what}: not in the metadata")),
+        Some(expected) => Some(format!("{name}: {found}, should be {expected}")),
+        None => Some(format!("{name}: not in the metadata")),
     };
-    let mut differences: Vec<String> = counts.into_iter().filter_map(differs).collect();
-    let there: HashSet<&Path> = files.iter().copied().collect();
-    for (what, mut paths) in [
-        ("missing", named.difference(&there).collect::<Vec<_>>()),
-        ("not in the metadata", there.difference(&named).collect()),
+    let mut differences: Vec<String> = counts.into_iter().filter_map(difference).collect();
+    let existing: HashSet<&Path> = files.iter().copied().collect();
+    for (problem, mut paths) in [
+        ("missing", named.difference(&existing).collect::<Vec<_>>()),
+        ("not in the metadata", existing.difference(&named).collect()),
     ] {
         const MOST: usize = 5;
         paths.sort();
-        let shown = paths.iter().take(MOST).map(|path| format!("{what}: {}", path.display()));
-        differences.extend(shown);
+        let first = paths.iter().take(MOST).map(|path| format!("{problem}: {}", path.display()));
+        differences.extend(first);
         if paths.len() > MOST {
-            differences.push(format!("{what}: {} more files", paths.len() - MOST));
+            differences.push(format!("{problem}: {} more files", paths.len() - MOST));
         }
     }
     differences
 }
 
-/// [`check_file`], and the footer's checksum, if the dataset's metadata has one: polars trusts a
-/// footer, and one that is damaged can say anything.
+/// Calls [`check_file`], and compares the footer's checksum if the metadata has one, because polars does
+/// not detect all damage to a footer.
 fn check_file_of(
     data: &Path,
     metadata: Option<&Metadata>,
     file: &Path,
     table: &'static Table,
 ) -> Result<u64> {
-    // First, for it says more of a file that is another table's.
+    // Check the schema first: if the file belongs to another table, its error is more precise.
     let rows = check_file(file, table)?;
     let name = file.strip_prefix(data).ok();
     if let Some(expected) = name.and_then(|name| metadata?.footer(name)) {
@@ -281,7 +279,7 @@ fn check_file_of(
     Ok(rows)
 }
 
-/// Rows in `file`, if it is readable and its columns are `table`'s.
+/// Returns the number of rows in `file`, after checking that it is readable and has `table`'s columns.
 fn check_file(file: &Path, table: &'static Table) -> Result<u64> {
     let damaged = |reason: String| Error::DamagedFile { file: file.to_owned(), reason };
     let handle = File::open(file).map_err(Error::io("open", file))?;
@@ -300,7 +298,7 @@ fn check_file(file: &Path, table: &'static Table) -> Result<u64> {
     }
 }
 
-/// A line per column in which `found` is not `table`'s schema; its order does not matter.
+/// One line for each column that differs from `table`'s schema. The order of columns does not matter.
 fn differences(table: &Table, found: &Schema) -> Vec<String> {
     let expected = table.schema();
     let mut lines = Vec::new();

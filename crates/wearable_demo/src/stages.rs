@@ -3,11 +3,10 @@
 use polars_profile::Graph;
 
 /// Spark's plan of [`query::SUMMARY_SQL`](crate::query::SUMMARY_SQL) for the small dataset, without the
-/// numbers that Spark adds to columns. `./justw cluster test` compares it with the plan of a running
-/// Spark.
+/// column numbers that Spark adds. `./justw cluster test` compares it with the plan of a running Spark.
 pub const RECORDED_PLAN: &str = include_str!("summary.plan.txt");
 
-/// The three tables, each with a column that only this table has.
+/// The three tables, each with a column that identifies it.
 const TABLES: [(&str, &str); 3] = [
     ("sensor_hrv", "device_id"),
     ("sleep_diary", "sleep_efficiency"),
@@ -24,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sparks_plan_has_a_stage_before_each_exchange_and_one_at_the_end() {
+    fn each_exchange_ends_a_stage() {
         let graph = stage_graph(RECORDED_PLAN, "t");
         assert_eq!(graph.nodes.len(), 6);
         assert_eq!(graph.nodes.iter().map(|node| node.inputs.len()).sum::<usize>(), 5);

@@ -1,4 +1,4 @@
-//! Common operations, each as a small query on the demo's tables, for
+//! Common operations as small queries on the demo's tables, for
 //! [`streaming_support`](polars_profile::streaming_support::streaming_support).
 
 use std::sync::Arc;
@@ -7,21 +7,21 @@ use polars::prelude::*;
 
 use crate::error::Result;
 
-/// Operations with their names, each as a query that does little else, on the tables of
-/// [`scan`](crate::scan).
+/// Returns named operations on the tables of [`scan`](crate::scan), each as a query with little else.
 ///
 /// # Errors
 ///
-/// [`Error::Polars`](crate::Error::Polars) where polars refuses to build one.
+/// [`Error::Polars`](crate::Error::Polars) if polars cannot build a query.
 pub fn streaming_operations(
     sensor: &LazyFrame,
-    diary: &LazyFrame,
+    sleep_diary: &LazyFrame,
     users: &LazyFrame,
 ) -> Result<Vec<(&'static str, LazyFrame)>> {
-    let (sensor, diary, users) = (|| sensor.clone(), || diary.clone(), || users.clone());
+    let (sensor, sleep_diary, users) =
+        (|| sensor.clone(), || sleep_diary.clone(), || users.clone());
     let by_device = |aggregation: Expr| sensor().group_by([col("device_id")]).agg([aggregation]);
     let user = [col("user_id")];
-    let join = |how: JoinType| diary().join(users(), &user, &user, JoinArgs::new(how));
+    let join = |how: JoinType| sleep_diary().join(users(), &user, &user, JoinArgs::new(how));
     let rate = || col("heart_rate");
     let asof = AsOfOptions {
         strategy: AsofStrategy::Backward,
@@ -63,10 +63,10 @@ pub fn streaming_operations(
         ("inner join", join(JoinType::Inner)),
         ("left join", join(JoinType::Left)),
         ("semi join", join(JoinType::Semi)),
-        ("cross join", diary().limit(10).cross_join(users().limit(10), None)),
+        ("cross join", sleep_diary().limit(10).cross_join(users().limit(10), None)),
         (
             "asof join",
-            diary().select([dated("date")]).sort(["day"], Default::default()).join(
+            sleep_diary().select([dated("date")]).sort(["day"], Default::default()).join(
                 sensor().select([dated("ts_start")]).sort(["day"], Default::default()),
                 [col("day")],
                 [col("day")],
@@ -79,7 +79,7 @@ pub fn streaming_operations(
         ("reverse", sensor().reverse()),
         (
             "pivot",
-            diary().with_column(smoker().alias("smoker")).pivot(
+            sleep_diary().with_column(smoker().alias("smoker")).pivot(
                 by_name(["smoker"], true, false),
                 answers,
                 by_name(["user_id"], true, false),
@@ -92,7 +92,7 @@ pub fn streaming_operations(
         ),
         (
             "unpivot",
-            diary().unpivot(UnpivotArgsDSL {
+            sleep_diary().unpivot(UnpivotArgsDSL {
                 on: Some(by_name(["sleep_duration", "sleep_latency"], true, false)),
                 index: by_name(["user_id", "date"], true, false),
                 variable_name: None,
@@ -120,7 +120,10 @@ pub fn streaming_operations(
                 .agg([rate().mean().alias("mean")]),
         ),
         ("sample", sensor().select([all().sample_n(lit(100), false, Some(true), Some(42))])),
-        ("concat", concat([diary().select(&user), users().select(&user)], UnionArgs::default())?),
+        (
+            "concat",
+            concat([sleep_diary().select(&user), users().select(&user)], UnionArgs::default())?,
+        ),
         (
             "SQL: GROUP BY",
             sql.execute("SELECT device_id, AVG(heart_rate) FROM sensor GROUP BY device_id")?,

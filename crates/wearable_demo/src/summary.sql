@@ -1,14 +1,14 @@
--- The walkthrough's query in its steps, for any engine that reads SQL. The tables are sensor_hrv,
--- sleep_diary and user_profile; the result has a row per occupation and gender.
+-- The steps of the walkthrough's query, for any SQL engine. The tables are sensor_hrv,
+-- sleep_diary and user_profile. The result has one row per occupation and gender.
 
--- Good-quality segments.
+-- Keep segments with good quality.
 WITH quality AS (
     SELECT device_id, ts_start, hrv_sdnn, hrv_rmssd, heart_rate, steps
     FROM sensor_hrv
     WHERE missingness_score <= 0.35
 ),
 
--- The keys of the other tables: DEV-00012 is worn by USER-00012.
+-- Add the keys of the other tables: USER-00012 wears DEV-00012.
 keyed AS (
     SELECT
         concat('USER-', split_part(device_id, '-', 2)) AS user_id,
@@ -18,14 +18,14 @@ keyed AS (
     FROM quality
 ),
 
--- Segments that start from 22:00 to 23:59 or from 00:00 to 06:59.
+-- Keep segments that start from 22:00 to 23:59 or from 00:00 to 06:59.
 night_segments AS (
     SELECT user_id, date, hrv_sdnn, hrv_rmssd, heart_rate, steps
     FROM keyed
     WHERE hour_of_day >= 22 OR hour_of_day <= 6
 ),
 
--- One row per user and calendar date.
+-- Aggregate to one row per user and calendar date.
 nightly AS (
     SELECT
         user_id,
@@ -39,7 +39,7 @@ nightly AS (
     GROUP BY user_id, date
 ),
 
--- With the diary's night and the user.
+-- Join with the sleep diary and the users.
 joined AS (
     SELECT
         sleep_diary.user_id AS user_id,

@@ -1,11 +1,11 @@
-//! The structure of the workspace: directions of dependencies, names, sources and errors of crates.
+//! The structure of the workspace: dependencies, names, included files, and errors of the crates.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use wearable_demo::tables::TABLES;
 
-/// Each crate with the crates of this workspace that it may depend on. `evcxr_shim` is alone.
+/// The crates of this workspace that each crate may depend on.
 const MAY_DEPEND_ON: [(&str, &[&str]); 9] = [
     ("dataset_writer", &[]),
     ("evcxr_shim", &[]),
@@ -31,30 +31,30 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 9] = [
 const GENERIC: [&str; 5] =
     ["dataset_writer", "evcxr_shim", "polars_notebook", "polars_profile", "spark_stages"];
 
-/// Names of columns that could also be in other data; the others are of the demo alone.
+/// Column names that other data can also contain. The other names are specific to the demo.
 const COMMON_COLUMNS: [&str; 4] = ["age", "gender", "date", "steps"];
 
 fn crates() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Every file of a crate, with its text.
+/// All files of a crate, with their text.
 fn files(name: &str) -> Vec<(PathBuf, String)> {
-    fn below(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
+    fn below(folder: &Path, files: &mut Vec<(PathBuf, String)>) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             match path.is_dir() {
-                true => below(&path, found),
-                false => found.push((path.clone(), fs::read_to_string(&path).unwrap_or_default())),
+                true => below(&path, files),
+                false => files.push((path.clone(), fs::read_to_string(&path).unwrap_or_default())),
             }
         }
     }
-    let mut found = Vec::new();
-    below(&crates().join(name), &mut found);
-    found
+    let mut files = Vec::new();
+    below(&crates().join(name), &mut files);
+    files
 }
 
-/// The crates in the section of a manifest's normal dependencies.
+/// The names in a manifest's section `[dependencies]`.
 fn dependencies(name: &str) -> Vec<String> {
     let manifest = fs::read_to_string(crates().join(name).join("Cargo.toml")).unwrap();
     let section = manifest.split("\n[dependencies]\n").nth(1).unwrap_or_default();
@@ -102,7 +102,7 @@ fn generic_crates_contain_no_name_of_the_demo() {
     }
 }
 
-/// Whether `line` contains `name`, not only as a part of a longer name, but for the project's.
+/// Whether `line` contains `name` as a whole word. The project's name also counts within a longer word.
 fn contains_word(line: &str, name: &str) -> bool {
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     line.to_lowercase().match_indices(name).any(|(at, found)| {
@@ -116,7 +116,7 @@ fn contains_word(line: &str, name: &str) -> bool {
 fn no_crate_includes_a_file_of_another() {
     for (name, _) in MAY_DEPEND_ON {
         for (path, text) in files(name) {
-            // This test has the pattern itself; the data dictionary is no crate's.
+            // This test contains the pattern itself. The data dictionary belongs to no crate.
             if path.ends_with("tests/architecture.rs") {
                 continue;
             }

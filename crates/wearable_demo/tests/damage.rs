@@ -1,5 +1,5 @@
-//! Datasets damaged in every way that files can be: what is looked at says so, by the file's name,
-//! and nothing panics.
+//! Damages datasets in every way that files can be damaged. Checks report the damage with the file's
+//! name, and nothing panics.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -38,58 +38,58 @@ fn copy() -> tempfile::TempDir {
     dir
 }
 
-/// What can happen to a file.
+/// Damage to a file.
 #[derive(Clone, Debug)]
 enum Damage {
-    /// So many of a thousand parts of it are left.
-    CutShort(u64),
-    /// A byte, so many of a million parts into it, has these bits turned.
+    /// Only this many thousandths of the file are left.
+    Truncated(u64),
+    /// A byte, at this position in millionths of the file, has these bits flipped.
     Byte(u64, u8),
-    /// A byte among its last, where the footer is.
+    /// A byte near the end, where the footer is, has these bits flipped.
     Footer(u64, u8),
-    /// It has another's content.
+    /// The file has the content of another file.
     Foreign(usize),
-    /// It is there twice.
-    Twice,
-    /// It is gone.
-    Gone,
+    /// A copy of the file exists.
+    Duplicated,
+    /// The file does not exist.
+    Missing,
 }
 
 fn damage() -> impl Strategy<Value = Damage> {
     prop_oneof![
-        (0u64..1000).prop_map(Damage::CutShort),
+        (0u64..1000).prop_map(Damage::Truncated),
         (0u64..1_000_000, 1u8..).prop_map(|(at, bits)| Damage::Byte(at, bits)),
         (0u64..3000, 1u8..).prop_map(|(at, bits)| Damage::Footer(at, bits)),
         (0usize..FILES.len()).prop_map(Damage::Foreign),
-        Just(Damage::Twice),
-        Just(Damage::Gone),
+        Just(Damage::Duplicated),
+        Just(Damage::Missing),
     ]
 }
 
-/// Damages a file of the dataset in `dir`; returns whether that changes anything.
+/// Damages a file of the dataset in `dir`. Returns whether that changes anything.
 fn apply(damage: &Damage, dir: &Path, file: &str) -> bool {
     let path = dir.join(file);
     let mut bytes = fs::read(&path).unwrap();
     let len = bytes.len() as u64;
     match *damage {
-        Damage::CutShort(thousandths) => bytes.truncate((len * thousandths / 1000) as usize),
+        Damage::Truncated(thousandths) => bytes.truncate((len * thousandths / 1000) as usize),
         Damage::Byte(at, bits) => bytes[(len * at / 1_000_000) as usize] ^= bits,
         Damage::Footer(back, bits) => bytes[(len - 1 - back % len) as usize] ^= bits,
         Damage::Foreign(other) if FILES[other] == file => return false,
         Damage::Foreign(other) => bytes = fs::read(dir.join(FILES[other])).unwrap(),
-        Damage::Twice => {
+        Damage::Duplicated => {
             let second = path.with_file_name("part-00099.parquet");
             let is_part = file.starts_with("sensor_hrv/");
             return is_part && fs::copy(path, second).is_ok();
         }
-        Damage::Gone => return fs::remove_file(path).is_ok(),
+        Damage::Missing => return fs::remove_file(path).is_ok(),
     }
     fs::write(path, bytes).unwrap();
     true
 }
 
-/// All that a notebook does with a dataset: looks at it, and queries every column.
-fn used(dir: &Path) -> Result<usize> {
+/// Uses a dataset like a notebook: checks it, and queries every column.
+fn use_dataset(dir: &Path) -> Result<usize> {
     scan::check_dataset(dir)?;
     let mut rows = 0;
     for table in [scan::scan_user_profile(dir)?, scan::scan_sleep_diary(dir)?] {
@@ -101,7 +101,7 @@ fn used(dir: &Path) -> Result<usize> {
     Ok(rows + sensor.collect()?.height())
 }
 
-/// As many as are tried: with `PROPTEST_CASES=20000`, for some ten minutes.
+/// Number of random cases. `PROPTEST_CASES=20000` takes about ten minutes.
 fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(300)
 }
@@ -110,46 +110,46 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 
     #[test]
-    fn damage_is_found_and_named(damage in damage(), file in 0usize..FILES.len()) {
+    fn damage_is_reported_with_the_file(damage in damage(), file in 0usize..FILES.len()) {
         let dir = copy();
         let file = FILES[file];
         if !apply(&damage, dir.path(), file) {
             return Ok(());
         }
-        let found = catch_unwind(|| scan::verify_dataset(dir.path()));
-        let Ok(found) = found else {
+        let result = catch_unwind(|| scan::verify_dataset(dir.path()));
+        let Ok(result) = result else {
             return Err(TestCaseError::fail(format!("verify_dataset panics: {damage:?} of {file}")));
         };
-        let Err(error) = found else {
-            return Err(TestCaseError::fail(format!("not found: {damage:?} of {file}")));
+        let Err(error) = result else {
+            return Err(TestCaseError::fail(format!("not reported: {damage:?} of {file}")));
         };
-        // Of what is missing or too much, the numbers are told; else the file.
-        let said = error.to_string();
-        let named = said.contains(&Path::new(file).file_name().unwrap().display().to_string());
+        // The error contains the file, or counts that differ from the metadata.
+        let message = error.to_string();
+        let named = message.contains(&Path::new(file).file_name().unwrap().display().to_string());
         let counted = matches!(error, Error::InconsistentData { .. } | Error::MissingData { .. });
-        prop_assert!(named || counted, "{:?} of {}: {}", damage, file, said);
+        prop_assert!(named || counted, "{:?} of {}: {}", damage, file, message);
 
-        // What only looks at footers finds damage there, and is not ended by any.
-        let looked = catch_unwind(|| scan::check_dataset(dir.path()).is_ok());
-        prop_assert!(looked.is_ok(), "check_dataset panics: {:?} of {}", damage, file);
-        let outcome = catch_unwind(AssertUnwindSafe(|| used(dir.path())));
-        // polars panics at some pages that are damaged behind an intact footer. A kernel shows that as
-        // a cell that failed, and keeps its variables.
-        let in_pages = matches!(looked, Ok(true));
+        // A check of the footers reports damage to footers, and never panics.
+        let footer_check = catch_unwind(|| scan::check_dataset(dir.path()).is_ok());
+        prop_assert!(footer_check.is_ok(), "check_dataset panics: {:?} of {}", damage, file);
+        let outcome = catch_unwind(AssertUnwindSafe(|| use_dataset(dir.path())));
+        // polars panics on some damaged pages with an intact footer. In a kernel, the cell then fails and
+        // the variables stay.
+        let in_pages = matches!(footer_check, Ok(true));
         prop_assert!(in_pages || outcome.is_ok(), "{:?} of {}", damage, file);
     }
 }
 
 #[test]
-fn a_whole_dataset_is_found_whole() {
+fn undamaged_dataset_passes() {
     let inventory = scan::verify_dataset(copy().path()).unwrap();
     assert_eq!((inventory.sensor_parts, inventory.rows), (3, [50, 1750, 5000]));
-    assert!(used(copy().path()).is_ok());
+    assert!(use_dataset(copy().path()).is_ok());
 }
 
-/// A directory in the place of a file, and a file in that of the directory.
+/// A directory has the name of a file, and a file has the name of the directory.
 #[test]
-fn what_is_no_file_is_no_table() {
+fn entries_of_the_wrong_kind_are_reported() {
     let dir = copy();
     let place: PathBuf = dir.path().join(FILES[0]);
     fs::remove_file(&place).unwrap();

@@ -1,4 +1,4 @@
-//! Damaged Parquet files: whatever byte is wrong, the readers return a frame or an error.
+//! Readers return a frame or an error for Parquet files with any damaged byte.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use polars_notebook::Error;
 use polars_profile::Error::DamagedFile;
 use wearable_demo::prelude::*;
 
-/// A frame with the types that results have, twice: in one row group, and in several.
+/// A frame with the types of results, in one row group and in several.
 fn files(folder: &Path) -> [Vec<u8>; 2] {
     let n = 200i64;
     let text = |x: i64| ["", "a", "ü", "a longer text than fits into a view"][x as usize % 4];
@@ -28,17 +28,17 @@ fn files(folder: &Path) -> [Vec<u8>; 2] {
     })
 }
 
-/// A byte of the first file; with its last bit turned, polars 0.55.2 requests more memory than there
-/// is, which ends the process.
-const ENDS_THE_PROCESS: usize = 841;
+/// The position of a byte in the first file. With its last bit flipped, polars 0.55.2 allocates more
+/// memory than there is, and aborts.
+const ABORTS_POLARS: usize = 841;
 
-/// Every `step`th byte has its bits turned.
+/// Flips bits in every `step`th byte.
 fn flip(step: usize) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("damaged.parquet");
     let mut damaged = 0;
     for whole in files(folder.path()) {
-        for at in (0..whole.len()).step_by(step).chain([ENDS_THE_PROCESS]) {
+        for at in (0..whole.len()).step_by(step).chain([ABORTS_POLARS]) {
             for bits in [0xff, 0x01, 0x80] {
                 let mut bytes = whole.clone();
                 bytes[at] ^= bits;
@@ -79,7 +79,7 @@ fn truncated_and_foreign_files_are_damaged() {
     let mut contents: Vec<Vec<u8>> = cut.iter().map(|at| whole[..*at].to_vec()).collect();
     contents.push(b"PAR1PAR1".to_vec());
     contents.push(b"x,y\n1,2\n".to_vec());
-    // Lengths of the footer that are larger than the file, or negative.
+    // Footer lengths that are larger than the file, or negative.
     for length in [u32::MAX, i32::MAX as u32, whole.len() as u32] {
         let mut bytes = whole.clone();
         let at = bytes.len() - 8;

@@ -1,4 +1,4 @@
-//! Results in files and directories: what is replaced, what is refused, and what a failure leaves.
+//! Results in files and directories: replacing, refusing, and failures.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -17,18 +17,18 @@ fn rows(n: i64) -> LazyFrame {
     df!["key" => keys, "value" => values].unwrap().lazy()
 }
 
-/// Every file below `dir` with its content.
+/// All files below `dir` with their contents.
 fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let mut found = Vec::new();
+    let mut files = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         match path.is_dir() && !path.is_symlink() {
-            true => found.extend(contents(&path)),
-            false => found.push((path.clone(), fs::read(&path).unwrap_or_default())),
+            true => files.extend(contents(&path)),
+            false => files.push((path.clone(), fs::read(&path).unwrap_or_default())),
         }
     }
-    found.sort();
-    found
+    files.sort();
+    files
 }
 
 fn scanned(directory: &Path) -> DataFrame {
@@ -40,7 +40,7 @@ fn scanned(directory: &Path) -> DataFrame {
 fn partitioned_dataset_is_replaced_by_the_next_one() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["data", "new", "old", "replaced", "with=equals", "Ünïcode [*]", "with space"] {
-        let data = dir.path().join("made").join(name);
+        let data = dir.path().join("new").join(name);
         for n in [7, 4, 0, 9, 0, 0, 5] {
             sink_partitioned(&rows(n), &data, "key").unwrap();
             assert!(frames_equal(&scanned(&data), &rows(n).collect().unwrap()), "{name}: {n} rows");
@@ -50,7 +50,7 @@ fn partitioned_dataset_is_replaced_by_the_next_one() {
         sink_partitioned(&larger, &data, "key").unwrap();
         assert_eq!(scanned(&data).height(), 2);
     }
-    assert_eq!(fs::read_dir(dir.path().join("made")).unwrap().count(), 7);
+    assert_eq!(fs::read_dir(dir.path().join("new")).unwrap().count(), 7);
 }
 
 #[test]
@@ -122,11 +122,11 @@ fn other_directories_and_files_are_refused_and_kept() {
         let error = sink_partitioned(&rows(5), Path::new(target), "key").unwrap_err();
         assert!(matches!(error, Error::Write(NotReplaceable { .. })), "{target}: {error}");
     }
-    // Not a directory that this process works in, also if it is empty.
+    // The working directory is never replaced, even if it is empty.
     let cwd = std::env::current_dir().unwrap();
     let error = sink_partitioned(&rows(5), &cwd, "key").unwrap_err();
     assert!(matches!(error, Error::Write(NotReplaceable { .. })), "{error}");
-    // An empty directory is no loss.
+    // An empty directory may be replaced.
     fs::create_dir(at("empty")).unwrap();
     sink_partitioned(&rows(5), &PathBuf::from(format!("{}/", at("empty").display())), "key")
         .unwrap();
@@ -158,7 +158,7 @@ fn partition_values_are_read_as_they_were_written_or_refused() {
     write(Series::new("".into(), [Some(i64::MIN), None])).unwrap();
     let days = Series::new("".into(), [Some(19_000i32), None]).cast(&DataType::Date).unwrap();
     write(days).unwrap();
-    // The last good dataset stays if the next one is refused.
+    // If the next dataset is refused, the old one stays.
     let before = contents(&data);
     let refused = [
         texts(&[Some("007"), Some("1")]),
@@ -195,7 +195,7 @@ fn failing_query_leaves_the_old_result() {
     sink_partitioned(&rows(5), &data, "key").unwrap();
     sink_parquet(&rows(5), &file).unwrap();
     let before = contents(dir.path());
-    // It fails while it runs: the files are not there any more.
+    // The query fails while it runs, because its file is damaged or missing.
     let source = dir.path().join("source.parquet");
     write_parquet(&rows(5).collect().unwrap(), &source).unwrap();
     let query = scan_parquet_files(&source).unwrap();
@@ -250,7 +250,7 @@ fn file_is_written_only_over_a_file() {
         fs::write(at("file"), "old").unwrap();
         symlink("file", at("link")).unwrap();
         write(&at("link")).unwrap();
-        // The file that is linked to is written, and the link stays.
+        // The target of the link is written, and the link stays.
         assert!(at("link").is_symlink() && fs::read(at("file")).unwrap().len() > 3, "{writer}");
         fs::remove_file(at("link")).unwrap();
         fs::remove_file(at("file")).unwrap();
@@ -260,14 +260,14 @@ fn file_is_written_only_over_a_file() {
             path.metadata().unwrap().permissions().mode()
         };
         fs::write(at("plain"), "").unwrap();
-        assert_eq!(mode(&at("new")), mode(&at("plain")), "{writer}: others may read it as usual");
+        assert_eq!(mode(&at("new")), mode(&at("plain")), "{writer}: has the default permissions");
         fs::remove_file(at("new")).unwrap();
         fs::remove_file(at("plain")).unwrap();
         assert_eq!(contents(dir.path()), before, "{writer}");
     }
 }
 
-/// polars takes only paths that are UTF-8; the writers of frames take any.
+/// polars accepts only paths in UTF-8. The writers of frames accept any path.
 #[test]
 fn names_that_are_not_utf8_are_written_or_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -284,7 +284,7 @@ fn names_that_are_not_utf8_are_written_or_refused() {
 
 const CHILD: &str = "WEARABLE_TEST_WRITES_INTO";
 
-/// Not a test by itself: what `killed_writer_leaves_the_old_or_the_new_result` kills.
+/// Not a test: the process that `killed_writer_leaves_the_old_or_the_new_result` kills.
 #[test]
 fn writer_that_is_killed() {
     let Some(dir) = std::env::var_os(CHILD).map(PathBuf::from) else { return };
@@ -315,7 +315,7 @@ fn killed_writer_leaves_the_old_or_the_new_result() {
             assert!(n == 2_000 || n == 3_000, "{n} rows");
         }
     }
-    // The next writer removes what the killed ones have left.
+    // The next writer removes the staging directories of killed ones.
     sink_parquet(&rows(2_000), &file).unwrap();
     let mut names: Vec<_> =
         fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();

@@ -1,5 +1,4 @@
-//! The generator through its public face: what it promises of every dataset, and what it leaves
-//! when it fails.
+//! The generator's public functions: properties of every dataset, and the state after a failure.
 
 use std::fs;
 use std::num::NonZeroUsize;
@@ -20,13 +19,13 @@ fn read(path: &Path) -> DataFrame {
     polars_notebook::files::read_parquet(path).unwrap()
 }
 
-/// Every Parquet file below `dir` with its bytes, by name.
+/// The bytes of all Parquet files below `dir`, by path.
 fn parquet_files(dir: &Path) -> Vec<(String, Vec<u8>)> {
-    fn below(dir: &Path, found: &mut Vec<PathBuf>) {
+    fn below(dir: &Path, files: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
             match entry.is_dir() {
-                true => below(&entry, found),
-                false => found.push(entry),
+                true => below(&entry, files),
+                false => files.push(entry),
             }
         }
     }
@@ -47,10 +46,10 @@ fn any_layout() -> impl Strategy<Value = Layout> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
-    /// Any number of rows, any part and row group size, any layout, any seed: the rows asked for, with
-    /// the tables' columns, and the same bytes once more, by another number of threads.
+    /// Whatever the rows, part size, row group size, layout and seed: the dataset has the requested rows and
+    /// the tables' columns, and another number of threads gives the same bytes.
     #[test]
-    fn the_same_options_give_the_same_bytes(
+    fn same_options_give_the_same_bytes(
         rows in 1u64..20_000, chunk_rows in 100u64..9_000, row_group_rows in 1u64..9_000,
         seed in any::<u64>(), threads in 2usize..6, layout in any_layout(),
     ) {
@@ -58,9 +57,9 @@ proptest! {
         let mut parts = 0;
         for (dir, threads) in [(&a, 1), (&b, threads)] {
             let threads = NonZeroUsize::new(threads);
-            let asked = options(rows, dir.path());
+            let requested = options(rows, dir.path());
             let options =
-                GenerateOptions { seed, chunk_rows, row_group_rows, threads, layout, ..asked };
+                GenerateOptions { seed, chunk_rows, row_group_rows, threads, layout, ..requested };
             let generated = generate_dataset(&options).unwrap();
             prop_assert_eq!(generated.sensor_rows, rows);
             let bytes: u64 = generated.files.iter().map(|file| file.bytes).sum();
@@ -74,9 +73,9 @@ proptest! {
         prop_assert_eq!(scan::scan_sensor_hrv(b.path()).unwrap().collect().unwrap().height() as u64, rows);
     }
 
-    /// As drawn, a longer dataset begins with the shorter one's rows, however they are parted.
+    /// This holds for unsorted datasets, whatever the size of their parts.
     #[test]
-    fn a_longer_dataset_begins_with_the_shorter_one(
+    fn longer_dataset_begins_with_the_shorter_one(
         rows in 1u64..9_000, more in 1u64..9_000, chunk_rows in 100u64..9_000,
     ) {
         let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -91,16 +90,16 @@ proptest! {
         }
     }
 
-    /// Each layout has the same rows, in its order.
+    /// All layouts have the same rows, each in its own order.
     #[test]
-    fn layouts_differ_in_their_order_alone(
+    fn layouts_differ_only_in_their_order(
         rows in 1u64..30_000, chunk_rows in 100u64..20_000, seed in any::<u64>(),
     ) {
         let sorted = |frame: &DataFrame| {
             let columns = frame.get_column_names_owned();
             frame.sort(columns, SortMultipleOptions::default()).unwrap()
         };
-        let made = LAYOUTS.map(|layout| {
+        let datasets = LAYOUTS.map(|layout| {
             let dir = tempfile::tempdir().unwrap();
             let options =
                 GenerateOptions { seed, chunk_rows, layout, ..options(rows, dir.path()) };
@@ -109,13 +108,13 @@ proptest! {
             assert_eq!(frame.schema(), &SENSOR_HRV.schema());
             (dir, frame)
         });
-        let [drawn, by_device, by_date] = &made;
-        prop_assert!(sorted(&drawn.1).equals(&sorted(&by_device.1)));
-        prop_assert!(sorted(&drawn.1).equals(&sorted(&by_date.1)));
+        let [unsorted, by_device, by_date] = &datasets;
+        prop_assert!(sorted(&unsorted.1).equals(&sorted(&by_device.1)));
+        prop_assert!(sorted(&unsorted.1).equals(&sorted(&by_date.1)));
         let in_order = ["device_id", "ts_start"];
         let options = SortMultipleOptions::default().with_maintain_order(true);
         prop_assert!(by_device.1.sort(in_order, options).unwrap().equals(&by_device.1));
-        // A folder's name is the date of all that is in it.
+        // The name of a folder is the date of all its rows.
         let folder = by_date.0.path().join("sensor_hrv");
         let with_date = polars_notebook::files::scan_parquet_files(&folder).unwrap().collect().unwrap();
         prop_assert!(with_date.drop("date").unwrap().equals(&by_date.1));
@@ -126,21 +125,21 @@ proptest! {
     }
 }
 
-/// More rows than are sorted at once: the same bytes on any number of threads, and the rows as drawn.
+/// The table is larger than a batch of the external sort.
 #[test]
-fn a_large_table_is_sorted_the_same_on_any_number_of_threads() {
-    let made = |layout, threads| {
+fn sort_of_a_large_table_does_not_depend_on_threads() {
+    let dataset = |layout, threads| {
         let dir = tempfile::tempdir().unwrap();
         let threads = NonZeroUsize::new(threads);
-        let asked = options(1_200_000, dir.path());
-        let options = GenerateOptions { layout, threads, chunk_rows: 90_000, ..asked };
+        let requested = options(1_200_000, dir.path());
+        let options = GenerateOptions { layout, threads, chunk_rows: 90_000, ..requested };
         let generated = generate_dataset(&options).unwrap();
         let bytes: u64 = generated.files.iter().map(|file| file.bytes).sum();
         assert!(bytes <= options.most_bytes());
         assert_eq!(scan::verify_dataset(dir.path()).unwrap().rows[2], 1_200_000);
         dir
     };
-    // Equal sums of what each row has, and so equal rows, are enough here: the order is tested above.
+    // Equal sums over all rows are enough here, because other tests compare the order.
     let summed = |dir: &tempfile::TempDir| {
         let query = scan::scan_sensor_hrv(dir.path()).unwrap().group_by([col("device_id")]).agg([
             len(),
@@ -149,18 +148,18 @@ fn a_large_table_is_sorted_the_same_on_any_number_of_threads() {
         ]);
         query.sort(["device_id"], SortMultipleOptions::default()).collect().unwrap()
     };
-    let drawn = summed(&made(Layout::Unsorted, 2));
+    let unsorted = summed(&dataset(Layout::Unsorted, 2));
     for layout in [Layout::ByDevice, Layout::ByDate] {
-        let one = made(layout, 1);
-        assert_eq!(summed(&one), drawn);
+        let one = dataset(layout, 1);
+        assert_eq!(summed(&one), unsorted);
         for threads in [2, 3] {
-            let more = made(layout, threads);
+            let more = dataset(layout, threads);
             assert!(parquet_files(one.path()) == parquet_files(more.path()), "{layout} {threads}");
         }
     }
 }
 
-/// FNV-1a over the values, row by row: of floats the bits, of text the bytes.
+/// FNV-1a over all values by column: the bits of floats, the bytes of text.
 fn digest(frame: &DataFrame) -> u64 {
     let mut digest = 0xcbf2_9ce4_8422_2325u64;
     let mut take = |bytes: &[u8]| {
@@ -181,26 +180,26 @@ fn digest(frame: &DataFrame) -> u64 {
     digest
 }
 
-/// The values of three seeds, which an update of a dependency must not change unnoticed: then data
-/// and results in notebooks are others. If that is meant, put the new numbers here.
+/// The values of three seeds. If an update of a dependency changes them, data and results in notebooks
+/// change, too. If that is intended, replace the numbers here.
 #[test]
-fn values_are_those_of_the_last_version() {
-    let found = [42, 7, u64::MAX].map(|seed| {
+fn values_of_three_seeds_are_unchanged() {
+    let digests = [42, 7, u64::MAX].map(|seed| {
         let dir = tempfile::tempdir().unwrap();
         generate_dataset(&GenerateOptions { seed, ..options(12_345, dir.path()) }).unwrap();
         [USER_PROFILE.location, SLEEP_DIARY.location, "sensor_hrv/part-00000.parquet"]
             .map(|location| format!("{:016x}", digest(&read(&dir.path().join(location)))))
     });
-    let known = [
+    let expected = [
         ["48b4168dfbe74af9", "7fa9ab0e1bbe7d7f", "28d905e287dd7b3c"],
         ["72b52370f354ffa2", "f9cea6c096377630", "bf05a67aefe67f03"],
         ["a3f8b38f69edd007", "bdf300bb1a00b39b", "7730ba58665fa230"],
     ];
-    assert_eq!(found, known);
+    assert_eq!(digests, expected);
 }
 
 #[test]
-fn another_seed_gives_other_values() {
+fn seeds_give_different_values() {
     let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     generate_dataset(&options(100, a.path())).unwrap();
     generate_dataset(&GenerateOptions { seed: 43, ..options(100, b.path()) }).unwrap();
@@ -209,7 +208,7 @@ fn another_seed_gives_other_values() {
     }
 }
 
-/// Smallest and largest value of a column, as floats.
+/// The smallest and largest value of a column, as floats.
 fn range(frame: &DataFrame, column: &str) -> (f64, f64) {
     let values = frame.column(column).unwrap().cast(&DataType::Float64).unwrap();
     let values = values.f64().unwrap();
@@ -218,22 +217,22 @@ fn range(frame: &DataFrame, column: &str) -> (f64, f64) {
 }
 
 #[test]
-fn values_stay_in_their_ranges_and_fill_them() {
+fn values_cover_their_ranges() {
     let dir = tempfile::tempdir().unwrap();
     generate_dataset(&options(200_000, dir.path())).unwrap();
     let users = read(&dir.path().join("user_profile.parquet"));
-    let diary = read(&dir.path().join("sleep_diary.parquet"));
+    let sleep_diary = read(&dir.path().join("sleep_diary.parquet"));
     let sensor = read(&dir.path().join("sensor_hrv/part-00000.parquet"));
-    // (table, column, lowest, highest, how much of the range is surely reached)
+    // (table, column, lowest value, highest value, part of the range that the values cover)
     for (frame, column, low, high, reached) in [
         (&users, "age", 18.0, 65.0, 0.7),
         (&users, "height_cm", 150.0, 200.0, 0.7),
         (&users, "weight_kg", 45.0, 120.0, 0.7),
         (&users, "exercise_freq_weekly", 0.0, 7.0, 0.99),
-        (&diary, "waso_minutes", 0.0, 30.0, 0.9),
-        (&diary, "sleep_latency", 0.0, 30.0, 0.9),
-        (&diary, "sleep_efficiency", 50.0, 100.0, 0.2),
-        (&diary, "sleep_duration", 3.5, 12.0, 0.5),
+        (&sleep_diary, "waso_minutes", 0.0, 30.0, 0.9),
+        (&sleep_diary, "sleep_latency", 0.0, 30.0, 0.9),
+        (&sleep_diary, "sleep_efficiency", 50.0, 100.0, 0.2),
+        (&sleep_diary, "sleep_duration", 3.5, 12.0, 0.5),
         (&sensor, "heart_rate", 40.0, 220.0, 0.3),
         (&sensor, "hrv_sdnn", 20.0, 200.0, 0.4),
         (&sensor, "hrv_rmssd", 10.0, 150.0, 0.5),
@@ -277,9 +276,9 @@ fn devices_charge_from_midnight_to_six() {
     assert!(most.get(0).unwrap() > 100 && most.get(1).unwrap() <= 29);
 }
 
-/// Times are consistent: asleep after bed, awake after asleep, efficiency from all of them.
+/// The times are consistent, and the efficiency follows from them.
 #[test]
-fn efficiency_follows_from_the_times() {
+fn times_of_the_sleep_diary_are_consistent() {
     let dir = tempfile::tempdir().unwrap();
     generate_dataset(&options(1, dir.path())).unwrap();
     let minutes = |a: &str, b: &str| {
@@ -307,7 +306,7 @@ fn efficiency_follows_from_the_times() {
 }
 
 #[test]
-fn a_shorter_dataset_replaces_a_longer_one_whole() {
+fn shorter_dataset_replaces_a_longer_one_completely() {
     let dir = tempfile::tempdir().unwrap();
     let short_parts = |rows| GenerateOptions { chunk_rows: 10, ..options(rows, dir.path()) };
     generate_dataset(&short_parts(50)).unwrap();
@@ -316,12 +315,12 @@ fn a_shorter_dataset_replaces_a_longer_one_whole() {
     assert_eq!((inventory.sensor_parts, inventory.rows[2]), (2, 20));
     assert!(fs::read_to_string(generated.metadata).unwrap().contains("actual_sensor_rows: 20\n"));
     let entries = fs::read_dir(dir.path()).unwrap().count();
-    assert_eq!(entries, 4, "three tables and the metadata, nothing else");
+    assert_eq!(entries, 4, "three tables and the metadata");
 }
 
-/// A reader that has the old files open reads them to their end.
+/// A reader that has opened the old files can read them to the end.
 #[test]
-fn a_reader_finishes_with_the_old_files() {
+fn open_files_stay_readable_after_a_replacement() {
     let dir = tempfile::tempdir().unwrap();
     generate_dataset(&options(50_000, dir.path())).unwrap();
     let part = dir.path().join("sensor_hrv/part-00000.parquet");
@@ -332,9 +331,9 @@ fn a_reader_finishes_with_the_old_files() {
 }
 
 #[test]
-fn a_disk_without_room_is_left_alone() {
+fn too_small_disk_is_reported_before_writing() {
     let dir = tempfile::tempdir().unwrap();
-    // More than any disk has.
+    // More rows than any disk can hold.
     let error = generate_dataset(&GenerateOptions {
         chunk_rows: 10_000_000,
         ..options(1_000_000_000_000, dir.path())
@@ -347,9 +346,9 @@ fn a_disk_without_room_is_left_alone() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
-/// What is not a generator's own is neither replaced nor deleted, and nothing is written.
+/// Files of the user are neither replaced nor deleted, and nothing is written.
 #[test]
-fn what_is_in_the_way_stays() {
+fn files_of_the_user_are_kept() {
     let dir = tempfile::tempdir().unwrap();
     generate_dataset(&options(10, dir.path())).unwrap();
     let before = parquet_files(dir.path());
@@ -375,7 +374,7 @@ fn what_is_in_the_way_stays() {
 }
 
 #[test]
-fn two_generators_do_not_write_into_one_directory() {
+fn generator_refuses_a_locked_directory() {
     let dir = tempfile::tempdir().unwrap();
     let other = fs::File::open(dir.path()).unwrap();
     other.lock().unwrap();
@@ -385,9 +384,9 @@ fn two_generators_do_not_write_into_one_directory() {
     generate_dataset(&options(10, dir.path())).unwrap();
 }
 
-/// An output directory that cannot be made: the error names it, and nothing is left.
+/// The error contains the path, and no directories are left.
 #[test]
-fn a_directory_that_cannot_be_made_is_named() {
+fn directory_that_cannot_be_created_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, "x").unwrap();
@@ -398,11 +397,11 @@ fn a_directory_that_cannot_be_made_is_named() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
-/// A directory whose name is not valid UTF-8 holds a dataset like any other; polars cannot scan it, and
-/// the error names the reason.
+/// The generator accepts directory names that are not valid UTF-8. polars cannot scan them, and the error
+/// contains the reason.
 #[cfg(unix)]
 #[test]
-fn a_name_that_is_not_utf8_is_no_obstacle_to_the_generator() {
+fn directory_name_may_be_invalid_utf8() {
     use std::os::unix::ffi::OsStrExt;
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join(std::ffi::OsStr::from_bytes(b"data \xff"));
@@ -414,9 +413,9 @@ fn a_name_that_is_not_utf8_is_no_obstacle_to_the_generator() {
     }
 }
 
-/// Characters that mean something in YAML, in a Hive path or in a pattern mean themselves.
+/// Characters with a meaning in YAML, Hive paths or patterns have no special meaning in directory names.
 #[test]
-fn a_dataset_may_lie_in_an_oddly_named_directory() {
+fn directory_name_may_contain_special_characters() {
     let parent = tempfile::tempdir().unwrap();
     for name in ["a: b", "date=2020-01-01", "user_id=7", "- x", "[1]*?", "é 🙂", "a\nb", "#", "{a}"]
     {
@@ -436,9 +435,9 @@ fn a_dataset_may_lie_in_an_oddly_named_directory() {
     }
 }
 
-/// Inside the tables of a dataset, another one would be taken for parts of it.
+/// Inside the tables of a dataset, another dataset would be read as their parts.
 #[test]
-fn a_dataset_inside_another_one_is_refused() {
+fn dataset_inside_a_table_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     generate_dataset(&options(10, dir.path())).unwrap();
     let before = parquet_files(dir.path());
@@ -448,16 +447,16 @@ fn a_dataset_inside_another_one_is_refused() {
     }
     assert_eq!(parquet_files(dir.path()), before);
     assert_eq!(fs::read_dir(dir.path().join("sensor_hrv")).unwrap().count(), 1);
-    // Beside the tables, it is a directory like any other.
+    // Next to the tables, another dataset is allowed.
     generate_dataset(&options(20, &dir.path().join("more"))).unwrap();
     scan::verify_dataset(dir.path()).unwrap();
     let error = generate_dataset(&options(20, Path::new(""))).unwrap_err();
     assert!(error.to_string().contains("output_dir is empty"), "{error}");
 }
 
-/// Directories that were made for a dataset that failed are removed again, those that were there stay.
+/// After a failure, directories that the generator created are removed, and existing ones stay.
 #[test]
-fn a_failure_leaves_no_directories() {
+fn failure_leaves_no_new_directories() {
     let dir = tempfile::tempdir().unwrap();
     let place = dir.path().join("a/b/c");
     let too_many = GenerateOptions { chunk_rows: 10_000_000, ..options(1_000_000_000_000, &place) };
@@ -470,17 +469,17 @@ fn a_failure_leaves_no_directories() {
     assert_eq!(scan::check_dataset(&place).unwrap().rows[2], 10);
 }
 
-/// The room for temporary files is part of what is looked at.
+/// The free space must be enough for the dataset and its temporary files.
 #[test]
 fn temporary_files_are_counted() {
     let dir = tempfile::tempdir().unwrap();
     let free = wearable_demo::free_bytes(dir.path()).unwrap();
-    // As drawn it fits, and sorted it does not.
+    // The dataset fits unsorted, but not with the temporary files of a sort.
     let rows = (free / 30).min(900_000_000_000);
-    let drawn = GenerateOptions { chunk_rows: 10_000_000, ..options(rows, dir.path()) };
-    assert!(drawn.most_bytes() + drawn.temporary_bytes() < free);
+    let unsorted = GenerateOptions { chunk_rows: 10_000_000, ..options(rows, dir.path()) };
+    assert!(unsorted.most_bytes() + unsorted.temporary_bytes() < free);
     for layout in [Layout::ByDevice, Layout::ByDate] {
-        let sorted = GenerateOptions { layout, ..drawn.clone() };
+        let sorted = GenerateOptions { layout, ..unsorted.clone() };
         let error = generate_dataset(&sorted).unwrap_err();
         assert!(matches!(error, Error::Write(WriteError::NoRoom { .. })), "{error}");
     }
@@ -488,7 +487,7 @@ fn temporary_files_are_counted() {
 }
 
 #[test]
-fn the_data_dictionary_is_what_describe_prints() {
+fn data_dictionary_equals_the_output_of_describe() {
     let readme = include_str!("../../../data/README.md");
     for table in [&USER_PROFILE, &SLEEP_DIARY, &SENSOR_HRV] {
         assert!(

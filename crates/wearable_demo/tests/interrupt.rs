@@ -1,4 +1,4 @@
-//! Interrupts, in a process of their own: whoever runs a query beside would be interrupted, too.
+//! Interrupts. A test binary of its own, because an interrupt affects all queries of a process.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use wearable_demo::interrupt::{check, interruptible};
 use wearable_demo::prelude::*;
 
-/// Sends SIGINT to this process, as a kernel's companion does.
+/// Sends SIGINT to this process, as a kernel's supervisor does.
 fn interrupt() {
-    // SAFETY: `interruptible` has set a handler before it runs anything.
+    // SAFETY: `interruptible` has set a signal handler before it runs its argument.
     unsafe { libc::kill(libc::getpid(), libc::SIGINT) };
 }
 
-/// A join of many rows, which the streaming engine holds batch by batch, and joins of fewer rows one
-/// after the other, for an engine that holds the whole of each. Minutes, if nobody interrupts.
+/// Queries that take minutes without an interrupt: a join of many rows, which the streaming engine
+/// processes in batches, and many joins of fewer rows for the in-memory engine.
 fn long_queries() -> [(LazyFrame, Engine); 2] {
     let k = [col("k")];
     let pairs = |rows: i64, i: i64| {
@@ -28,14 +28,14 @@ fn long_queries() -> [(LazyFrame, Engine); 2] {
 }
 
 #[test]
-fn an_interrupt_ends_one_cell_and_leaves_everything_else() {
+fn interrupt_stops_one_cell_and_keeps_variables() {
     let mut reached = Vec::new();
     for round in 0..3 {
         let stopped = interruptible(&mut || {
             reached.push(round);
             if round == 1 {
                 interrupt();
-                // The signal may be handled by another thread.
+                // Another thread may handle the signal.
                 thread::sleep(Duration::from_millis(100));
             }
             check();
@@ -45,11 +45,11 @@ fn an_interrupt_ends_one_cell_and_leaves_everything_else() {
     }
     assert_eq!(reached, [0, 0, 1, 2, 20]);
 
-    // A panic that is none is not taken for one.
+    // Other panics are not handled as interrupts.
     let result = std::panic::catch_unwind(|| interruptible(&mut || panic!("of its own")));
     assert_eq!(result.unwrap_err().downcast_ref::<&str>(), Some(&"of its own"));
 
-    // In the middle of a query, on either engine, again and again; the frame stays.
+    // Interrupt queries of both engines repeatedly. The frame stays usable.
     for (query, engine) in long_queries().into_iter().cycle().take(4) {
         let interrupting = thread::spawn(|| {
             thread::sleep(Duration::from_millis(300));
@@ -63,19 +63,19 @@ fn an_interrupt_ends_one_cell_and_leaves_everything_else() {
     let small = df!["x" => [1i64, 2]].unwrap().lazy().select([col("x").sum()]);
     assert_eq!(small.collect().unwrap().column("x").unwrap().i64().unwrap().get(0), Some(3));
 
-    // A generator that is interrupted leaves nothing behind.
+    // An interrupted generator leaves no files.
     let dir = tempfile::tempdir().unwrap();
     let place = dir.path().join("data");
     let mut options = GenerateOptions::new(Size::Rows(30_000), &place);
     options.chunk_rows = 1_000;
     let stopped = interruptible(&mut || {
-        let made = generate_dataset_with_progress(&options, &mut |progress| {
+        let result = generate_dataset_with_progress(&options, &mut |progress| {
             if progress.parts_done == 10 {
                 interrupt();
                 thread::sleep(Duration::from_millis(100));
             }
         });
-        panic!("it went on: {made:?}");
+        panic!("the generator was not interrupted: {result:?}");
     });
     assert!(stopped && !place.exists());
 }

@@ -1,4 +1,4 @@
-//! Observing a query: what polars counts and says is found where a new polars might have moved it.
+//! Profiles of queries. These tests fail if a new version of polars reports its metrics in another way.
 
 use polars_profile::Error;
 use wearable_demo::prelude::*;
@@ -14,7 +14,7 @@ fn sorted(folder: &tempfile::TempDir) -> LazyFrame {
 }
 
 #[test]
-fn rows_are_counted_at_each_node() {
+fn profile_counts_rows_at_each_node() {
     let folder = tempfile::tempdir().unwrap();
     let query = sorted(&folder)
         .filter((col("x") % lit(4)).eq(lit(0)))
@@ -29,14 +29,14 @@ fn rows_are_counted_at_each_node() {
     assert_eq!(group_by.execution, Some(Execution::MemoryIntensive));
     assert_eq!(run.frame.height(), 5);
     assert!(run.seconds > 0.0 && run.nodes.iter().all(|node| node.seconds >= 0.0));
-    // The picture's arrows carry the same numbers.
+    // The arrows of the picture have the same numbers.
     let graph = run.graph();
     assert_eq!(graph.named("group-by").next().unwrap().rows_out, Some(5));
     assert!(polars_profile::plan_svg::svg(graph).contains(">25,000 rows</text>"));
 }
 
 #[test]
-fn row_groups_are_skipped_by_their_statistics() {
+fn scan_skips_row_groups_by_their_statistics() {
     let folder = tempfile::tempdir().unwrap();
     let query = sorted(&folder);
     let range = query.clone().filter(col("x").gt_eq(lit(15_000)).and(col("x").lt(lit(25_000))));
@@ -49,7 +49,7 @@ fn row_groups_are_skipped_by_their_statistics() {
 }
 
 #[test]
-fn the_small_side_of_a_join_is_built_whichever_way_it_is_written() {
+fn join_builds_the_smaller_side() {
     let folder = tempfile::tempdir().unwrap();
     let large = sorted(&folder);
     let small = df!["key" => [1i64, 2], "name" => ["a", "b"]].unwrap().lazy();
@@ -65,7 +65,7 @@ fn the_small_side_of_a_join_is_built_whichever_way_it_is_written() {
 }
 
 #[test]
-fn the_in_memory_engine_tells_its_steps() {
+fn in_memory_engine_reports_its_steps() {
     let folder = tempfile::tempdir().unwrap();
     let query = sorted(&folder).group_by([col("key")]).agg([col("x").sum()]);
     let run = profile(&query, Engine::InMemory).unwrap();
@@ -77,7 +77,7 @@ fn the_in_memory_engine_tells_its_steps() {
 }
 
 #[test]
-fn what_was_switched_off_is_off_there_too() {
+fn worker_keeps_optimizer_flags() {
     let folder = tempfile::tempdir().unwrap();
     let query = sorted(&folder).filter(col("x").lt(lit(5)));
     let run = profile(&query.with_predicate_pushdown(false), Engine::Streaming).unwrap();
@@ -85,7 +85,7 @@ fn what_was_switched_off_is_off_there_too() {
 }
 
 #[test]
-fn a_failing_query_says_why_and_a_closure_cannot_be_sent() {
+fn failing_query_and_closure_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let missing = sorted(&folder).select([col("y")]);
     let error = profile(&missing, Engine::Streaming).unwrap_err().to_string();
@@ -97,7 +97,7 @@ fn a_failing_query_says_why_and_a_closure_cannot_be_sent() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_query_that_needs_more_than_its_limit_dies_alone() {
+fn memory_limit_ends_only_the_worker() {
     let folder = tempfile::tempdir().unwrap();
     let rows = sorted(&folder);
     let many = concat(vec![rows; 100], UnionArgs::default()).unwrap();
@@ -106,19 +106,21 @@ fn a_query_that_needs_more_than_its_limit_dies_alone() {
         LimitedRun::OutOfMemory { limit_mb, stderr } => {
             assert!(limit_mb == 60 && !stderr.is_empty())
         }
-        LimitedRun::Finished(run) => panic!("160 MB were sorted in 60: {run}"),
+        LimitedRun::Finished(run) => {
+            panic!("a sort of 160 MB stayed below the limit of 60 MB: {run}")
+        }
     }
     let summed = many.group_by([col("key")]).agg([col("x").sum()]);
     match profile_with_memory_limit(&summed, Engine::Streaming, 60).unwrap() {
         LimitedRun::Finished(run) => assert_eq!(run.frame.height(), 10),
         LimitedRun::OutOfMemory { stderr, .. } => {
-            panic!("ten rows in batches did not fit: {stderr}")
+            panic!("a result of ten rows exceeded the limit: {stderr}")
         }
     }
 }
 
 #[test]
-fn bytes_are_those_of_the_columns_and_row_groups_that_are_read() {
+fn bytes_depend_on_columns_and_row_groups_read() {
     let folder = tempfile::tempdir().unwrap();
     let query = sorted(&folder);
     let file_bytes = std::fs::metadata(folder.path().join("sorted.parquet")).unwrap().len();

@@ -1,4 +1,4 @@
-//! Missing and damaged data: the error says what, where, and what mends it.
+//! Missing and damaged data: the error contains the problem, the file, and the command that repairs it.
 
 use std::fs;
 
@@ -35,7 +35,7 @@ fn ensure_dataset_generates_only_if_there_are_no_sensor_rows() {
 }
 
 #[test]
-fn every_missing_file_is_listed_and_the_parts_are_counted() {
+fn missing_files_are_listed() {
     let dir = dataset();
     fs::remove_file(dir.path().join("sleep_diary.parquet")).unwrap();
     let message = scan::check_dataset(dir.path()).unwrap_err().to_string();
@@ -52,7 +52,7 @@ fn every_missing_file_is_listed_and_the_parts_are_counted() {
 }
 
 #[test]
-fn a_damaged_file_is_named() {
+fn damaged_file_is_named() {
     let dir = dataset();
     let part = dir.path().join("sensor_hrv/part-00000.parquet");
     let bytes = fs::read(&part).unwrap();
@@ -66,7 +66,7 @@ fn a_damaged_file_is_named() {
 }
 
 #[test]
-fn a_wrong_schema_is_told_column_by_column() {
+fn wrong_schema_is_reported_by_column() {
     let dir = dataset();
     let path = dir.path().join("user_profile.parquet");
     let users = polars_notebook::files::read_parquet(&path).unwrap();
@@ -91,9 +91,9 @@ fn a_wrong_schema_is_told_column_by_column() {
     assert!(error.to_string().contains("user_profile.parquet"));
 }
 
-/// Characters that mean something in a file pattern mean themselves in a directory's name.
+/// Characters of file patterns have no special meaning in a directory's name.
 #[test]
-fn a_directory_may_be_called_anything() {
+fn directory_name_may_contain_pattern_characters() {
     let dir = tempfile::tempdir().unwrap();
     let odd = dir.path().join("data [1] *? é, x");
     generate_dataset(&GenerateOptions::new(Size::Rows(10), &odd)).unwrap();
@@ -101,7 +101,7 @@ fn a_directory_may_be_called_anything() {
 }
 
 #[test]
-fn a_failed_sink_leaves_the_old_file_and_no_half_one() {
+fn failed_sink_leaves_the_old_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("result.parquet");
     let good = df!["x" => [1i64]].unwrap();
@@ -112,9 +112,9 @@ fn a_failed_sink_leaves_the_old_file_and_no_half_one() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
-/// A part that is gone, or one too many, shows in the metadata; hidden files are no parts.
+/// A missing or additional part differs from the metadata. Hidden files are ignored.
 #[test]
-fn a_dataset_that_is_not_what_its_metadata_say_is_noticed() {
+fn difference_from_the_metadata_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let options =
         GenerateOptions { chunk_rows: 10, ..GenerateOptions::new(Size::Rows(30), dir.path()) };
@@ -135,7 +135,7 @@ fn a_dataset_that_is_not_what_its_metadata_say_is_noticed() {
     let error = scan::check_dataset(dir.path()).unwrap_err();
     assert!(matches!(error, Error::InconsistentData { .. }), "{error}");
     assert!(error.to_string().contains("missing: sensor_hrv/part-00001.parquet"), "{error}");
-    // As many as before, but not the same.
+    // The number of parts is right, but one has another name.
     fs::copy(part("part-00000.parquet"), part("part-00007.parquet")).unwrap();
     let error = scan::check_dataset(dir.path()).unwrap_err().to_string();
     assert!(error.contains("not in the metadata: sensor_hrv/part-00007.parquet"), "{error}");
@@ -143,9 +143,9 @@ fn a_dataset_that_is_not_what_its_metadata_say_is_noticed() {
     scan::check_dataset(dir.path()).unwrap();
 }
 
-/// Damage behind an intact footer is only met by a query; its message says what to do, too.
+/// Only a query detects damage to a page. Its error also contains the command.
 #[test]
-fn a_damaged_page_comes_with_the_mending_command() {
+fn error_of_a_damaged_page_has_the_repair_command() {
     let dir = dataset();
     let path = dir.path().join("sensor_hrv/part-00000.parquet");
     let mut bytes = fs::read(&path).unwrap();
@@ -156,9 +156,9 @@ fn a_damaged_page_comes_with_the_mending_command() {
     assert!(error.to_string().contains("./justw data small"), "{error}");
 }
 
-/// A part that is moved to the folder of another date, and one that is cut short.
+/// A part is moved to the folder of another date, and another part is truncated.
 #[test]
-fn a_dataset_by_date_is_checked_file_by_file() {
+fn dataset_by_date_is_checked_for_each_file() {
     let dir = tempfile::tempdir().unwrap();
     let options = GenerateOptions {
         layout: Layout::ByDate,
@@ -182,7 +182,7 @@ fn a_dataset_by_date_is_checked_file_by_file() {
     let error = scan::check_dataset(dir.path()).unwrap_err();
     assert!(matches!(&error, Error::DamagedFile { file, .. } if *file == files[5]), "{error}");
     fs::write(&files[5], &bytes).unwrap();
-    // A page: only a look at all bytes finds that.
+    // Only a check of all bytes detects a damaged page.
     let mut damaged = bytes.clone();
     damaged[100] ^= 1;
     fs::write(&files[5], damaged).unwrap();
@@ -208,14 +208,14 @@ fn queries_do_not_depend_on_the_layout() {
         let sensor = scan::scan_sensor_hrv(dir.path()).unwrap();
         let good = query::quality_filter(&sensor);
         let nightly = query::nightly(&query::night_segments(&query::with_keys(&good)));
-        let (sleep, users) = (
+        let (sleep_diary, users) = (
             scan::scan_sleep_diary(dir.path()).unwrap(),
             scan::scan_user_profile(dir.path()).unwrap(),
         );
-        let built = query::summary(&query::joined(&sleep, &nightly, &users));
-        let sql = query::summary_sql(&sensor, &sleep, &users).unwrap();
+        let built = query::summary(&query::joined(&sleep_diary, &nightly, &users));
+        let sql = query::summary_sql(&sensor, &sleep_diary, &users).unwrap();
         let by_device =
-            query::summary(&query::joined(&sleep, &query::nightly_by_device(&good), &users));
+            query::summary(&query::joined(&sleep_diary, &query::nightly_by_device(&good), &users));
         [built, sql, by_device].map(|query| query.collect().unwrap())
     });
     let [expected, ..] = &results[0];

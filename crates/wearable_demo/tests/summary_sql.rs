@@ -1,22 +1,22 @@
-//! The text that goes to a cluster means here what the query builders mean.
+//! The SQL for a cluster returns the same rows as the query builders.
 
 use polars::prelude::*;
 use polars_notebook::frames_close;
 use wearable_demo::{GenerateOptions, Size, generate_dataset, query, scan};
 
-fn assert_alike(by_sql: &DataFrame, built: &DataFrame) {
+fn assert_close(by_sql: &DataFrame, built: &DataFrame) {
     assert!(by_sql.height() > 0 && frames_close(by_sql, built), "{by_sql} {built}");
 }
 
-fn both(sensor: &LazyFrame, sleep: &LazyFrame, users: &LazyFrame) -> (DataFrame, DataFrame) {
+fn both(sensor: &LazyFrame, sleep_diary: &LazyFrame, users: &LazyFrame) -> (DataFrame, DataFrame) {
     let night = query::night_segments(&query::with_keys(&query::quality_filter(sensor)));
-    let built = query::summary(&query::joined(sleep, &query::nightly(&night), users));
-    let by_sql = query::summary_sql(sensor, sleep, users).unwrap();
+    let built = query::summary(&query::joined(sleep_diary, &query::nightly(&night), users));
+    let by_sql = query::summary_sql(sensor, sleep_diary, users).unwrap();
     (by_sql.collect().unwrap(), built.collect().unwrap())
 }
 
 #[test]
-fn the_sql_gives_the_rows_of_the_builders() {
+fn sql_and_builders_return_the_same_rows() {
     for (rows, seed) in [(200_000, 42), (3_000, 1)] {
         let folder = tempfile::tempdir().unwrap();
         let mut options = GenerateOptions::new(Size::Rows(rows), folder.path());
@@ -27,12 +27,12 @@ fn the_sql_gives_the_rows_of_the_builders() {
             &scan::scan_sleep_diary(folder.path()).unwrap(),
             &scan::scan_user_profile(folder.path()).unwrap(),
         );
-        assert_alike(&by_sql, &built);
+        assert_close(&by_sql, &built);
     }
 }
 
 #[test]
-fn nulls_and_users_without_a_profile_are_treated_alike() {
+fn sql_and_builders_treat_missing_values_equally() {
     let at = |hour: i64| chrono::DateTime::from_timestamp(1_704_067_200 + hour * 3600, 0).unwrap();
     let times: Vec<_> = [1, 2, 23, 26, 12, 3].map(|hour| at(hour).naive_utc()).into();
     let sensor = df![
@@ -47,7 +47,7 @@ fn nulls_and_users_without_a_profile_are_treated_alike() {
     .unwrap()
     .lazy();
     let day = |day: u32| chrono::NaiveDate::from_ymd_opt(2024, 1, day).unwrap();
-    let sleep = df![
+    let sleep_diary = df![
         "user_id" => ["USER-1", "USER-1", "USER-2"],
         "date" => [day(1), day(2), day(1)],
         "sleep_efficiency" => [Some(90.0), Some(80.0), None],
@@ -62,7 +62,7 @@ fn nulls_and_users_without_a_profile_are_treated_alike() {
     ]
     .unwrap()
     .lazy();
-    let (by_sql, built) = both(&sensor, &sleep, &users);
-    assert_alike(&by_sql, &built);
-    assert_eq!(built.height(), 1); // the first user's nights, without an occupation
+    let (by_sql, built) = both(&sensor, &sleep_diary, &users);
+    assert_close(&by_sql, &built);
+    assert_eq!(built.height(), 1); // the nights of the first user, who has no occupation
 }

@@ -1,12 +1,12 @@
-//! Rows as columns of codes, and what the codes stand for.
+//! Columns of codes, and their meaning.
 
-/// A column of codes. What stands for time is one column, though it is two in the file.
+/// A column of codes. A file's two time columns have the same codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Codes {
     /// Number of the user.
     User,
-    /// Segment, counted from the first day's midnight.
+    /// Number of the segment since the first day's midnight.
     Segment,
     /// Beats per minute.
     HeartRate,
@@ -32,28 +32,28 @@ pub enum Codes {
     Missingness,
 }
 
-/// Columns of codes.
+/// Number of code columns.
 pub const WIDTH: usize = Codes::Missingness as usize + 1;
 
 /// The codes of one row, in the order of [`Codes`].
 pub(crate) type Row = [u16; WIDTH];
 
-/// What a column of the file makes of a code.
+/// The meaning of a code in a column of the file.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Meaning {
     /// `DEV-00012` for 12.
     Device,
-    /// A time, so many minutes behind the segment's start.
+    /// A time: the start of the segment, plus this many minutes.
     #[allow(missing_docs)]
     Time { minutes_later: i64 },
     /// The code itself.
     Int,
-    /// The code, divided by this power of ten: the float that its decimals are read as.
+    /// The code divided by this power of ten, as a float.
     #[allow(missing_docs)]
     Decimal { scale: f64 },
 }
 
-/// The file's columns in order: name, where the codes are, what they mean.
+/// The file's columns in order: name, column of codes, meaning.
 pub const COLUMNS: [(&str, Codes, Meaning); 14] = [
     ("device_id", Codes::User, Meaning::Device),
     ("ts_start", Codes::Segment, Meaning::Time { minutes_later: 0 }),
@@ -75,19 +75,19 @@ pub const COLUMNS: [(&str, Codes, Meaning); 14] = [
     ("missingness_score", Codes::Missingness, Meaning::Decimal { scale: 1000.0 }),
 ];
 
-/// Rows, column by column.
+/// Rows, stored by column.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Columns {
     columns: [Vec<u16>; WIDTH],
 }
 
 impl Columns {
-    /// Rows.
+    /// Number of rows.
     pub fn len(&self) -> usize {
         self.columns[0].len()
     }
 
-    /// Whether there is no row.
+    /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -97,17 +97,17 @@ impl Columns {
         &self.columns[column as usize]
     }
 
-    /// Leaves no rows, and the room for them.
+    /// Removes all rows and keeps the allocated memory.
     pub(crate) fn clear(&mut self) {
         self.columns.iter_mut().for_each(Vec::clear);
     }
 
-    /// Makes room for `rows` rows more.
+    /// Reserves memory for `rows` more rows.
     pub(crate) fn reserve(&mut self, rows: usize) {
         self.columns.iter_mut().for_each(|column| column.reserve_exact(rows));
     }
 
-    /// Makes them `rows` rows; new ones are all zero.
+    /// Changes the number of rows to `rows`. New rows are zero.
     pub(crate) fn resize(&mut self, rows: usize) {
         self.columns.iter_mut().for_each(|column| column.resize(rows, 0));
     }
@@ -116,13 +116,13 @@ impl Columns {
         &mut self.columns
     }
 
-    /// The rows, one after the other.
+    /// Iterates over the rows.
     pub(crate) fn rows(&self) -> impl Iterator<Item = Row> {
         let columns = self.columns.each_ref().map(|column| &column[..self.len()]);
         (0..self.len()).map(move |row| columns.map(|column| column[row]))
     }
 
-    /// Adds `rows` at the end.
+    /// Appends `rows`.
     pub(crate) fn extend(&mut self, rows: &[Row]) {
         for (column, codes) in self.columns.iter_mut().enumerate() {
             codes.extend(rows.iter().map(|row| row[column]));

@@ -1,11 +1,11 @@
-//! Codes as a Parquet file.
+//! Encodes codes as a Parquet file.
 //!
-//! Each row group has a dictionary of the values that occur in it, in their order, and places in it.
-//! So the statistics are exact, and nothing has to be looked up: a code's place is known. The places
-//! are random bits and compress to nothing less; snappy passes over such bytes quickly.
+//! Each row group has a sorted dictionary of its values, and indices into it. The statistics are
+//! therefore exact, and a code's index needs no hash lookup. The indices are random bits that snappy
+//! cannot compress and skips quickly.
 //!
-//! polars makes the dictionary's page, the statistics and the file. The page with the places is packed
-//! here, from the codes, without a list of places between.
+//! polars writes the dictionary page, the statistics and the file. This module packs the indices from
+//! the codes directly, without an intermediate array of indices.
 
 use polars::prelude::{PolarsError, PolarsResult};
 use polars_arrow::array::{
@@ -37,14 +37,14 @@ const OPTIONS: WriteOptions = WriteOptions {
     compression: CompressionOptions::Snappy,
     data_page_size: None,
 };
-/// Columns may be null as far as a reader can tell, as in files that polars writes.
+/// Columns are declared nullable, as in files that polars writes.
 const IS_NULLABLE: bool = true;
 
-/// The rows of `columns` as the bytes of a Parquet file.
+/// Encodes the rows of `columns` as a Parquet file.
 ///
 /// # Errors
 ///
-/// polars' error where it cannot encode them.
+/// polars' error if it cannot encode them.
 pub fn parquet(table: &SensorTable, columns: &Columns) -> PolarsResult<Vec<u8>> {
     let bytes = Vec::with_capacity(columns.len() * BYTES_A_ROW);
     let mut writer = FileWriter::try_new(bytes, schema(), OPTIONS)?;
@@ -52,15 +52,15 @@ pub fn parquet(table: &SensorTable, columns: &Columns) -> PolarsResult<Vec<u8>> 
     let mut from = 0;
     while from < columns.len() {
         let rows = table.row_group_rows.min(columns.len() - from);
-        // Start and end of a segment have the same codes.
-        let mut last: Option<(Codes, Dictionary)> = None;
+        // A segment's start and end have the same codes, and so the same dictionary.
+        let mut previous: Option<(Codes, Dictionary)> = None;
         let pages = COLUMNS.iter().zip(&fields).map(|((_, codes, meaning), field)| {
-            let dictionary = match last.take() {
+            let dictionary = match previous.take() {
                 Some((of, dictionary)) if of == *codes => dictionary,
                 _ => Dictionary::of(&columns.codes(*codes)[from..from + rows]),
             };
             let pages = dictionary.pages(*meaning, table.first_day, field)?;
-            last = Some((*codes, dictionary));
+            previous = Some((*codes, dictionary));
             let pages = pages.into_iter().map(Ok);
             let compressed = Compressor::new(pages, OPTIONS.compression, Vec::new());
             Ok(DynStreamingIterator::new(compressed.map_err(encoding_failed)))
@@ -77,7 +77,7 @@ fn encoding_failed(error: ParquetError) -> PolarsError {
     PolarsError::ComputeError(error.to_string().into())
 }
 
-/// What a row takes in a file of many rows, about.
+/// Approximate size of a row in a file of many rows.
 const BYTES_A_ROW: usize = 22;
 
 fn schema() -> ArrowSchema {
@@ -93,11 +93,11 @@ fn schema() -> ArrowSchema {
     ArrowSchema::from_iter(fields)
 }
 
-/// The codes of a row group, and which of them occur.
+/// The codes of a row group as a dictionary and indices.
 struct Dictionary {
-    /// The codes that occur, upwards.
+    /// The distinct codes, in ascending order.
     occurring: Vec<u16>,
-    /// The rows' codes as the body of a page: places in `occurring`.
+    /// The body of the rows' page: indices into `occurring`.
     page: Vec<u8>,
     rows: usize,
 }
@@ -105,30 +105,30 @@ struct Dictionary {
 impl Dictionary {
     fn of(codes: &[u16]) -> Dictionary {
         let codes_below = codes.iter().max().map_or(0, |&most| most as usize + 1);
-        let mut place = vec![0u16; codes_below];
+        let mut index = vec![0u16; codes_below];
         for &code in codes {
-            place[code as usize] = 1;
+            index[code as usize] = 1;
         }
         let mut occurring = Vec::new();
-        for (code, place) in place.iter_mut().enumerate().filter(|(_, place)| **place == 1) {
-            *place = occurring.len() as u16;
+        for (code, index) in index.iter_mut().enumerate().filter(|(_, index)| **index == 1) {
+            *index = occurring.len() as u16;
             occurring.push(code as u16);
         }
         let mut page = Vec::with_capacity(2 * codes.len() + 64);
         write_def_levels(&mut page, IS_NULLABLE, None, codes.len(), OPTIONS.version)
-            .expect("a Vec takes all");
-        write_places(codes, &place, occurring.len(), &mut page);
+            .expect("writing to a Vec cannot fail");
+        write_indices(codes, &index, occurring.len(), &mut page);
         Dictionary { occurring, page, rows: codes.len() }
     }
 
-    /// The dictionary's page and that of the rows.
+    /// The dictionary page and the page of the rows.
     fn pages(
         &self,
         meaning: Meaning,
         first_day: i32,
         field: &ParquetType,
     ) -> PolarsResult<Vec<Page>> {
-        // Each value once: polars makes of it the dictionary's page and the statistics.
+        // Each value once, from which polars creates the dictionary page and the statistics.
         let values = self.values(meaning, first_day);
         let dtype =
             ArrowDataType::Dictionary(IntegerType::UInt16, values.dtype().clone().into(), false);
@@ -141,7 +141,7 @@ impl Dictionary {
             pages.push(match page? {
                 Page::Data(page) => {
                     let DataPageHeader::V1(mut header) = page.header().clone() else {
-                        unreachable!("the options say version 1")
+                        unreachable!("the options request version 1")
                     };
                     header.num_values = self.rows as i32;
                     let ParquetType::PrimitiveType(primitive_type) = field.clone() else {
@@ -181,29 +181,29 @@ impl Dictionary {
     }
 }
 
-/// Appends the places of `codes` in a dictionary of `occurring` values to `page`, in Parquet's hybrid
-/// of runs and packed bits: <https://parquet.apache.org/docs/file-format/data-pages/encodings/>.
+/// Appends the indices of `codes` to `page`, in Parquet's hybrid of run-length and bit-packed encoding:
+/// <https://parquet.apache.org/docs/file-format/data-pages/encodings/>.
 ///
-/// One stretch of packed bits, for places are random; runs, where codes stay the same for long.
-fn write_places(codes: &[u16], place: &[u16], occurring: usize, page: &mut Vec<u8>) {
+/// Random indices become one bit-packed run. Codes that rarely change become run-length runs.
+fn write_indices(codes: &[u16], index: &[u16], occurring: usize, page: &mut Vec<u8>) {
     let width = usize::BITS - occurring.saturating_sub(1).leading_zeros();
     page.push(width as u8);
     let changes = codes.windows(2).filter(|pair| pair[0] != pair[1]).count();
     if 16 * changes < codes.len() {
         for run in codes.chunk_by(|a, b| a == b) {
             write_varint(page, (run.len() as u64) << 1);
-            let place = u32::from(place[run[0] as usize]).to_le_bytes();
-            page.extend_from_slice(&place[..width.div_ceil(8) as usize]);
+            let value = u32::from(index[run[0] as usize]).to_le_bytes();
+            page.extend_from_slice(&value[..width.div_ceil(8) as usize]);
         }
         return;
     }
-    // Groups of eight; the last one is filled with zeros.
+    // Groups of eight. The last group is padded with zeros.
     let groups = codes.len().div_ceil(8);
     write_varint(page, (groups as u64) << 1 | 1);
     let end = page.len() + groups * width as usize;
     let (mut bits, mut held) = (0u64, 0);
     for &code in codes {
-        bits |= u64::from(place[code as usize]) << held;
+        bits |= u64::from(index[code as usize]) << held;
         held += width;
         if held >= 32 {
             page.extend_from_slice(&(bits as u32).to_le_bytes());
@@ -215,7 +215,7 @@ fn write_places(codes: &[u16], place: &[u16], occurring: usize, page: &mut Vec<u
     page.resize(end, 0);
 }
 
-/// A whole number in groups of seven bits, the lowest first.
+/// Writes an unsigned LEB128 number: groups of seven bits, the lowest first.
 fn write_varint(page: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         page.push(number as u8 | 0x80);
@@ -224,7 +224,7 @@ fn write_varint(page: &mut Vec<u8>, mut number: u64) {
     page.push(number as u8);
 }
 
-/// `DEV-00012` for 12.
+/// Formats 12 as `DEV-00012`.
 pub fn device_id(number: i64) -> String {
     format!("DEV-{number:05}")
 }

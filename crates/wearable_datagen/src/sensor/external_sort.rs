@@ -1,15 +1,15 @@
-//! An external sort: rows in another order than they are drawn in, in bounded memory.
+//! An external sort: writes rows in another order than they are generated in, in bounded memory.
 //!
-//! 1. Every row is drawn once, in batches of [`BATCH_ROWS`] rows ([`Buckets::generate`]), and appended to
-//!    the temporary file of its bucket ([`Buckets::append`]). A bucket is a date, or a range of devices
-//!    and times with about as many rows as a batch.
+//! 1. Each row is generated once, in batches of [`BATCH_ROWS`] rows ([`Buckets::generate`]), and appended
+//!    to the temporary file of its bucket ([`Buckets::append`]). A bucket is a date, or a range of
+//!    devices and times with about as many rows as a batch.
 //! 2. Buckets of devices are sorted in memory and written back ([`Buckets::sort`]). Rows of a date stay
-//!    as drawn.
-//! 3. The buckets, one after the other, are now the table in the order of its layout, and files are
-//!    made from any stretch of it ([`SortedRows`]).
+//!    in the order of generation.
+//! 3. The buckets, one after the other, are then the table in the order of its layout. Any range of rows
+//!    can be read ([`SortedRows`]).
 //!
-//! So the time grows with the rows, and the memory does not. The temporary files take
-//! [`ROW_BYTES`] for each row.
+//! The time grows linearly with the rows, and the memory is constant. The temporary files need
+//! [`ROW_BYTES`] per row.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -19,25 +19,26 @@ use crate::sensor::columns::{Codes, Columns, Row, WIDTH};
 use crate::sensor::rows::{BLOCK_ROWS, RowGenerator};
 use crate::sensor::{DAYS, Layout, Part, SEGMENTS, SEGMENTS_PER_DAY, SensorTable};
 
-/// Rows of a batch, and of a bucket of devices: whole blocks, and 13 MB.
+/// Rows per batch, and about the number of rows in a bucket of devices: a multiple of the block size,
+/// 13 MB.
 pub const BATCH_ROWS: u64 = 125 * BLOCK_ROWS as u64;
-/// Bytes of a row in a temporary file.
+/// Size of a row in a temporary file, in bytes.
 pub const ROW_BYTES: u64 = 2 * WIDTH as u64;
 
-/// Rows of one batch, by bucket, in the order in which they were drawn.
+/// Rows of a batch, by bucket, in the order of generation.
 pub type Batch = Vec<Vec<Row>>;
 
-/// Temporary files that rows are sorted in.
+/// The temporary files of a sort.
 pub struct Buckets<'a> {
     table: &'a SensorTable<'a>,
     directory: PathBuf,
     count: u64,
-    /// Buckets for each key, times 2³².
+    /// Number of buckets divided by the number of keys, times 2³².
     buckets_a_key: u64,
 }
 
 impl<'a> Buckets<'a> {
-    /// For the rows of `table`, in files of `directory`, which is there and empty.
+    /// Creates buckets for the rows of `table`, with files in the empty directory `directory`.
     pub fn new(table: &'a SensorTable<'a>, directory: &Path) -> Buckets<'a> {
         let count = match table.layout {
             Layout::ByDate => DAYS.into(),
@@ -57,13 +58,13 @@ impl<'a> Buckets<'a> {
         self.table.rows.div_ceil(BATCH_ROWS)
     }
 
-    /// Draws a batch.
+    /// Generates a batch.
     pub fn generate(&self, batch: u64) -> Batch {
         let (mut generator, mut rows) = (RowGenerator::new(self.table), Columns::default());
-        // Somewhat more than on average, so that a bucket seldom has to grow.
+        // A sixteenth more than average, so that a bucket rarely has to grow.
         let average = BATCH_ROWS.min(self.table.rows) / self.count;
-        let with_room = || Vec::with_capacity((average + average / 16 + 16) as usize);
-        let mut buckets: Batch = (0..self.count).map(|_| with_room()).collect();
+        let with_capacity = || Vec::with_capacity((average + average / 16 + 16) as usize);
+        let mut buckets: Batch = (0..self.count).map(|_| with_capacity()).collect();
         let blocks_to_a_batch = BATCH_ROWS / BLOCK_ROWS as u64;
         let first = batch * blocks_to_a_batch;
         let end = self.table.rows.div_ceil(BLOCK_ROWS as u64).min(first + blocks_to_a_batch);
@@ -77,44 +78,44 @@ impl<'a> Buckets<'a> {
         buckets
     }
 
-    /// Appends the bucket's rows of `batches`, which follow each other, to its file. Any thread may do
-    /// that, each bucket on one at a time.
+    /// Appends the bucket's rows of consecutive `batches` to its file. Threads may call it at the same time
+    /// for different buckets.
     ///
     /// # Errors
     ///
-    /// That of the operating system if the file cannot be written.
+    /// The operating system's error if the file cannot be written.
     pub fn append(&self, bucket: usize, batches: &[Batch]) -> io::Result<()> {
         let mut file = OpenOptions::new().create(true).append(true).open(self.file(bucket))?;
         batches.iter().try_for_each(|batch| write(&mut file, &batch[bucket]))
     }
 
-    /// Sorts a bucket, in memory. Any thread may do that.
+    /// Sorts a bucket in memory. Threads may call it at the same time for different buckets.
     ///
     /// # Errors
     ///
-    /// That of the operating system if the file cannot be read or written.
+    /// The operating system's error if the file cannot be read or written.
     pub fn sort(&self, bucket: usize) -> io::Result<()> {
         if self.table.layout == Layout::ByDate {
             return Ok(());
         }
         let rows = self.rows(bucket)?;
-        let mut drawn = vec![Row::default(); rows as usize];
+        let mut unsorted = vec![Row::default(); rows as usize];
         if rows > 0 {
-            read(&mut File::open(self.file(bucket))?, &mut drawn)?;
+            read(&mut File::open(self.file(bucket))?, &mut unsorted)?;
         }
-        // Rows of the same device and time stay as drawn.
-        let keys = drawn.iter().zip(0u64..).map(|(row, place)| (key(row) << 32) | place);
+        // The position makes the sort stable.
+        let keys = unsorted.iter().zip(0u64..).map(|(row, place)| (key(row) << 32) | place);
         let mut keys: Vec<u64> = keys.collect();
         keys.sort_unstable();
-        let sorted: Vec<Row> = keys.iter().map(|&key| drawn[key as u32 as usize]).collect();
+        let sorted: Vec<Row> = keys.iter().map(|&key| unsorted[key as u32 as usize]).collect();
         write(&mut File::create(self.file(bucket))?, &sorted)
     }
 
-    /// The table's rows in order, once all are drawn and every bucket is sorted.
+    /// Returns the table's rows in order. Call it after all batches are appended and all buckets sorted.
     ///
     /// # Errors
     ///
-    /// That of the operating system if the files cannot be found.
+    /// The operating system's error if a file is missing or incomplete.
     pub fn finish(self) -> io::Result<SortedRows<'a>> {
         let mut starts = vec![0];
         for bucket in 0..self.count() {
@@ -122,11 +123,11 @@ impl<'a> Buckets<'a> {
         }
         match starts.last() {
             Some(&rows) if rows == self.table.rows => Ok(SortedRows { buckets: self, starts }),
-            _ => Err(io::Error::new(ErrorKind::UnexpectedEof, "temporary files lack rows")),
+            _ => Err(io::Error::new(ErrorKind::UnexpectedEof, "temporary files have too few rows")),
         }
     }
 
-    /// Rows of a bucket's file.
+    /// Number of rows in a bucket's file.
     fn rows(&self, bucket: usize) -> io::Result<u64> {
         match self.file(bucket).metadata() {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
@@ -138,24 +139,24 @@ impl<'a> Buckets<'a> {
         self.directory.join(format!("bucket-{bucket:05}"))
     }
 
-    /// The bucket of a row. Devices and times are drawn uniformly, so equal ranges of them have about
-    /// equally many rows.
+    /// The bucket of a row. Devices and times are uniformly distributed, so equal ranges have about equally
+    /// many rows.
     fn bucket_of(&self, row: &Row) -> usize {
         match self.table.layout {
             Layout::ByDate => usize::from(row[Codes::Segment as usize]) / SEGMENTS_PER_DAY as usize,
-            // A range of keys, without a division.
+            // Maps a key to its range without a division.
             _ => ((key(row) * self.buckets_a_key) >> 32) as usize,
         }
     }
 }
 
-/// The order by device and time, as a number.
+/// A number that orders rows by device and time.
 fn key(row: &Row) -> u64 {
     u64::from(row[Codes::User as usize]) * u64::from(SEGMENTS)
         + u64::from(row[Codes::Segment as usize])
 }
 
-/// Different [`key`]s of a table.
+/// Number of different [`key`]s in a table.
 fn keys(table: &SensorTable) -> u64 {
     table.users.len() as u64 * u64::from(SEGMENTS)
 }
@@ -163,12 +164,12 @@ fn keys(table: &SensorTable) -> u64 {
 /// All rows of a table in the order of its layout.
 pub struct SortedRows<'a> {
     buckets: Buckets<'a>,
-    /// Rows before each bucket, and at the end all of them.
+    /// Number of rows before each bucket, and the number of all rows.
     starts: Vec<u64>,
 }
 
 impl SortedRows<'_> {
-    /// The files of the table.
+    /// The parts of the table.
     pub fn parts(&self) -> Vec<Part> {
         let table = self.buckets.table;
         match table.layout {
@@ -181,7 +182,7 @@ impl SortedRows<'_> {
         }
     }
 
-    /// Reads `count` rows that follow the first `start` rows, into `to` alone.
+    /// Replaces the contents of `to` by `count` rows, after skipping `start` rows.
     pub(crate) fn read(&self, start: u64, count: u64, to: &mut Columns) -> io::Result<()> {
         to.clear();
         to.reserve(count as usize);
@@ -203,7 +204,7 @@ impl SortedRows<'_> {
     }
 }
 
-/// Writes rows into a temporary file, some at a time.
+/// Writes rows into a temporary file, block by block.
 fn write(file: &mut File, rows: &[Row]) -> io::Result<()> {
     let mut bytes = Vec::with_capacity(rows.len().min(BLOCK_ROWS) * ROW_BYTES as usize);
     for rows in rows.chunks(BLOCK_ROWS) {
@@ -216,7 +217,7 @@ fn write(file: &mut File, rows: &[Row]) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads rows of a temporary file, some at a time, until `rows` is full.
+/// Reads rows of a temporary file, block by block, until `rows` is full.
 fn read(file: &mut File, rows: &mut [Row]) -> io::Result<()> {
     let mut bytes = Vec::with_capacity(rows.len().min(BLOCK_ROWS) * ROW_BYTES as usize);
     for rows in rows.chunks_mut(BLOCK_ROWS) {

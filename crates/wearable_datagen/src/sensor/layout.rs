@@ -1,4 +1,4 @@
-//! Which rows are in which file, in what order.
+//! The layout of the table: the order of the rows and their files.
 
 use std::fmt;
 use std::io;
@@ -7,15 +7,15 @@ use crate::sensor::columns::Columns;
 use crate::sensor::rows::{BLOCK_ROWS, RowGenerator};
 use crate::sensor::{SensorTable, SortedRows};
 
-/// The order of the rows, and so what a reader can skip.
+/// The order of the rows. It decides which row groups a scan can skip.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Layout {
-    /// In the order in which they were drawn: every row group has all days and devices in it.
+    /// In the order of generation: every row group contains all days and devices.
     #[default]
     Unsorted,
-    /// By device, then time: a row group has few devices.
+    /// By device, then time: a row group contains few devices.
     ByDevice,
-    /// A folder for each date, as Hive has it: `date=2024-01-01/part-00000.parquet`; in it as drawn.
+    /// One folder per date, as in Hive: `date=2024-01-01/part-00000.parquet`. Within a date unsorted.
     ByDate,
 }
 
@@ -32,23 +32,23 @@ impl fmt::Display for Layout {
 /// A file of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// Days from the first day to its date, where it has one date.
+    /// Days since the first day, if all rows have the same date.
     pub day: Option<u32>,
-    /// Its number, of its date's where it has one.
+    /// Its number; in the layout by date, its number within the date.
     pub number: u64,
-    /// Rows.
+    /// Number of rows.
     pub rows: u64,
-    /// Rows before it in the order of the layout.
+    /// Number of rows before it in the order of the layout.
     pub(crate) first_row: u64,
 }
 
 impl SensorTable<'_> {
-    /// The files of a table as drawn.
+    /// The parts of an unsorted table.
     pub fn parts(&self) -> Vec<Part> {
         self.parts_of(None, 0, self.rows)
     }
 
-    /// The files of `rows` rows that follow the first `first_row` rows, all of `day` if it is given.
+    /// The parts of `rows` rows after the first `first_row` rows. `day` is their date, if they have one.
     pub(crate) fn parts_of(&self, day: Option<u32>, first_row: u64, rows: u64) -> Vec<Part> {
         let part = |number| {
             let before = number * self.chunk_rows;
@@ -58,36 +58,36 @@ impl SensorTable<'_> {
         (0..rows.div_ceil(self.chunk_rows)).map(part).collect()
     }
 
-    /// Rows by their numbers.
+    /// Generates `rows` rows, starting with number `first_row`.
     pub fn generate(&self, first_row: u64, rows: u64) -> Columns {
-        let mut maker = Maker::new(self);
-        maker.generate(first_row, rows);
-        maker.rows
+        let mut generator = Maker::new(self);
+        generator.generate(first_row, rows);
+        generator.rows
     }
 
-    /// Rows of the table in a block: all of the block, except in the last one.
+    /// Number of the table's rows in a block. Only the last block can be incomplete.
     pub(crate) fn rows_of(&self, block: u64) -> usize {
         (self.rows - block * BLOCK_ROWS as u64).min(BLOCK_ROWS as u64) as usize
     }
 }
 
-/// Makes the rows of files, one file after the other, in memory that it uses again.
+/// Generates the rows of parts, one part after the other, and reuses their memory.
 pub struct Maker<'a> {
     generator: RowGenerator<'a>,
     rows: Columns,
 }
 
 impl<'a> Maker<'a> {
-    /// For files of `table`.
+    /// Creates a generator for parts of `table`.
     pub fn new(table: &'a SensorTable<'a>) -> Maker<'a> {
         Maker { generator: RowGenerator::new(table), rows: Columns::default() }
     }
 
-    /// The rows of a file: from `sorted`, or drawn if the layout is as drawn and nothing is sorted.
+    /// Returns the rows of a part: read from `sorted`, or generated if the table is unsorted.
     ///
     /// # Errors
     ///
-    /// That of the operating system if the sorted rows cannot be read.
+    /// The operating system's error if the sorted rows cannot be read.
     pub fn rows(&mut self, part: &Part, sorted: Option<&SortedRows>) -> io::Result<&Columns> {
         match sorted {
             Some(sorted) => sorted.read(part.first_row, part.rows, &mut self.rows)?,
@@ -96,7 +96,7 @@ impl<'a> Maker<'a> {
         Ok(&self.rows)
     }
 
-    /// Rows by their numbers.
+    /// Generates rows by their numbers.
     fn generate(&mut self, first_row: u64, rows: u64) {
         self.rows.clear();
         self.rows.reserve(rows as usize);

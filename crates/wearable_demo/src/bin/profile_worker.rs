@@ -1,5 +1,5 @@
-//! Runs one query in a process of its own, for [`polars_profile`]. It links the library's dylib, so
-//! it is small.
+//! Runs one query in its own process, for [`polars_profile`]. It links the library's dylib, so it is
+//! small.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-"""What a cell's text holds, by evcxr's own rules."""
+"""The parser splits a cell's text by evcxr's own rules."""
 
 import pytest
 
@@ -24,7 +24,7 @@ from wearable_jupyter.kernel import cell_code
         "!ls",
         ":dep itoa\n/* only a comment */",
         "::",
-        "::std::mem::drop(1)",  # evcxr takes it for a command
+        "::std::mem::drop(1)",  # evcxr reads it as a command
     ],
 )
 def test_cell_without_rust_code(text):
@@ -39,7 +39,7 @@ def test_cell_without_rust_code(text):
         "!ls\nuse std::fmt;",
         "/* a */ 1",
         "/* a /* b */ */ fn f() {}",
-        "\t:help",  # evcxr's commands are behind spaces only
+        "\t:help",  # evcxr allows only spaces before a command
         " !ls",
         "1\n:help",
         '"// no comment"',

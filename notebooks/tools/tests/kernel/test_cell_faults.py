@@ -1,4 +1,4 @@
-"""Cells and requests that broke a kernel: the cell fails or passes, and the kernel goes on."""
+"""Cells and requests that once broke a kernel now pass or fail, and the kernel works."""
 
 import time
 
@@ -23,12 +23,12 @@ def bare():
     stopped(kernel)
 
 
-def goes_on(kernel: Kernel) -> None:
+def assert_works(kernel: Kernel) -> None:
     assert kernel.run('println!("on");').stdout == "on\n"
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "expected"),
     [
         ("\tlet 🙂 = 1;", "emoji"),
         ("  // ü\n\tlet aé🙂 = 1;", "emoji"),
@@ -49,9 +49,9 @@ def goes_on(kernel: Kernel) -> None:
         (":dep é", "invalid unquoted key"),
     ],
 )
-def test_a_text_that_evcxr_cannot_take_fails_its_cell_only(bare, code, said):
-    assert said in shown(bare.run(code))
-    goes_on(bare)
+def test_text_that_evcxr_rejects_fails_only_its_cell(bare, code, expected):
+    assert expected in shown(bare.run(code))
+    assert_works(bare)
 
 
 @pytest.mark.parametrize(
@@ -67,10 +67,10 @@ def test_a_text_that_evcxr_cannot_take_fails_its_cell_only(bare, code, said):
         ":type x",
     ],
 )
-def test_a_cell_without_code_has_evcxrs_own_reply(bare, code):
+def test_cell_without_rust_code_gets_evcxrs_reply(bare, code):
     ended = bare.run(code)
     assert ended.status == ("error" if code in (":dep", ":type x") else "ok")
-    goes_on(bare)
+    assert_works(bare)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_cell_without_code_has_evcxrs_own_reply(bare, code):
         ("let x: u8 = true;", {"code": True, "began": False, "ended": None}),
     ],
 )
-def test_a_reply_has_the_cells_own_report(bare, code, evidence):
+def test_reply_contains_the_report_of_the_cell(bare, code, evidence):
     request = bare.client.execute(code)
     reply = bare.client.get_shell_msg(timeout=60)
     while reply["parent_header"]["msg_id"] != request:
@@ -99,15 +99,15 @@ def test_a_reply_has_the_cells_own_report(bare, code, evidence):
     "command",
     [":cache 500", ":allow_static_linking 0", ":preserve_vars_on_panic 0", ":opt 1", ":offline 0"],
 )
-def test_a_command_that_changes_how_cells_are_compiled_hides_no_failure(kernel, command):
+def test_commands_that_change_compilation_hide_no_failure(kernel, command):
     for code in ('panic!("p");', 'std::fs::read("/nowhere")?;'):
         ended = kernel.run(f"{command}\n{code}")
         assert ended.status == "error", ended
         assert kernel.run(code).status == "error"
 
 
-def test_a_wrapper_in_a_configuration_file_of_cargo_is_not_used(kernel):
-    """As in the home of each user of sccache."""
+def test_rustc_wrapper_of_a_cargo_configuration_is_ignored(kernel):
+    """Users of sccache have such a file in their home."""
     (directory,) = directories.owned_by(kernel.manager.provisioner.pid)
     (directory / ".cargo").mkdir()
     settings = ("rustc", "rustc-wrapper", "rustc-workspace-wrapper")
@@ -118,7 +118,7 @@ def test_a_wrapper_in_a_configuration_file_of_cargo_is_not_used(kernel):
     assert "mismatched types" in shown(kernel.run('let n: u8 = "text";'))
 
 
-def test_one_warning_is_no_error_beside_the_error(bare):
+def test_warnings_are_not_reported_as_errors(bare):
     assert bare.run("macro_rules! unused { () => { 1 }; }").status == "ok"
     ended = bare.run('let n: u8 = "text";')
     assert ended.reply["evalue"] == "mismatched types"
@@ -126,13 +126,13 @@ def test_one_warning_is_no_error_beside_the_error(bare):
     assert "unused" not in text and "never read" not in text
 
 
-def test_a_request_with_binary_buffers_is_one_like_any_other(bare):
+def test_request_with_binary_buffers_runs_normally(bare):
     session, channel = bare.client.session, bare.client.shell_channel
     content = {"code": 'println!("with a buffer");', "silent": False, "store_history": True}
     message = session.msg("execute_request", content)
     session.send(channel.socket, message, buffers=[b"one", b"two"])
     assert bare.wait_for(message["header"]["msg_id"]).stdout == "with a buffer\n"
-    goes_on(bare)
+    assert_works(bare)
 
 
 def evcxr_of(kernel: Kernel) -> psutil.Process:
@@ -148,27 +148,27 @@ def wait_for_end(kernel: Kernel) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "expected"),
     [
         ("std::thread::sleep(std::time::Duration::from_secs(600));", "signal 9"),
         (":quit", "exit status 0"),
     ],
 )
-def test_an_evcxr_that_ends_is_reported_under_the_cell_and_ends_the_kernel(kernel, code, said):
+def test_end_of_evcxr_fails_the_cell_and_ends_the_kernel(kernel, code, expected):
     evcxr = evcxr_of(kernel)
     request = kernel.client.execute(code)
-    behind = kernel.client.execute("1")
+    queued = kernel.client.execute("1")
     if code != ":quit":
         time.sleep(3)
         evcxr.kill()
     ended = kernel.wait_for(request)
-    assert ended.errors[0]["ename"] == "KernelEnded" and said in shown(ended)
-    assert kernel.wait_for(behind).status == "aborted"
+    assert ended.errors[0]["ename"] == "KernelEnded" and expected in shown(ended)
+    assert kernel.wait_for(queued).status == "aborted"
     wait_for_end(kernel)
 
 
-def test_an_evcxr_that_ends_between_cells_is_reported_under_the_last_one(kernel):
-    goes_on(kernel)
+def test_end_of_evcxr_between_cells_is_reported_under_the_last_cell(kernel):
+    assert_works(kernel)
     evcxr_of(kernel).kill()
     message = kernel.client.get_iopub_msg(timeout=20)
     while message["msg_type"] != "stream":
@@ -177,17 +177,17 @@ def test_an_evcxr_that_ends_between_cells_is_reported_under_the_last_one(kernel)
     wait_for_end(kernel)
 
 
-def test_a_kernel_that_is_shut_down_reports_nothing(kernel):
-    goes_on(kernel)
+def test_shutdown_reports_no_error(kernel):
+    assert_works(kernel)
     kernel.client.shutdown()
     wait_for_end(kernel)
     while kernel.client.iopub_channel.msg_ready():
         assert kernel.client.get_iopub_msg()["msg_type"] == "status"
 
 
-def test_an_evcxr_that_is_stuck_ends_by_a_second_interrupt(kernel):
+def test_second_interrupt_ends_a_hanging_evcxr(kernel):
     evcxr = evcxr_of(kernel)
-    goes_on(kernel)
+    assert_works(kernel)
     evcxr.suspend()
     request = kernel.client.execute("1")
     time.sleep(1)
@@ -199,7 +199,7 @@ def test_an_evcxr_that_is_stuck_ends_by_a_second_interrupt(kernel):
     wait_for_end(kernel)
 
 
-def test_an_interrupt_of_a_dependency_ends_cargo_and_its_children(kernel):
+def test_interrupt_ends_a_shell_command_and_its_children(kernel):
     assert kernel.run("let kept = 1;").status == "ok"
     evcxr = evcxr_of(kernel)
     request = kernel.client.execute("!sleep 600")
@@ -214,23 +214,23 @@ def test_an_interrupt_of_a_dependency_ends_cargo_and_its_children(kernel):
     assert kernel.run('println!("{kept}");').stdout == "1\n"
 
 
-def test_a_program_that_outlives_its_cells_process_does_not_hold_the_kernel(bare):
+def test_program_that_outlives_its_cell_does_not_block_the_kernel(bare):
     code = 'std::process::Command::new("sleep").arg("600").spawn()?; std::process::exit(3);'
     ended = bare.run(code)
     assert ended.errors[0]["ename"] == "ProcessEnded" and "exit status: 3" in shown(ended)
-    goes_on(bare)
+    assert_works(bare)
 
 
 @pytest.mark.long
-def test_a_dependency_that_is_not_in_the_lock_file_can_ask_for_input(kernel):
-    """It needs a network. The crate is evcxr's own, by which a cell asks for input."""
+def test_cell_can_request_input_with_evcxr_input(kernel):
+    """Needs a network, because the crate `evcxr_input` is not in the lock file."""
     ended = kernel.run(':dep evcxr_input = "1"')
     assert ended.status == "ok", ended
     request = kernel.client.execute(
         'let name = evcxr_input::get_string("Name?"); println!("{name}");', allow_stdin=True
     )
-    asked = kernel.client.get_stdin_msg(timeout=60)
-    assert asked["content"]["prompt"] == "Name?"
+    input_request = kernel.client.get_stdin_msg(timeout=60)
+    assert input_request["content"]["prompt"] == "Name?"
     kernel.client.input("Ada")
     assert kernel.wait_for(request).stdout == "Ada\n"
     ended = kernel.run('println!("[{}]", evcxr_input::get_string("Name?"));', allow_stdin=False)
@@ -239,23 +239,23 @@ def test_a_dependency_that_is_not_in_the_lock_file_can_ask_for_input(kernel):
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "expected"),
     [
         (':dep nosuchcrate_xyzzy = "1"', "crates.io has no package `nosuchcrate_xyzzy`"),
         (':dep itoa = "99"', "`itoa` has no version that matches `^99`"),
     ],
 )
-def test_a_dependency_that_crates_io_does_not_have(kernel, code, said):
-    assert said in shown(kernel.run(code))
-    goes_on(kernel)
+def test_dependency_missing_on_crates_io_is_reported(kernel, code, expected):
+    assert expected in shown(kernel.run(code))
+    assert_works(kernel)
 
 
-def test_a_kernel_that_is_to_stay_offline_names_the_command(monkeypatch):
+def test_offline_kernel_reports_the_command_to_go_online(monkeypatch):
     monkeypatch.setenv("WEARABLE_OFFLINE", "1")
     kernel = started()
     try:
         text = shown(kernel.run(':dep nosuchcrate_xyzzy = "1"'))
         assert "`:offline 0`" in text and "retry without" not in text
-        goes_on(kernel)
+        assert_works(kernel)
     finally:
         stopped(kernel)

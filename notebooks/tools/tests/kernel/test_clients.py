@@ -1,7 +1,7 @@
 """Unmodified Jupyter clients run the kernel that `./justw install-kernel` installs.
 
-They are in an environment of their own, with another JupyterLab's packages and without ours: what
-fails in a cell must fail there, at that cell and with its message.
+They run in their own virtual environment, with the packages of another JupyterLab and without
+ours. A failing cell must fail there, too, with its message.
 """
 
 import json
@@ -24,10 +24,10 @@ pytestmark = pytest.mark.usefixtures("nothing_left")
 HERE = Path(__file__).parent
 KILL = 'std::process::Command::new("kill").args(["-9", &std::process::id().to_string()]).status()?;'
 LOAD = f':dep wearable_demo = {{ path = "{paths.LIBRARY}" }}\nuse wearable_demo::prelude::*;'
-# What stands in the failing cell, and what is said of it.
+# The failing code of a cell, and the expected message.
 FAILING = {
     "question-mark": ('let n: i32 = "x".parse()?;', "invalid digit found in string"),
-    "claim": (f'{LOAD}\nensure(1 == 2, "one is two")?;', "This does not hold: one is two"),
+    "ensure": (f'{LOAD}\nensure(1 == 2, "one is two")?;', "This does not hold: one is two"),
     "panic": ('panic!("no way");', "no way"),
     "compile-error": ("let n: i32 = true;", "mismatched types"),
     "exit": ("std::process::exit(0);", "exit status: 0"),
@@ -55,20 +55,20 @@ CLIENTS = {
 
 @pytest.fixture(scope="session")
 def other():
-    """The `bin` of an environment with a Jupyter of its own."""
+    """The `bin` of a virtual environment with its own Jupyter."""
     return ensure_venv("other-jupyter", HERE / "clients.txt")
 
 
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
-    """The kernel, installed for a user whose Jupyter folder is the test's."""
+    """The kernel, installed for a user whose Jupyter folder belongs to the test."""
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "share"))
     monkeypatch.delenv("JUPYTER_PATH", raising=False)
     install.install()
     return tmp_path / "share" / "kernels" / install.NAME
 
 
-def made(path: Path, code: str) -> Path:
+def write_notebook(path: Path, code: str) -> Path:
     spec = {"name": install.NAME, "display_name": "Rust", "language": "rust"}
     notebook = nbformat.v4.new_notebook(metadata={"kernelspec": spec})
     for source in ('println!("fine");', code, 'println!("after");'):
@@ -79,7 +79,9 @@ def made(path: Path, code: str) -> Path:
 
 def test_every_client_stops_at_the_failing_cell(installed, other, tmp_path):
     def run(client: str, kind: str) -> tuple[str, str, subprocess.CompletedProcess, Path]:
-        notebook = made(tmp_path / f"{client}_{kind.replace('-', '_')}.ipynb", FAILING[kind][0])
+        notebook = write_notebook(
+            tmp_path / f"{client}_{kind.replace('-', '_')}.ipynb", FAILING[kind][0]
+        )
         executed = notebook.with_suffix(".executed.ipynb")
         command = [part.format(notebook=notebook, executed=executed) for part in CLIENTS[client]]
         result = subprocess.run(
@@ -102,7 +104,7 @@ def test_every_client_stops_at_the_failing_cell(installed, other, tmp_path):
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_notebook_without_a_fault_passes(installed, other, tmp_path, client):
-    notebook = made(tmp_path / "fine.ipynb", 'eprintln!("a warning"); 1 + 1')
+    notebook = write_notebook(tmp_path / "fine.ipynb", 'eprintln!("a warning"); 1 + 1')
     command = [
         part.format(notebook=notebook, executed=tmp_path / "executed.ipynb")
         for part in CLIENTS[client]
@@ -114,7 +116,7 @@ def test_notebook_without_a_fault_passes(installed, other, tmp_path, client):
 
 
 def test_editor_without_the_users_path_starts_the_kernel(installed, tmp_path):
-    """As the one with its own Jupyter client: from the kernelspec alone, and without a shell."""
+    """Like an editor with its own Jupyter client: only from the kernelspec, without a shell."""
     spec = json.loads((installed / "kernel.json").read_text())
     assert spec["language"] == "rust" and all("{" in a or a for a in spec["argv"])
     assert Path(spec["argv"][0]).is_absolute()

@@ -1,4 +1,4 @@
-"""What a reader is told of a failure, by what cargo and evcxr print."""
+"""Failures as they are reported to the user, from the output of cargo and evcxr."""
 
 import os
 import signal
@@ -42,7 +42,7 @@ def errors(text: str) -> list[dict]:
 
 
 @pytest.mark.parametrize(
-    ("text", "online", "name", "said"),
+    ("text", "online", "name", "parts"),
     [
         (f"error: no matching package named `new` found{SOURCE}{OFFLINE}", False,
          "DependencyNotFound", ["`new` is not in the lock file", "`:offline 0`"]),
@@ -65,9 +65,9 @@ def errors(text: str) -> list[dict]:
          "DependencyNotFound", ["./given contains no crate"]),
     ],
 )  # fmt: skip
-def test_missing_dependency_is_reported_with_a_fix(text, online, name, said):
+def test_missing_dependency_is_reported_with_a_fix(text, online, name, parts):
     found = failure.dependency(errors(text), online, "./given")
-    assert found.name == name and all(part in found.message for part in said)
+    assert found.name == name and all(part in found.message for part in parts)
     assert "retry without" not in found.message and len(found.message.splitlines()) <= 2
 
 
@@ -94,7 +94,7 @@ def test_reason_for_evcxrs_end_is_its_panic(tmp_path):
         "thread 'tokio-rt-worker' (7) panicked at /home/a/.cargo/registry/src/index/evcxr-0.22.0/"
         "src/errors.rs:454:21:\nend byte index 8 is not a char boundary\nstack backtrace:\n  0: x\n"
     )
-    for script, status, said in (
+    for script, status, expected in (
         (f"cat >&2 <<'EOF'\n{panicking}EOF\n", None, "panicked: end byte index 8 is not a char "
          "boundary (evcxr-0.22.0/src/errors.rs:454:21)."),
         ("echo one >&2; echo the reason >&2", 1, "exit status 1: the reason"),
@@ -106,15 +106,15 @@ def test_reason_for_evcxrs_end_is_its_panic(tmp_path):
         output = supervisor.ErrorOutput(process.stderr.fileno())
         process.wait()
         deadline = time.monotonic() + 10
-        while said not in output.reason(status) and time.monotonic() < deadline:
+        while expected not in output.reason(status) and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert said in output.reason(status)
+        assert expected in output.reason(status)
         output.thread.join()
         process.stderr.close()
 
 
 def test_evcxr_that_does_not_start_leaves_a_reason_for_the_launcher(tmp_path, monkeypatch):
-    """The launcher then becomes a kernel that gives the reason in each cell."""
+    """The launcher then becomes a kernel that reports the reason in each cell."""
     evcxr = tmp_path / "evcxr"
     evcxr.write_text("#!/bin/sh\nsleep 1\necho 'Error: no space left' >&2\nexit 1\n")
     evcxr.chmod(0o755)
@@ -139,7 +139,7 @@ def test_evcxr_that_does_not_start_leaves_a_reason_for_the_launcher(tmp_path, mo
 
 
 def test_compilation_is_killed_with_its_children():
-    """As cargo does: a child in a process group of its own, which starts another."""
+    """cargo starts its children in a process group of their own, and so do they."""
     script = "setsid sh -c 'sleep 600 & sleep 601' & sleep 602 & wait"
     root = subprocess.Popen(["sh", "-c", script])
     tree = psutil.Process(root.pid)

@@ -1,4 +1,4 @@
-"""How cells end, in a real kernel: asked as any client asks, and judged by the replies."""
+"""How cells end in a real kernel, by the replies that a client receives."""
 
 import re
 import time
@@ -21,7 +21,7 @@ KILL = 'std::process::Command::new("kill").args(["-9", &std::process::id().to_st
 
 
 class Ended(NamedTuple):
-    """A cell's reply, and what it showed."""
+    """A cell's reply, and its outputs."""
 
     status: str
     count: int
@@ -39,7 +39,7 @@ class Kernel(NamedTuple):
         return self.wait_for(self.client.execute(code, **options))
 
     def wait_until(self, request: str, kind: str, **content: str) -> None:
-        """Take messages until one of this kind and content comes that is the request's."""
+        """Receive messages until the request has one of this kind and content."""
         while True:
             message = self.client.get_iopub_msg(timeout=60)
             found = (message["parent_header"].get("msg_id"), message["msg_type"])
@@ -47,7 +47,7 @@ class Kernel(NamedTuple):
                 return
 
     def wait_for(self, request: str, seconds: float = 60) -> Ended:
-        """Everything of a request until it is idle; what belongs to others must not come."""
+        """Receive the messages of a request until it is idle, and none of other requests."""
         printed, errors = {"stdout": "", "stderr": ""}, []
         while True:
             message = self.client.get_iopub_msg(timeout=seconds)
@@ -61,7 +61,7 @@ class Kernel(NamedTuple):
             elif content.get("execution_state") == "idle":
                 break
         reply = self.client.get_shell_msg(timeout=seconds)
-        while reply["msg_type"] == "kernel_info_reply":  # of the start
+        while reply["msg_type"] == "kernel_info_reply":  # from the start of the kernel
             reply = self.client.get_shell_msg(timeout=seconds)
         assert reply["parent_header"]["msg_id"] == request
         content = reply["content"]
@@ -102,7 +102,7 @@ def loaded():
 
 
 def shown(ended: Ended) -> str:
-    """The one error of a failed cell, as a reader sees it; the reply has the same."""
+    """The only error of a failed cell, as the user sees it. The reply contains the same error."""
     (error,) = ended.errors
     assert ended.status == "error"
     assert {name: ended.reply[name] for name in error} == error
@@ -110,7 +110,7 @@ def shown(ended: Ended) -> str:
 
 
 @pytest.mark.parametrize(
-    ("code", "name", "said"),
+    ("code", "name", "expected"),
     [
         pytest.param(
             'let a = 1;\nlet n: i32 = "x".parse()?;',
@@ -155,15 +155,15 @@ def shown(ended: Ended) -> str:
         ),
     ],
 )
-def test_failure_has_its_type_message_and_line(loaded, code, name, said):
+def test_failure_has_its_type_message_and_line(loaded, code, name, expected):
     ended = loaded.run(code)
     text = shown(ended)
     assert ended.errors[0]["ename"] == name
-    assert re.sub(r"In\[\d+\]", "In[N]", text).startswith(said)
-    # And nothing else: no backtrace, and stderr is silent.
-    assert len(text.splitlines()) <= len(said.splitlines()) and not ended.stderr
+    assert re.sub(r"In\[\d+\]", "In[N]", text).startswith(expected)
+    # No backtrace and no other output on stderr.
+    assert len(text.splitlines()) <= len(expected.splitlines()) and not ended.stderr
     assert f"In[{ended.count}]" in text and not ended.stdout
-    # What was there is there.
+    # Earlier variables are unchanged.
     assert loaded.run('println!("{}", frame.height());').stdout == "3\n"
 
 
@@ -179,7 +179,7 @@ def test_error_outside_of_cells_is_reported(bare):
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "expected"),
     [
         pytest.param("std::process::exit(3);", "exit status: 3", id="exit"),
         pytest.param("std::process::exit(0);", "exit status: 0", id="exit-0"),
@@ -191,12 +191,12 @@ def test_error_outside_of_cells_is_reported(bare):
         pytest.param(KILL, "It was killed", id="killed"),
     ],
 )
-def test_end_of_the_process_is_reported_and_the_kernel_works(bare, code, said):
+def test_end_of_the_process_is_reported_and_the_kernel_works(bare, code, expected):
     assert bare.run("let kept = 1;").status == "ok"
     ended = bare.run(f'println!("before"); print!("no newline"); {code}')
     text = shown(ended)
     assert ended.errors[0]["ename"] == "ProcessEnded"
-    assert said in text and "All variables are lost" in text
+    assert expected in text and "All variables are lost" in text
     assert ended.stdout.startswith("before\n")
     assert "cannot find value `kept`" in shown(bare.run('println!("{kept}");'))
     assert bare.run('println!("on");').stdout == "on\n"
@@ -206,7 +206,7 @@ def test_output_to_stderr_is_no_failure(bare):
     ended = bare.run('eprintln!("a warning"); eprint!("no newline"); println!("x");')
     assert (ended.status, ended.stdout, ended.stderr) == ("ok", "x\n", "a warning\nno newline")
     assert "1 + 1 = 2" in bare.run("dbg!(1 + 1);").stderr
-    # Another thread's panic is that thread's.
+    # A panic in another thread does not fail the cell.
     ended = bare.run('let c = 7; std::thread::spawn(|| panic!("elsewhere")).join().is_err();')
     assert ended.status == "ok" and "panicked at" in ended.stderr and "elsewhere" in ended.stderr
     assert bare.run('println!("{c}");').stdout == "7\n"
@@ -231,12 +231,12 @@ def test_thread_that_prints_after_its_cell_does_not_delay_the_end(bare):
     )
     ended = bare.run(spawn)
     assert ended.status == "ok"
-    lines = ended.stdout  # the first may come before the cell's end
+    lines = ended.stdout  # the first lines may come before the cell's end
     for n in range(8):
         ended = bare.run(f'println!("cell {n}");')
         assert ended.status == "ok" and f"cell {n}\n" in ended.stdout
         lines += ended.stdout
-    # evcxr takes the rest from it when a next cell runs.
+    # evcxr forwards the remaining lines when the next cell runs.
     deadline = time.monotonic() + 60
     while "thread 399\n" not in lines and time.monotonic() < deadline:
         lines += bare.run("();").stdout
@@ -244,7 +244,7 @@ def test_thread_that_prints_after_its_cell_does_not_delay_the_end(bare):
 
 
 def test_two_hundred_cells_in_quick_succession_every_third_failing(bare):
-    """Sent at once: each output is under its own cell, and each has ended as it did."""
+    """All are sent at once. Each output belongs to its own cell, and each cell ends as expected."""
     kinds = (
         'print!("out {n}"); eprint!("err {n}");',
         'println!("out {n}"); eprintln!("err {n}");',
@@ -271,16 +271,16 @@ def test_cells_queued_after_a_failed_cell_are_aborted(bare):
     assert bare.run('println!("{r}");').stdout == "1\n"
 
 
-@pytest.mark.parametrize(("wanted", "there"), [("1", True), ("0", False)])
-def test_backtrace_appears_only_if_enabled(monkeypatch, wanted, there):
-    monkeypatch.setenv("RUST_BACKTRACE", wanted)
+@pytest.mark.parametrize(("setting", "expected"), [("1", True), ("0", False)])
+def test_backtrace_appears_only_if_enabled(monkeypatch, setting, expected):
+    monkeypatch.setenv("RUST_BACKTRACE", setting)
     kernel = started()
     try:
         text = shown(kernel.run('panic!("p");'))
-        assert ("run_user_code_" in text) == there and "panic: p\n --> In[1]:1:1" in text
-        # As the cell sees it, too.
-        asked = kernel.run('print!("{}", std::env::var("RUST_BACKTRACE").unwrap());')
-        assert asked.stdout == wanted
+        assert ("run_user_code_" in text) == expected and "panic: p\n --> In[1]:1:1" in text
+        # The cell has the user's setting, too.
+        ended = kernel.run('print!("{}", std::env::var("RUST_BACKTRACE").unwrap());')
+        assert ended.stdout == setting
     finally:
         stopped(kernel)
 
@@ -310,16 +310,16 @@ def test_interrupt_ends_a_query_and_keeps_variables():
             query = STREAMING if turn % 2 else "in_memory.clone().collect()?;"
             request = kernel.client.execute(f'println!("begun");\n{query}')
             kernel.wait_until(request, "stream", text="begun\n")
-            time.sleep(0.5)  # into the query
-            asked = time.monotonic()
+            time.sleep(0.5)  # interrupts the running query
+            interrupted = time.monotonic()
             kernel.manager.interrupt_kernel()
             ended = kernel.wait_for(request)
             assert "Interrupted: Variables of earlier cells are unchanged." in shown(ended)
-            # Alone on a machine it takes milliseconds, and the query itself minutes.
-            assert time.monotonic() - asked < 20, ended
+            # On an idle machine, the interrupt takes milliseconds, and the query minutes.
+            assert time.monotonic() - interrupted < 20, ended
             assert kernel.run('println!("{}", frame.height());').stdout == "200000\n"
 
-        # Before it runs, too.
+        # An interrupt before the query runs works, too.
         request = kernel.client.execute("let y = frame.height() + 1;")
         kernel.wait_until(request, "status", execution_state="busy")
         kernel.manager.interrupt_kernel()

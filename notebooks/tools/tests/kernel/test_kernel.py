@@ -1,4 +1,4 @@
-"""Kernels: each alone in its directory, on the workspace's versions, and gone afterwards."""
+"""Each kernel has its own directory, which is removed at its end, and the workspace's versions."""
 
 import json
 import time
@@ -45,7 +45,7 @@ def test_kernel_uses_the_versions_of_the_workspace(notebook):
 
 
 def test_generation_shows_one_progress_bar(notebook, tmp_path):
-    """By what is sent while it runs, and by what is left of it in the notebook."""
+    """In the messages during the run, and in the notebook afterwards."""
     generate = f"""
     let options = GenerateOptions::new(Size::Rows(4_000_000), {json.dumps(str(tmp_path / "data"))});
     println!("{{}}", generate_dataset_with_progress(&options, &mut print_progress)?);
@@ -74,7 +74,7 @@ def test_generation_shows_one_progress_bar(notebook, tmp_path):
 
 
 def test_kernels_at_once_do_not_run_each_others_code(notebook):
-    """Each cell of each notebook prints something that only it knows."""
+    """Each cell of each notebook prints a different text."""
 
     def cells(name: str) -> list[str]:
         return [f'println!("{name} {i}");' for i in range(12)]
@@ -90,7 +90,7 @@ def test_kernels_at_once_do_not_run_each_others_code(notebook):
 
 
 def test_disconnecting_clients_do_not_end_a_kernel():
-    """As Jupyter's server does while a kernel restarts: it asks, and closes before the answer."""
+    """Jupyter's server does this while a kernel restarts: it sends a request and disconnects."""
     manager = KernelManager(kernel_name="rust")
     manager.start_kernel(cwd=str(paths.NOTEBOOKS))
     client = manager.client()
@@ -124,9 +124,9 @@ def test_restarted_kernel_replies_on_its_ports():
 
 
 def test_dependency_added_in_one_of_two_kernels(notebook):
-    """One adds a package of the lock, the other, at work all the while, does not see it.
+    """One kernel adds a package of the lock file; the other, which is running, does not see it.
 
-    All versions stay those of the workspace's lock file, also after a cell before the first `:dep`.
+    All versions stay those of the workspace's lock file, even after a cell before the first `:dep`.
     """
     prelude = "use wearable_demo::prelude::*;"
     adding = notebook(
@@ -156,7 +156,7 @@ def test_dependency_added_in_one_of_two_kernels(notebook):
 
 
 def test_dependency_that_does_not_compile_is_reported(notebook):
-    """cargo's directory cannot be made when the first `:dep` wants it."""
+    """cargo cannot create its directory at the first `:dep`."""
     target = 'std::path::Path::new(&std::env::var("EVCXR_TMPDIR").unwrap()).join("target")'
     path = notebook(
         f"{LOAD}\nuse wearable_demo::prelude::*;",
@@ -174,7 +174,7 @@ def test_edit_of_the_library_reaches_the_next_kernel_only():
     source = paths.LIBRARY / "src" / "lib.rs"
     committed = source.read_text()
     cell = f"{LOAD}\nuse wearable_demo::prelude::*;"
-    asks = 'println!("{}", wearable_demo::edited());'
+    code = 'println!("{}", wearable_demo::edited());'
     running = []
 
     def start():
@@ -186,11 +186,11 @@ def test_edit_of_the_library_reaches_the_next_kernel_only():
     try:
         before = start()
         source.write_text(f"{committed}\n/// For a test.\npub fn edited() -> u32 {{ 7 }}\n")
-        assert measure.printed(start(), asks) == "7\n"
+        assert measure.printed(start(), code) == "7\n"
         measure.printed(before, 'let frame = df!["x" => [1i64, 2]]?;')
         assert measure.printed(before, 'println!("{}", frame.height());') == "2\n"
         with pytest.raises(errors.UserError, match="edited"):
-            measure.printed(before, asks)
+            measure.printed(before, code)
     finally:
         source.write_text(committed)
         for manager, client in running:

@@ -1,4 +1,4 @@
-"""A kernel goes on after any lost message, and ends with a reason when evcxr has stopped."""
+"""A kernel continues after any lost message, and ends with a reason if evcxr stops."""
 
 import json
 import time
@@ -8,12 +8,12 @@ from test_proxy import COMMAND, Ends, message, signed
 
 from wearable_jupyter.kernel import execution, messages
 
-# All that evcxr sends about a cell, and the marks in the cell's output.
+# All messages that evcxr sends about a cell, and the end markers in the cell's output.
 SENT = ("busy", "execute_input", "result", "stdout", "stderr", "reply", "idle")
 
 
 class FakeEvcxr:
-    """Handles requests one after the other, as evcxr does; `lost` messages are not sent.
+    """Handles requests one by one, like evcxr, but omits the messages in `lost`.
 
     `lost` has (kind of request, name of message) pairs; each loses one message.
     """
@@ -29,16 +29,16 @@ class FakeEvcxr:
         return False
 
     def serve(self) -> None:
-        for asked in self.ends.asked(own=True):
-            kind, request = asked["header"]["msg_type"], asked["header"]["msg_id"]
+        for incoming in self.ends.requests(own=True):
+            kind, request = incoming["header"]["msg_type"], incoming["header"]["msg_id"]
             if self.loses(kind, "request"):
                 continue
             sent = {"busy": message("status", request, execution_state="busy")}
-            code = asked["content"].get("code", "")
+            code = incoming["content"].get("code", "")
             if kind == "execute_request":
                 sent["execute_input"] = message("execute_input", request, code=code)
                 if not self.runs_cells:
-                    # Its thread for cells is gone: the first has an idle status yet.
+                    # The thread for cells has ended; the first request still gets an idle status.
                     if not self.executed:
                         self.publish(kind, sent | {"idle": self.idle(request)})
                         self.executed.append(code)
@@ -50,7 +50,7 @@ class FakeEvcxr:
             reply = self.loses(kind, "reply")
             self.publish(kind, sent)
             if not reply:
-                self.ends.reply(asked)
+                self.ends.reply(incoming)
 
     def idle(self, request: str) -> list[bytes]:
         return message("status", request, execution_state="idle")
@@ -60,10 +60,10 @@ class FakeEvcxr:
             return {}
         self.executed.append(code)
         self.number += 1
-        self.ends.tell(
+        self.ends.send_events(
             ("compile", 2**22), ("begin", self.number, 2**22), ("end", self.number, "ok")
         )
-        line = f"of {code}{self.ends.events.mark}{self.number}\n"
+        line = f"of {code}{self.ends.events.marker}{self.number}\n"
         streams = ("stdout", "stderr")
         printed = {name: message("stream", request, name=name, text=line) for name in streams}
         return {"result": message("execute_result", request, data={"text/plain": "1"}), **printed}
@@ -85,10 +85,10 @@ class FakeEvcxr:
 def ends(tmp_path, monkeypatch):
     for name in ("FIRST_PROBE_SECONDS", "LAST_PROBE_SECONDS", "MARK_SILENCE_SECONDS"):
         monkeypatch.setattr(execution, name, 0.3)
-    made = Ends(tmp_path)
-    yield made
-    made.context.destroy(linger=0)
-    made.relay.context.destroy(linger=0)
+    ends = Ends(tmp_path)
+    yield ends
+    ends.context.destroy(linger=0)
+    ends.proxy.context.destroy(linger=0)
 
 
 @pytest.mark.parametrize(
@@ -107,14 +107,14 @@ def ends(tmp_path, monkeypatch):
 )
 def test_lost_message_does_not_stop_a_kernel_nor_run_a_cell_twice(ends, lost):
     evcxr = FakeEvcxr(ends, *lost)
-    ends.ask("1", code="one")
-    ends.ask("2", code="two")
+    ends.send("1", code="one")
+    ends.send("2", code="two")
     replies = evcxr.replies("1", "2")
     assert [replies[request]["status"] for request in "12"] == ["ok", "ok"]
     assert not evcxr.lost and evcxr.executed == ["one", "two"]
     assert replies["2"]["cell"] == {"code": True, "began": True, "ended": "ok"}
     shown = ends.shown()
-    # The output that was not lost is under its own cell.
+    # The output that arrived belongs to its own cell.
     texts = [(request, text) for kind, request, text in shown if kind == "stream"]
     assert set(texts) <= {("1", "of one"), ("2", "of two")} and ("2", "of two") in texts
     ended = [request for kind, request, state in shown if (kind, state) == ("status", "idle")]
@@ -124,26 +124,26 @@ def test_lost_message_does_not_stop_a_kernel_nor_run_a_cell_twice(ends, lost):
 @pytest.mark.parametrize("name", ["request", "reply", "idle", "busy"])
 def test_lost_reply_to_a_command_is_replaced(ends, name):
     evcxr = FakeEvcxr(ends, ("execute_request", name))
-    ends.ask("1", code=COMMAND)
+    ends.send("1", code=COMMAND)
     assert evcxr.replies("1")["1"]["status"] == "ok"
 
 
 def test_evcxr_without_a_cell_thread_is_reported_and_the_kernel_ends(ends):
-    ends.relay.execution.why_evcxr_stopped = lambda: "evcxr panicked: oh no"
+    ends.proxy.execution.why_evcxr_stopped = lambda: "evcxr panicked: oh no"
     evcxr = FakeEvcxr(ends, runs_cells=False)
-    ends.ask("1", code="one")
-    ends.ask("2", code="two")
+    ends.send("1", code="one")
+    ends.send("2", code="two")
     replies = evcxr.replies("1", "2")
     assert replies["1"]["ename"] == "KernelEnded" and "oh no" in replies["1"]["evalue"]
     assert replies["2"]["status"] == "aborted"
-    assert ends.relay.execution.stopped == "evcxr panicked: oh no"
+    assert ends.proxy.execution.stopped == "evcxr panicked: oh no"
     assert ("error", "1", replies["1"]["evalue"]) in ends.shown()
 
 
 def test_end_of_evcxr_during_a_cell_is_reported(ends):
-    ends.ask("1")
-    ends.asked()
-    ends.relay.close("evcxr has ended with signal 9.")
+    ends.send("1")
+    ends.requests()
+    ends.proxy.close("evcxr has ended with signal 9.")
     (reply,) = ends.received("shell")
     assert reply["ename"] == "KernelEnded" and "signal 9" in reply["evalue"]
     assert ends.shown()[-1] == ("status", "1", "idle")
@@ -151,48 +151,48 @@ def test_end_of_evcxr_during_a_cell_is_reported(ends):
 
 def test_end_of_evcxr_between_cells_is_reported_under_the_last_cell(ends):
     evcxr = FakeEvcxr(ends)
-    ends.ask("1", code="one")
+    ends.send("1", code="one")
     evcxr.replies("1")
     ends.shown()
-    ends.relay.close("evcxr has ended with signal 9.")
+    ends.proxy.close("evcxr has ended with signal 9.")
     ((kind, request, text),) = ends.shown()
     assert (kind, request) == ("stream", "1") and "signal 9" in text
 
 
 def test_second_interrupt_ends_a_kernel_whose_cell_does_not_begin(ends, monkeypatch):
     monkeypatch.setattr(execution, "INTERRUPT_SECONDS", 0.1)
-    ends.ask("1")
-    ends.ask("i1", "interrupt_request", "control")
+    ends.send("1")
+    ends.send("i1", "interrupt_request", "control")
     ends.pass_on(0.3)
     assert ("stream", "1", execution.STILL_COMPILING) in ends.shown()
-    assert ends.relay.execution.stopped is None
-    ends.ask("i2", "interrupt_request", "control")
-    assert ends.relay.execution.stopped is not None
+    assert ends.proxy.execution.stopped is None
+    ends.send("i2", "interrupt_request", "control")
+    assert ends.proxy.execution.stopped is not None
     assert [reply["ename"] for reply in ends.received("shell")] == ["KernelEnded"]
 
 
 def test_first_request_is_repeated_until_evcxr_replies(tmp_path, monkeypatch):
-    """It publishes before anyone has subscribed, again and again, and the client's cell waits."""
+    """evcxr publishes its first status before the proxy subscribes. The client's cell waits."""
     monkeypatch.setattr(execution, "LAST_GREETING_SECONDS", 0.1)
-    made = Ends(tmp_path)
+    ends = Ends(tmp_path)
     try:
-        late = made.relay.execution
-        late.is_ready = False
-        made.ask("1", code=COMMAND)
-        assert not made.asked()
+        running = ends.proxy.execution
+        running.is_ready = False
+        ends.send("1", code=COMMAND)
+        assert not ends.requests()
         for _ in range(5):
-            made.pass_on(0.2)
-            assert made.asked(own=True), "it is asked again"
-        evcxr = FakeEvcxr(made)
+            ends.pass_on(0.2)
+            assert ends.requests(own=True), "the request is repeated"
+        evcxr = FakeEvcxr(ends)
         assert evcxr.replies("1")["1"]["status"] == "ok"
     finally:
-        made.context.destroy(linger=0)
-        made.relay.context.destroy(linger=0)
+        ends.context.destroy(linger=0)
+        ends.proxy.context.destroy(linger=0)
 
 
 def test_text_that_would_crash_evcxr_is_rejected(ends):
-    ends.ask("1", "complete_request", code="(" * 1000, cursor_pos=1000)
-    assert not ends.asked()
+    ends.send("1", "complete_request", code="(" * 1000, cursor_pos=1000)
+    assert not ends.requests()
     (reply,) = ends.received("shell")
     assert (reply["kind"], reply["status"]) == ("complete_reply", "error")
     assert [state for _, _, state in ends.shown()] == ["busy", "idle"]
@@ -200,39 +200,39 @@ def test_text_that_would_crash_evcxr_is_rejected(ends):
 
 def test_output_between_cells_belongs_to_the_last_one(ends):
     evcxr = FakeEvcxr(ends)
-    ends.ask("1", code="one")
+    ends.send("1", code="one")
     evcxr.replies("1")
     ends.shown()
-    probe = next(iter(ends.relay.execution.own))
-    ends.publish(message("stream", probe, name="stdout", text="late\n"))
+    probe = next(iter(ends.proxy.execution.own))
+    ends.publish(message("stream", probe, name="stdout", text="running\n"))
     ends.pass_on()
-    assert ends.shown() == [("stream", "1", "late\n")]
+    assert ends.shown() == [("stream", "1", "running\n")]
 
 
-def test_input_reaches_the_cell_that_asked_for_it(ends):
-    ends.ask("1", allow_stdin=True)
-    (asked,) = ends.asked()
-    assert asked["content"]["allow_stdin"] is True
+def test_input_reaches_the_cell_that_requested_it(ends):
+    ends.send("1", allow_stdin=True)
+    (incoming,) = ends.requests()
+    assert incoming["content"]["allow_stdin"] is True
     # evcxr sends it to the identity of the request, on another socket.
     wants = signed(ends.private, message("input_request", "1", prompt="Name?", password=False))
-    ends.evcxr["stdin"].send_multipart([*asked["to"], *wants])
+    ends.evcxr["stdin"].send_multipart([*incoming["to"], *wants])
     ends.pass_on()
     (got,) = ends.received("stdin")
     assert (got["kind"], got["of"], got["prompt"]) == ("input_request", "1", "Name?")
-    ends.ask("r", "input_reply", "stdin", value="Ada")
-    ends.ask("r2", "input_reply", "stdin", value="too much")
-    (reply,) = ends.asked("stdin")
+    ends.send("r", "input_reply", "stdin", value="Ada")
+    ends.send("r2", "input_reply", "stdin", value="too much")
+    (reply,) = ends.requests("stdin")
     assert reply["content"]["value"] == "Ada"
 
 
 def test_interrupt_ends_a_request_for_input(ends):
-    ends.ask("1", allow_stdin=True)
-    (asked,) = ends.asked()
+    ends.send("1", allow_stdin=True)
+    (incoming,) = ends.requests()
     wants = signed(ends.private, message("input_request", "1", prompt="Name?", password=False))
-    ends.evcxr["stdin"].send_multipart([*asked["to"], *wants])
+    ends.evcxr["stdin"].send_multipart([*incoming["to"], *wants])
     ends.pass_on()
-    ends.ask("i", "interrupt_request", "control")
-    (reply,) = ends.asked("stdin", own=True)
+    ends.send("i", "interrupt_request", "control")
+    (reply,) = ends.requests("stdin", own=True)
     assert reply["content"] == {"value": ""}
 
 
@@ -271,15 +271,15 @@ def test_malformed_message_is_ignored(ends, parts):
     frames = signed(ends.connection, [messages.DELIMITER, b"", *parts])
     for channel in ("shell", "control", "stdin"):
         ends.client[channel].send_multipart(frames)
-    ends.ask("2")
-    assert [asked["header"]["msg_id"] for asked in ends.asked()] == ["2"]
-    assert not ends.asked("control") and not ends.asked("stdin")
+    ends.send("2")
+    assert [incoming["header"]["msg_id"] for incoming in ends.requests()] == ["2"]
+    assert not ends.requests("control") and not ends.requests("stdin")
 
 
 def test_missing_dependency_is_fetched_with_a_notice(ends, monkeypatch):
     monkeypatch.delenv(execution.OFFLINE, raising=False)
-    ends.ask("1", code=':dep new = "1"')
-    (asked,) = ends.asked()
+    ends.send("1", code=':dep new = "1"')
+    (incoming,) = ends.requests()
     offline = (
         "error: no matching package named `new` found\nAs a reminder, you're using offline mode"
     )
@@ -288,10 +288,10 @@ def test_missing_dependency_is_fetched_with_a_notice(ends, monkeypatch):
     failed = message("error", "1", ename="Error", evalue=offline, traceback=[offline])
     idle = message("status", "1", execution_state="idle")
     ends.publish(busy, entered, failed, idle)
-    ends.reply(asked, "error")
+    ends.reply(incoming, "error")
     ends.pass_on()
-    went, again = ends.asked(own=True)[-2:]
-    assert went["content"]["code"] == ":offline 0" and again["content"] == asked["content"]
+    first, again = ends.requests(own=True)[-2:]
+    assert first["content"]["code"] == ":offline 0" and again["content"] == incoming["content"]
     assert not ends.received("shell")
     ends.publish(busy, entered, idle)
     ends.reply(again)
@@ -302,7 +302,7 @@ def test_missing_dependency_is_fetched_with_a_notice(ends, monkeypatch):
     assert any(
         kind == "stream" and "`new` is not in the lock file" in text for kind, _, text in shown
     )
-    assert ends.asked(own=True)[-1]["content"]["code"] == ":offline 1"
+    assert ends.requests(own=True)[-1]["content"]["code"] == ":offline 1"
 
 
 @pytest.mark.parametrize("setting", ["variable", "command", "shell"])
@@ -313,15 +313,15 @@ def test_kernel_with_the_offline_variable_stays_offline(ends, monkeypatch, setti
     )
     if setting == "variable":
         monkeypatch.setenv(execution.OFFLINE, "1")
-    ends.ask("1", code=code)
-    (asked,) = ends.asked()
+    ends.send("1", code=code)
+    (incoming,) = ends.requests()
     offline = (
         "error: no matching package named `new` found\nAs a reminder, you're using offline mode"
     )
     failed = message("error", "1", ename="Error", evalue=offline, traceback=[offline])
     ends.publish(failed, message("status", "1", execution_state="idle"))
-    ends.reply(asked, "error")
+    ends.reply(incoming, "error")
     ends.pass_on()
     (reply,) = ends.received("shell")
     assert "`:offline 0`" in reply["evalue"] and "retry without" not in reply["evalue"]
-    assert not [a for a in ends.asked(own=True) if a["header"]["msg_type"] == "execute_request"]
+    assert not [a for a in ends.requests(own=True) if a["header"]["msg_type"] == "execute_request"]

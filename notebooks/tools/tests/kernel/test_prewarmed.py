@@ -1,4 +1,4 @@
-"""A spare kernel is what a new one would be, only warm; and there is never more than one."""
+"""A prewarmed kernel equals a new one, and a server has at most one."""
 
 import os
 import signal
@@ -26,25 +26,25 @@ def prewarmed_kernels() -> set:
 
 
 @pytest.fixture(autouse=True)
-def nobody_elses():
-    """A clone has one spare kernel, and the tests must not take, or end, that of its user."""
+def no_other_prewarmed_kernel():
+    """Skip if the user has a prewarmed kernel, because the tests would end it."""
     if prewarmed_kernels():
-        pytest.skip("JupyterLab runs in this clone, with a spare kernel: stop it first")
+        pytest.skip("JupyterLab runs in this clone, with a prewarmed kernel: stop JupyterLab first")
 
 
-def wait_for_spare():
-    """The spare kernel's directory, when there is one whose evcxr runs."""
+def wait_for_prewarmed():
+    """Wait for a prewarmed kernel whose evcxr runs, and return its directory."""
     deadline = time.monotonic() + supervisor.QUIET_SECONDS + 30
     while time.monotonic() < deadline:
         for directory in prewarmed_kernels():
             if prewarmed.read_purpose(directory):
                 return directory
         time.sleep(0.1)
-    pytest.fail("there is no spare kernel")
+    pytest.fail("no kernel was prewarmed")
 
 
 def results(client, code: str) -> list[dict]:
-    """The number and the results of a cell."""
+    """The number of a cell and its results."""
     shown = []
     reply = client.execute_interactive(code, timeout=60, output_hook=shown.append)
     return [reply["content"]["execution_count"], *(m["content"].get("data") for m in shown)]
@@ -52,12 +52,12 @@ def results(client, code: str) -> list[dict]:
 
 @pytest.fixture
 def started(monkeypatch):
-    """Kernels to start in the test, as `./justw lab` does; they and a spare one end after it."""
+    """Starts kernels like `./justw lab`. They and a prewarmed kernel are ended after the test."""
     monkeypatch.setenv(prewarmed.VARIABLE, str(os.getpid()))
     kernels = []
 
-    def start(directory=paths.NOTEBOOKS, wanted=True):
-        environment = os.environ | ({} if wanted else {prewarmed.VARIABLE: "0"})
+    def start(directory=paths.NOTEBOOKS, use_prewarmed=True):
+        environment = os.environ | ({} if use_prewarmed else {prewarmed.VARIABLE: "0"})
         kernels.append(start_new_kernel(kernel_name="rust", cwd=str(directory), env=environment))
         return kernels[-1]
 
@@ -71,13 +71,13 @@ def started(monkeypatch):
 
 def test_prewarmed_kernel_equals_a_new_one_and_is_replaced(started):
     prewarmed.start(os.getpid())
-    first = wait_for_spare()
+    first = wait_for_prewarmed()
     manager, client = started()
     assert prewarmed_kernels() == set() and first.exists()
-    # It is the kernel of the launcher, which has none of its own.
+    # The supervisor of the prewarmed kernel owns the directory, not the launcher.
     assert directories.owned_by(manager.provisioner.pid) == []
 
-    new, client_of_new = started(wanted=False)
+    new, client_of_new = started(use_prewarmed=False)
     assert directories.owned_by(new.provisioner.pid)
     for code in ("1 + 1", ":vars"):
         assert results(client, code) == results(client_of_new, code) != []
@@ -88,7 +88,7 @@ def test_prewarmed_kernel_equals_a_new_one_and_is_replaced(started):
     assert measure.printed(client, LOAD) == ""
     assert measure.printed(client, 'println!("{}", col("x"));') == 'col("x")\n'
 
-    second = wait_for_spare()
+    second = wait_for_prewarmed()
     manager.restart_kernel(now=True)
     client.wait_for_ready(timeout=60)
     assert prewarmed_kernels() == set() and second.exists() and not first.exists()
@@ -98,11 +98,11 @@ def test_prewarmed_kernel_equals_a_new_one_and_is_replaced(started):
 def test_at_most_one_kernel_is_prewarmed_for_its_server(started, monkeypatch):
     for _ in range(3):
         prewarmed.start(os.getpid())
-    first = wait_for_spare()
+    first = wait_for_prewarmed()
     time.sleep(2)
     assert prewarmed_kernels() == {first}
-    # Of another working directory, or of another server.
-    manager, _ = started(paths.ROOT, wanted=False)
+    # A kernel in another working directory, or of another server, does not take it.
+    manager, _ = started(paths.ROOT, use_prewarmed=False)
     assert directories.owned_by(manager.provisioner.pid) and prewarmed_kernels() == {first}
     monkeypatch.chdir(paths.NOTEBOOKS)
     assert prewarmed.take(handoff.Handoff(os.getpid(), os.getppid(), "connection.json")) is None
@@ -111,7 +111,7 @@ def test_at_most_one_kernel_is_prewarmed_for_its_server(started, monkeypatch):
 
 def test_prewarmed_kernel_of_a_killed_launcher_is_removed():
     prewarmed.start(os.getpid())
-    directory = wait_for_spare()
+    directory = wait_for_prewarmed()
     (directory / directories.PREWARMED).unlink()
     deadline = time.monotonic() + handoff.HANDOFF_SECONDS + 10
     while directory.exists() and time.monotonic() < deadline:
@@ -123,10 +123,10 @@ def test_edit_of_the_library_ends_the_prewarmed_kernel(started):
     source = paths.LIBRARY / "src" / "lib.rs"
     committed = source.read_text()
     prewarmed.start(os.getpid())
-    before = wait_for_spare()
+    before = wait_for_prewarmed()
     try:
         source.write_text(f"{committed}\n/// For a test.\npub fn edited() -> u32 {{ 7 }}\n")
-        manager, client = started(wanted=False)
+        manager, client = started(use_prewarmed=False)
         assert directories.owned_by(manager.provisioner.pid) and prewarmed_kernels() == set()
         measure.printed(client, LOAD)
         assert measure.printed(client, 'println!("{}", wearable_demo::edited());') == "7\n"
@@ -143,15 +143,15 @@ def test_killed_server_ends_its_prewarmed_kernel():
         time.sleep(600)
     """)
     server = subprocess.Popen([sys.executable, "-c", script])
-    wait_for_spare()
+    wait_for_prewarmed()
     server.kill()
     server.wait()
 
 
 def test_next_kernel_ends_leftovers_of_a_killed_prewarmed_kernel():
-    """Nobody else watches it: it has no launcher yet, and its server does not know of it."""
+    """Nothing else would end it: it has no launcher, and its server has no record of it."""
     prewarmed.start(os.getpid())
-    directory = wait_for_spare()
+    directory = wait_for_prewarmed()
     evcxr = psutil.Process(directories.evcxr(directory))
     os.kill(directories.owner_pid(directory), signal.SIGKILL)
     time.sleep(1)
@@ -167,7 +167,7 @@ def test_kernels_are_prewarmed_for_enabled_servers_only(monkeypatch):
     monkeypatch.delenv(prewarmed.VARIABLE)
     assert not prewarmed.is_enabled(7)
     assert prewarmed.enable(7) and prewarmed.is_enabled(7)
-    # What is run headless in a terminal of JupyterLab's inherits the variable.
+    # A headless run in a terminal of JupyterLab inherits the variable.
     assert not prewarmed.is_enabled(8)
 
 

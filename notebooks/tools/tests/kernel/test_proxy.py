@@ -1,4 +1,4 @@
-"""What the relay does with messages, with an evcxr that a test plays."""
+"""The proxy's handling of messages, with an evcxr that the test simulates."""
 
 import json
 import os
@@ -18,20 +18,20 @@ NUMBER = "7"
 
 
 def message(kind: str, request: str, **content) -> list[bytes]:
-    """A message as evcxr or Jupyter writes it, not signed yet; `request` is its parent's id."""
+    """A message of evcxr or Jupyter before it is signed. `request` is the id of its parent."""
     header = {"msg_type": kind, "msg_id": f"{kind} of {request}"}
     parts = (header, {"msg_id": request}, {}, content)
     return [messages.DELIMITER, b"", *(json.dumps(part).encode() for part in parts)]
 
 
 def signed(connection: dict, unsigned: list[bytes]) -> list[bytes]:
-    """A message with its signature, by Jupyter's own way of signing."""
+    """A message with the signature that Jupyter computes."""
     session = Session(key=connection["key"].encode())
     return [messages.DELIMITER, session.sign(unsigned[2:6]), *unsigned[2:]]
 
 
 class Ends:
-    """A relay, with evcxr's ends behind it and a client's before it."""
+    """A proxy with the sockets of evcxr and of a client."""
 
     def __init__(self, directory) -> None:
         self.directory = directory
@@ -51,7 +51,7 @@ class Ends:
         for channel, sock in self.evcxr.items():
             sock.bind(messages.address(self.private, channel))
         self.events = Events(directory)
-        self.relay = proxy.Proxy(self.connection, self.private, self.events, directory)
+        self.proxy = proxy.Proxy(self.connection, self.private, self.events, directory)
         for channel, sock in self.client.items():
             sock.connect(messages.address(self.connection, channel))
         while not self.client["iopub"].poll(20):
@@ -59,9 +59,9 @@ class Ends:
             self.pass_on()
         self.pass_on()
         self.shown()
-        # The relay asks for itself whether evcxr has started.
-        asked = self.asked("shell", own=True)
-        assert {each["header"]["msg_type"] for each in asked} == {"kernel_info_request"}
+        # The proxy requests evcxr's first message.
+        incoming = self.requests("shell", own=True)
+        assert {each["header"]["msg_type"] for each in incoming} == {"kernel_info_request"}
 
     def publish(self, *messages: list[bytes]) -> None:
         for unsigned in messages:
@@ -69,18 +69,18 @@ class Ends:
 
     def pass_on(self, seconds: float = 0.1) -> None:
         until = time.monotonic() + seconds
-        while self.relay.step(0.05) or time.monotonic() < until:
+        while self.proxy.step(0.05) or time.monotonic() < until:
             pass
 
-    def ask(self, request: str, kind: str = "execute_request", channel="shell", **content) -> None:
-        asking = message(kind, "nobody", **{"code": "1"} | content)
+    def send(self, request: str, kind: str = "execute_request", channel="shell", **content) -> None:
+        frames = message(kind, "none", **{"code": "1"} | content)
         header = {"msg_type": kind, "msg_id": request, "session": "s"}
-        asking[2] = json.dumps(header).encode()
-        self.client[channel].send_multipart(signed(self.connection, asking))
+        frames[2] = json.dumps(header).encode()
+        self.client[channel].send_multipart(signed(self.connection, frames))
         self.pass_on()
 
-    def asked(self, channel: str = "shell", own: bool = False) -> list[dict[str, Any]]:
-        """What has reached evcxr, and behind whose name; the relay's own requests if asked for."""
+    def requests(self, channel: str = "shell", own: bool = False) -> list[dict[str, Any]]:
+        """The requests that evcxr received, with `own` also those of the proxy itself."""
         found = []
         while self.evcxr[channel].poll(50):
             frames = self.evcxr[channel].recv_multipart()
@@ -91,12 +91,12 @@ class Ends:
                 found.append({"header": header, "content": content, "to": frames[:at]})
         return found
 
-    def reply(self, asked: dict[str, Any], status: str = "ok", channel: str = "shell") -> None:
-        kind = asked["header"]["msg_type"].replace("request", "reply")
-        answer = signed(self.private, message(kind, asked["header"]["msg_id"], status=status))
-        self.evcxr[channel].send_multipart([*asked["to"], *answer])
+    def reply(self, incoming: dict[str, Any], status: str = "ok", channel: str = "shell") -> None:
+        kind = incoming["header"]["msg_type"].replace("request", "reply")
+        reply = signed(self.private, message(kind, incoming["header"]["msg_id"], status=status))
+        self.evcxr[channel].send_multipart([*incoming["to"], *reply])
 
-    def tell(self, *events: tuple) -> None:
+    def send_events(self, *events: tuple) -> None:
         for event in events:
             text = "\x1f".join(map(str, event)) + "\x1e"
             os.write(self.events.pipe, text.encode())
@@ -112,28 +112,28 @@ class Ends:
         return found
 
     def shown(self) -> list[tuple]:
-        """What the client hears: kind, request, and what is said."""
-        said = ("execution_state", "text", "evalue", "execution_count")
+        """The messages that the client received: kind, request and content."""
+        fields = ("execution_state", "text", "evalue", "execution_count")
         return [
-            (m["kind"], m["of"], next((m[key] for key in said if key in m), None))
+            (m["kind"], m["of"], next((m[key] for key in fields if key in m), None))
             for m in self.received("iopub")
         ]
 
 
 @pytest.fixture
 def ends(tmp_path):
-    made = Ends(tmp_path)
-    yield made
-    made.context.destroy(linger=0)
-    made.relay.context.destroy(linger=0)
+    ends = Ends(tmp_path)
+    yield ends
+    ends.context.destroy(linger=0)
+    ends.proxy.context.destroy(linger=0)
 
 
-def marks(ends: Ends, request: str, *streams: str) -> list[list[bytes]]:
-    line = f"{ends.events.mark}{NUMBER}\n"
+def markers(ends: Ends, request: str, *streams: str) -> list[list[bytes]]:
+    line = f"{ends.events.marker}{NUMBER}\n"
     return [message("stream", request, name=name, text=line) for name in streams]
 
 
-# A cell without Rust code, which has nothing to report.
+# A cell without Rust code reports nothing.
 COMMAND = ":vars"
 BEGIN = ("begin", NUMBER, 2**22)
 END = ("end", NUMBER, "ok")
@@ -144,53 +144,55 @@ def idle(request: str) -> list[bytes]:
 
 
 def test_cell_ends_when_both_streams_have_ended(ends):
-    ends.ask("1")
-    (asked,) = ends.asked()
+    ends.send("1")
+    (incoming,) = ends.requests()
     ends.publish(message("stream", "1", name="stdout", text="early\n"))
-    ends.tell(BEGIN, END)
+    ends.send_events(BEGIN, END)
     ends.publish(idle("1"))
-    ends.reply(asked)
+    ends.reply(incoming)
     ends.pass_on()
-    # evcxr is done, and the lines are not here: the next cell waits.
-    ends.ask("2")
-    assert ends.shown() == [("stream", "1", "early\n")] and not ends.asked()
-    late = message("stream", "1", name="stderr", text="late, no newline" + ends.events.mark + "7\n")
-    ends.publish(*marks(ends, "1", "stdout"), late)
+    # evcxr has replied, but output is missing, so the next cell waits.
+    ends.send("2")
+    assert ends.shown() == [("stream", "1", "early\n")] and not ends.requests()
+    late = message(
+        "stream", "1", name="stderr", text="late, no newline" + ends.events.marker + "7\n"
+    )
+    ends.publish(*markers(ends, "1", "stdout"), late)
     ends.pass_on()
     assert ends.shown() == [("stream", "1", "late, no newline"), ("status", "1", "idle")]
     (reply,) = ends.received("shell")
     assert (reply["of"], reply["status"], reply["execution_count"]) == ("1", "ok", 1)
-    assert [m["header"]["msg_id"] for m in ends.asked()] == ["2"]
+    assert [m["header"]["msg_id"] for m in ends.requests()] == ["2"]
 
 
 def test_only_cells_queued_after_a_failed_cell_are_aborted(ends):
     for request, kind in (("1", "execute"), ("2", "execute"), ("3", "complete"), ("4", "execute")):
-        ends.ask(request, f"{kind}_request")
-    (asked,) = ends.asked()
-    ends.tell(BEGIN, ("failed", "std::io::error::Error", "no", "src/lib.rs", 1, 1), END)
-    ends.publish(*marks(ends, "1", "stdout", "stderr"), idle("1"))
-    ends.reply(asked)
+        ends.send(request, f"{kind}_request")
+    (incoming,) = ends.requests()
+    ends.send_events(BEGIN, ("failed", "std::io::error::Error", "no", "src/lib.rs", 1, 1), END)
+    ends.publish(*markers(ends, "1", "stdout", "stderr"), idle("1"))
+    ends.reply(incoming)
     ends.pass_on()
     replies = {m["of"]: m for m in ends.received("shell")}
     assert [replies[n]["status"] for n in "124"] == ["error", "aborted", "aborted"]
     assert replies["1"]["ename"] == "io::Error" and replies["1"]["evalue"] == "no"
     assert ("error", "1", "no") in ends.shown()
-    assert [m["header"]["msg_id"] for m in ends.asked()] == ["3"]
-    # Those that come later run, and count on.
-    ends.ask("5", stop_on_error=False)
-    assert [m["header"]["msg_id"] for m in ends.asked()] == ["5"]
+    assert [m["header"]["msg_id"] for m in ends.requests()] == ["3"]
+    # Later cells run, and the counter continues.
+    ends.send("5", stop_on_error=False)
+    assert [m["header"]["msg_id"] for m in ends.requests()] == ["5"]
 
 
 def test_request_without_stop_on_error_keeps_the_queue(ends):
-    ends.ask("1", stop_on_error=False)
-    ends.ask("2")
-    (asked,) = ends.asked()
-    assert asked["content"] == {"code": "1"}, "no more than evcxr reads"
+    ends.send("1", stop_on_error=False)
+    ends.send("2")
+    (incoming,) = ends.requests()
+    assert incoming["content"] == {"code": "1"}, "no more than evcxr reads"
     ends.publish(message("error", "1", ename="Error", evalue="x", traceback=["y"]), idle("1"))
-    ends.reply(asked, "error")
+    ends.reply(incoming, "error")
     ends.pass_on()
     assert [m["status"] for m in ends.received("shell")] == ["error"]
-    assert [m["header"]["msg_id"] for m in ends.asked()] == ["2"]
+    assert [m["header"]["msg_id"] for m in ends.requests()] == ["2"]
 
 
 REPORTED = pytest.mark.parametrize(
@@ -218,11 +220,11 @@ def test_cell_passes_only_if_it_reported_that_it_ran(
     ends, monkeypatch, code, events, status, evidence
 ):
     monkeypatch.setattr(execution, "FLUSH_SECONDS", 0.2)
-    ends.ask("1", code=code)
-    (asked,) = ends.asked()
-    ends.tell(*events)
-    ends.publish(*marks(ends, "1", "stdout", "stderr"), idle("1"))
-    ends.reply(asked)
+    ends.send("1", code=code)
+    (incoming,) = ends.requests()
+    ends.send_events(*events)
+    ends.publish(*markers(ends, "1", "stdout", "stderr"), idle("1"))
+    ends.reply(incoming)
     ends.pass_on(0.5)
     (reply,) = ends.received("shell")
     assert reply["status"] == status
@@ -233,26 +235,30 @@ def test_cell_passes_only_if_it_reported_that_it_ran(
 
 
 def test_code_that_evcxr_would_drop_is_rejected(ends):
-    for code, said in (("let = 1;", "pattern"), ("} x", "delimiter"), (":env =x", "NAME=VALUE")):
-        ends.ask(code, code=code)
-        assert not ends.asked()
+    for code, expected in (
+        ("let = 1;", "pattern"),
+        ("} x", "delimiter"),
+        (":env =x", "NAME=VALUE"),
+    ):
+        ends.send(code, code=code)
+        assert not ends.requests()
         (reply,) = ends.received("shell")
-        assert reply["status"] == "error" and said in reply["evalue"]
+        assert reply["status"] == "error" and expected in reply["evalue"]
         assert [kind for kind, _, _ in ends.shown()] == [
             *("status", "execute_input", "error", "status")
         ]
 
 
 def test_silent_request_shows_and_counts_nothing(ends):
-    ends.ask("1", code=COMMAND, silent=True)
-    (asked,) = ends.asked()
+    ends.send("1", code=COMMAND, silent=True)
+    (incoming,) = ends.requests()
     ends.publish(
         message("execute_input", "1", code="1", execution_count=2),
         message("stream", "1", name="stdout", text="x\n"),
         message("execute_result", "1", data={"text/plain": "1"}, execution_count=2),
         idle("1"),
     )
-    ends.reply(asked)
+    ends.reply(incoming)
     ends.pass_on()
     assert ends.shown() == [("status", "1", "idle")]
     assert ends.received("shell")[0]["execution_count"] == 0
@@ -261,18 +267,18 @@ def test_silent_request_shows_and_counts_nothing(ends):
 def test_closed_stream_does_not_block_a_cell(ends, monkeypatch):
     monkeypatch.setattr(execution, "MARK_SILENCE_SECONDS", 0.5)
     for request in "12":
-        ends.ask(request)
-        (asked,) = ends.asked()
-        ends.tell(BEGIN, END)
-        ends.publish(*marks(ends, request, "stdout"), idle(request))
-        ends.reply(asked)
-        # The second time nobody waits for it.
+        ends.send(request)
+        (incoming,) = ends.requests()
+        ends.send_events(BEGIN, END)
+        ends.publish(*markers(ends, request, "stdout"), idle(request))
+        ends.reply(incoming)
+        # The proxy does not wait for that stream again.
         ends.pass_on(0.7 if request == "1" else 0.2)
         assert [m["status"] for m in ends.received("shell")] == ["ok"]
 
 
 def test_consecutive_lines_become_one_message(ends):
-    ends.ask("1")
+    ends.send("1")
     lines = [message("stream", "1", name="stdout", text=f"{n}\n") for n in range(300)]
     ends.publish(*lines, message("stream", "1", name="stderr", text="other\n"))
     ends.pass_on()
@@ -284,7 +290,7 @@ def test_consecutive_lines_become_one_message(ends):
 
 
 def test_line_after_a_carriage_return_replaces_the_previous_line(ends):
-    ends.ask("1")
+    ends.send("1")
     lines = ("before\n", "\r 10 %\n", "\r100 %\n", "\n", "behind\n")
     ends.publish(*(message("stream", "1", name="stdout", text=line) for line in lines))
     ends.pass_on()
@@ -294,38 +300,38 @@ def test_line_after_a_carriage_return_replaces_the_previous_line(ends):
 
 def test_interrupt_before_the_cell_runs_ends_its_compiler_only(ends):
     compiler = subprocess.Popen(["sleep", "60"])
-    ends.ask("1")
-    (asked,) = ends.asked()
-    ends.tell(("compile", compiler.pid))
-    ends.ask("2", "interrupt_request", "control")
+    ends.send("1")
+    (incoming,) = ends.requests()
+    ends.send_events(("compile", compiler.pid))
+    ends.send("2", "interrupt_request", "control")
     assert compiler.wait(5) == -signal.SIGKILL
-    assert (ends.directory / "interrupted").exists() and not ends.asked("control")
+    assert (ends.directory / "interrupted").exists() and not ends.requests("control")
     assert [m["status"] for m in ends.received("control")] == ["ok"]
     ends.publish(message("error", "1", ename="Error", evalue="failed", traceback=["x"]), idle("1"))
-    ends.reply(asked, "error")
+    ends.reply(incoming, "error")
     ends.pass_on()
     assert [m["ename"] for m in ends.received("shell")] == ["Interrupted"]
-    ends.ask("3")
+    ends.send("3")
     assert not (ends.directory / "interrupted").exists()
 
 
 def test_second_interrupt_is_relayed_to_evcxr(ends, monkeypatch):
     monkeypatch.setattr(execution, "INTERRUPT_SECONDS", 0.2)
     cell = subprocess.Popen(["python3", "-c", "import signal, time\n"
-                             "signal.signal(2, lambda *_: print('heard', flush=True))\n"
+                             "signal.signal(2, lambda *_: print('received', flush=True))\n"
                              "print('ready', flush=True)\n"
                              "while True: time.sleep(1)"], stdout=subprocess.PIPE)  # fmt: skip
     cell.stdout.readline()
-    ends.ask("0", "interrupt_request", "control")
-    assert not ends.asked("control"), "nothing runs"
-    ends.ask("1")
-    ends.tell(("begin", NUMBER, cell.pid))
-    ends.ask("2", "interrupt_request", "control")
-    assert cell.stdout.readline() == b"heard\n" and not ends.asked("control")
+    ends.send("0", "interrupt_request", "control")
+    assert not ends.requests("control"), "nothing runs"
+    ends.send("1")
+    ends.send_events(("begin", NUMBER, cell.pid))
+    ends.send("2", "interrupt_request", "control")
+    assert cell.stdout.readline() == b"received\n" and not ends.requests("control")
     ends.pass_on(0.4)
     assert [text for kind, _, text in ends.shown() if kind == "stream"] == [execution.STILL_RUNNING]
-    ends.ask("3", "interrupt_request", "control")
-    assert len(ends.asked("control")) == 1
+    ends.send("3", "interrupt_request", "control")
+    assert len(ends.requests("control")) == 1
     cell.kill()
     cell.wait()
     cell.stdout.close()
@@ -345,16 +351,16 @@ def test_request_that_is_not_signed_by_jupyter_does_not_reach_evcxr(ends):
     ends.client["shell"].send_multipart(request)
     ends.client["shell"].send_multipart(signed(ends.private, request))
     ends.pass_on()
-    assert not ends.asked()
+    assert not ends.requests()
 
 
 def test_quiet_seconds_count_from_the_last_cell(ends):
     ends.publish(message("status", "1", execution_state="busy"))
     ends.pass_on()
-    assert ends.relay.quiet_seconds() == 0
+    assert ends.proxy.quiet_seconds() == 0
     ends.publish(message("status", "1", execution_state="idle"))
     ends.pass_on(0.3)
-    assert ends.relay.quiet_seconds() > 0.2
+    assert ends.proxy.quiet_seconds() > 0.2
 
 
 def test_connection_file_of_evcxr_is_private(tmp_path):

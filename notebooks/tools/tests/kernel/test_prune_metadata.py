@@ -1,4 +1,4 @@
-"""What rust-analyzer reads, and what it still knows."""
+"""rust-analyzer reads fewer packages, and still infers all types."""
 
 import json
 import re
@@ -29,7 +29,7 @@ def kernel():
     manager.shutdown_kernel(now=True)
 
 
-def answer(client, request: str, code: str) -> dict:
+def reply_to(client, request: str, code: str) -> dict:
     message = getattr(client, request)(code, len(code))
     while True:
         reply = client.get_shell_msg(timeout=120)
@@ -48,8 +48,8 @@ def answer(client, request: str, code: str) -> dict:
         ("vec![1].ite", "iter"),
     ],
 )
-def test_completions_know_polars_plotly_std_and_the_library(kernel, code, expected):
-    matches = answer(kernel, "complete", code)["matches"]
+def test_completions_include_polars_plotly_std_and_the_library(kernel, code, expected):
+    matches = reply_to(kernel, "complete", code)["matches"]
     if expected is None:
         assert matches == []
     else:
@@ -60,7 +60,7 @@ def test_completions_know_polars_plotly_std_and_the_library(kernel, code, expect
     ("code", "expected"), [("LazyFrame", "Lazy abstraction"), ("frame", "LazyFrame")]
 )
 def test_hovers_show_polars_documentation(kernel, code, expected):
-    content = answer(kernel, "inspect", code)
+    content = reply_to(kernel, "inspect", code)
     assert content["found"]
     assert expected in content["data"]["text/plain"]
 
@@ -79,41 +79,41 @@ def names(pruned: dict) -> set[str]:
     return {package["name"] for package in pruned["packages"]}
 
 
-def test_only_what_a_cell_can_name_is_read():
-    whole = metadata()
-    before = len(whole["packages"])
-    pruned = prune_metadata.prune(whole, paths.CRATE)
+def test_metadata_has_only_packages_that_a_cell_can_name():
+    complete = metadata()
+    before = len(complete["packages"])
+    pruned = prune_metadata.prune(complete, paths.CRATE)
     assert before > 300
     assert {"ctx", "wearable_demo", "polars", "polars-core", "plotly", "chrono"} <= names(pruned)
     assert not names(pruned) & {"reqwest", "tokio", "ring", "syn", "serde_derive"}
     assert len(pruned["packages"]) < 50
-    # It still is a graph: nothing points to what is gone.
+    # All dependencies that remain refer to remaining packages.
     kept = {package["id"] for package in pruned["packages"]}
     assert {node["id"] for node in pruned["resolve"]["nodes"]} == kept
     for node in pruned["resolve"]["nodes"]:
         assert {d["pkg"] for d in node["deps"]} | set(node["dependencies"]) <= kept
 
 
-def test_what_a_notebook_adds_itself_is_read_whole():
-    """A notebook that also depends on rand gets rand with all it needs."""
-    whole = metadata()
-    root = whole["workspace_members"][0]
-    rand = next(p["id"] for p in whole["packages"] if p["name"] == "rand")
+def test_dependencies_of_a_notebook_are_not_pruned():
+    """A notebook that depends on rand gets rand with all its dependencies."""
+    complete = metadata()
+    root = complete["workspace_members"][0]
+    rand = next(p["id"] for p in complete["packages"] if p["name"] == "rand")
     assert "rand_core" not in names(prune_metadata.prune(metadata(), paths.CRATE))
-    node = next(n for n in whole["resolve"]["nodes"] if n["id"] == root)
+    node = next(n for n in complete["resolve"]["nodes"] if n["id"] == root)
     node["deps"].append({"name": "rand", "pkg": rand, "dep_kinds": [{"kind": None}]})
     node["dependencies"].append(rand)
-    assert {"rand", "rand_core"} <= names(prune_metadata.prune(whole, paths.CRATE))
+    assert {"rand", "rand_core"} <= names(prune_metadata.prune(complete, paths.CRATE))
 
 
-def test_a_failing_cargo_fails_as_before(tmp_path, capfd):
+def test_failure_of_cargo_is_passed_on(tmp_path, capfd):
     manifest = str(tmp_path / "Cargo.toml")
     assert prune_metadata.main("x", "cargo", "metadata", "--manifest-path", manifest) != 0
     assert "Cargo.toml" in capfd.readouterr().err
 
 
-def test_a_lock_file_below_a_directory_with_braces_can_be_read(tmp_path, monkeypatch, capfd):
-    """cargo would look for a variable in the path, and the kernel would infer no types."""
+def test_lock_file_path_with_braces_works(tmp_path, monkeypatch, capfd):
+    """Otherwise cargo would expand a variable in the path, and no types would be inferred."""
     temporary = tmp_path / "{workspace} }"
     temporary.mkdir()
     (temporary / "Cargo.lock").write_text("version = 4\n")
@@ -126,13 +126,13 @@ def test_a_lock_file_below_a_directory_with_braces_can_be_read(tmp_path, monkeyp
     assert text == "version = 4"
 
 
-def test_an_answer_that_is_not_understood_is_passed_on(capfdbinary):
+def test_unknown_output_of_cargo_is_passed_on(capfdbinary):
     assert prune_metadata.main("x", "echo", "not json") == 0
     assert capfdbinary.readouterr().out == b"not json\n"
 
 
-def test_nothing_of_what_is_not_read_can_be_named():
-    """Of polars' crates that are left out, no other makes anything public."""
+def test_no_crate_reexports_a_pruned_crate():
+    """polars' inner crates can be pruned only as long as no other crate reexports their items."""
     packages = metadata()["packages"]
     family = [p for p in packages if p["name"].startswith("polars") or p["name"] == paths.CRATE]
     assert {p["name"] for p in family} >= set(prune_metadata.INNER)

@@ -1,4 +1,4 @@
-"""What cells may do, in a real kernel: redefine types, edit `impl` blocks, return, read, print."""
+"""Code that cells may contain: redefined types, edited `impl` blocks, return, input and output."""
 
 import re
 
@@ -11,20 +11,20 @@ DROPPED = "The variable `{}` was dropped because its type changed."
 @pytest.fixture(scope="module")
 def kernel():
     """A kernel without the library."""
-    made = started()
-    yield made
-    stopped(made)
+    kernel = started()
+    yield kernel
+    stopped(kernel)
 
 
 def passes(kernel: Kernel, code: str, stdout: str = "", stderr: str = "") -> None:
-    """Run a cell that must pass, and print exactly this."""
+    """Run a cell that must pass with exactly this output."""
     ended = kernel.run(code)
     assert (ended.status, ended.errors) == ("ok", [])
     assert (ended.stdout, ended.stderr) == (stdout, stderr)
 
 
 def fails(kernel: Kernel, code: str, *parts: str) -> None:
-    """Run a cell that must fail, with these parts in its error."""
+    """Run a cell that must fail with these parts in its error."""
     text = shown(kernel.run(code))
     for part in parts:
         assert part in text
@@ -72,7 +72,7 @@ REDEFINED = [
 )
 def test_variable_of_a_redefined_type_is_dropped(kernel, name, before, after, value):
     passes(kernel, f"{before}\nlet {name}_old = {value}; let {name}_other = 5;")
-    # Nothing that the variable depends on has changed.
+    # No dependency of the variable has changed.
     passes(kernel, f"struct Other{name}; {{ let _kept = &{name}_old; }}")
     passes(kernel, after)
     fails(kernel, f"{{ let _gone = &{name}_old; }}", DROPPED.format(f"{name}_old"))
@@ -85,7 +85,7 @@ def test_variable_of_an_unchanged_type_stays(kernel):
     passes(kernel, 'impl Kept { fn v(&self) -> i64 { self.v } }\nprintln!("{}", kept.v());', "3\n")
     passes(kernel, "impl Kept { fn v(&self) -> i64 { self.v + 1 } }")
     passes(kernel, 'println!("{}", kept.v());', "4\n")
-    # Away, and back again.
+    # Change the type, and change it back.
     passes(kernel, "struct Kept { v: u8 }\nimpl Kept { fn v(&self) -> i64 { 0 } }")
     passes(kernel, "struct Kept { v: i64 }")
     passes(kernel, 'println!("{}", kept.v);', "3\n")

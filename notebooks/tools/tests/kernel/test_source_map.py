@@ -1,4 +1,4 @@
-"""Where in a cell something went wrong, and what it is called."""
+"""Maps errors to positions in the cell, and shortens type names."""
 
 import pytest
 
@@ -26,7 +26,7 @@ match a {
 }
 a + b"""
 
-# As evcxr has it: items first, then the statements, each from the start of a line.
+# The source that evcxr generates: items first, then the statements, each at the start of a line.
 GENERATED = """\
 #![allow(unused_imports, unused_mut, dead_code)]
 use either::Either;
@@ -66,11 +66,11 @@ Ok(())})();
     ("line", "column", "found"),
     [
         (7, 5, (5, 5)),  # in a function of this cell
-        (4, 5, None),  # of an earlier one
+        (4, 5, None),  # in a function of an earlier cell
         (16, 9, (8, 9)),
         (17, 9, (8, 20)),  # the second statement of a line
         (18, 1, (9, 1)),
-        (20, 1, (11, 1)),  # the same text as two lines before
+        (20, 1, (11, 1)),  # the same text as two lines above
         (24, 9, (15, 9)),
         (29, 1, (19, 1)),
         (15, 1, None),

@@ -1,4 +1,4 @@
-"""A clone with a space in its path: evcxr's own protocol splits at spaces."""
+"""A clone with a space in its path. evcxr's protocol splits paths at spaces."""
 
 import os
 
@@ -39,12 +39,12 @@ def test_cache_with_a_space_or_writable_by_others_is_not_used(kernels, monkeypat
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a cache"))
     assert directories.folder().is_relative_to(runtime)
-    place = runtime / f"wearable_demo-{os.getuid()}"
-    place.chmod(0o777)
+    folder = runtime / f"wearable_demo-{os.getuid()}"
+    folder.chmod(0o777)
     assert not directories.folder().is_relative_to(runtime)
 
 
 def test_missing_place_for_a_link_is_reported(kernels, monkeypatch):
-    monkeypatch.setattr(directories, "is_private", lambda place: False)
+    monkeypatch.setattr(directories, "is_private", lambda folder: False)
     with pytest.raises(UserError, match=r"contains a space.*Set WEARABLE_CACHE_DIR"):
         directories.folder()

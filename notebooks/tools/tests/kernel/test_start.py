@@ -1,7 +1,7 @@
 """Every kernel replies: new ones and prewarmed ones, many in a row.
 
-The proxy asked evcxr once for a first message, and evcxr published it before the proxy's
-subscription was active: one prewarmed kernel in three then never replied.
+An earlier proxy requested evcxr's first message only once, and evcxr published it before the
+proxy's subscription was active. Then one prewarmed kernel in three never replied.
 """
 
 import json
@@ -28,12 +28,12 @@ def prewarmed_kernels() -> set:
 
 
 def prewarm() -> None:
-    """Have a prewarmed kernel whose evcxr has long published its first status."""
+    """Wait for a prewarmed kernel whose evcxr has published its first status long ago."""
     prewarmed.start(os.getpid())
     deadline = time.monotonic() + PREWARM_SECONDS
     while time.monotonic() < deadline:
         for directory in prewarmed_kernels():
-            # The last that it does before it waits for requests is to compile the warm-up.
+            # The last step before it waits for requests is the compilation of the warm-up.
             if prewarmed.read_purpose(directory) and list(directory.glob("project/**/*code_*.so")):
                 time.sleep(0.5)
                 return
@@ -42,7 +42,7 @@ def prewarm() -> None:
 
 
 def replies() -> str | None:
-    """Start a kernel, run a cell, and shut it down; what it printed, or None for no reply."""
+    """Start a kernel, run a cell, and shut down. Returns the output; None without a reply."""
     manager = KernelManager(kernel_name="rust")
     manager.start_kernel(cwd=str(paths.NOTEBOOKS))
     client = manager.client()
@@ -91,7 +91,7 @@ def test_every_prewarmed_kernel_replies(count, monkeypatch):
 
 
 def test_hundred_proxies_in_sequence_receive_messages_of_a_running_evcxr(tmp_path):
-    """Each one's subscription is new, as that of a prewarmed kernel's proxy."""
+    """Each proxy has a new subscription, like the proxy of a prewarmed kernel."""
     folders = [tmp_path / name for name in ("evcxr", "config", "jupyter")]
     for folder in folders:
         folder.mkdir()
@@ -115,7 +115,7 @@ def test_hundred_proxies_in_sequence_receive_messages_of_a_running_evcxr(tmp_pat
             directories.write_connection(directory / "public")
             public = json.loads((directory / "public").read_text())
             relay = proxy.Proxy(public, private, Events(directory), directory)
-            # The first waits until evcxr has started.
+            # The first proxy waits until evcxr has started.
             deadline = time.monotonic() + (REPLY_SECONDS if number == 0 else 20)
             while not relay.execution.is_ready and time.monotonic() < deadline:
                 relay.step(0.1)

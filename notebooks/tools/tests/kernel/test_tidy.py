@@ -1,4 +1,4 @@
-"""No kernel, child or directory is left, whatever ends a kernel; and it can be gone on with."""
+"""Whatever ends a kernel, its processes and its directory are removed."""
 
 import fcntl
 import json
@@ -23,7 +23,7 @@ BUSY = "loop { std::hint::spin_loop(); }"
 
 @pytest.fixture
 def started():
-    """Kernels to start in the test; those that it leaves are ended after it."""
+    """Starts kernels, and ends those that the test leaves."""
     kernels = []
 
     def start():
@@ -39,7 +39,7 @@ def started():
 
 
 def run(client, code: str) -> tuple[str, str]:
-    """Status of a cell, and what it printed or failed with."""
+    """A cell's status, and its output or error."""
     shown = []
 
     def collect(message):
@@ -50,7 +50,7 @@ def run(client, code: str) -> tuple[str, str]:
     return reply["content"]["status"], "".join(shown)
 
 
-def test_shutting_down_a_kernel_that_is_busy(started):
+def test_busy_kernel_can_be_shut_down(started):
     manager, client = started()
     client.execute(BUSY)
     time.sleep(1)
@@ -88,7 +88,7 @@ def test_killed_runner_ends_its_kernel(notebook, tmp_path):
 
 @pytest.mark.parametrize("cell", [BUSY, 'loop { println!("x"); }'])
 def test_killed_server_ends_its_kernels(cell):
-    """JupyterLab's server, killed without a word while a cell runs, or prints without end."""
+    """JupyterLab's server is killed while a cell runs, or prints without end."""
     script = textwrap.dedent(f"""
         import sys, time
         from jupyter_client.manager import start_new_kernel
@@ -138,7 +138,7 @@ def test_new_directory_is_never_taken_for_an_abandoned_one(tmp_path, monkeypatch
 
 
 def test_directory_is_removed_if_another_process_has_its_owners_number(tmp_path):
-    """The number is that of this process, which did not make it: it holds no lock."""
+    """The owner's process number belongs to this process, which does not hold the lock."""
     script = textwrap.dedent("""
         import sys, time
         from pathlib import Path
@@ -175,7 +175,7 @@ def test_unread_reason_is_removed():
 
 
 def test_killed_supervisor_ends_its_kernel(started):
-    """Nobody carries messages any more: Jupyter must notice, and evcxr must not stay."""
+    """Jupyter must notice that the kernel has ended, and evcxr must end."""
     manager, client = started()
     client.execute(BUSY)
     time.sleep(1)

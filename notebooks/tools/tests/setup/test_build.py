@@ -59,7 +59,7 @@ crate-type = ["rlib", "dylib"]
 dependency = {{ path = "{dependency}" }}
 """
 DEPENDENCY = '[package]\nname = "dependency"\nversion = "1.0.0"\nedition = "2024"\n'
-# `setup` without its last step, because no kernel can start in a miniature.
+# `setup` without its last step, because the small workspace has no kernel.
 SETUP = """
 import sys
 from wearable_jupyter.kernel import template
@@ -70,15 +70,15 @@ print("ready" if code == 0 else "not ready")
 sys.exit(code)
 """
 COMPILED = f"{toolchain.host()}/debug"
-# What cargo will have from 1.100 on, as far as this one has it: no `deps/`, a folder to a package.
+# The layout of cargo 1.100, as far as the pinned cargo has it: no `deps/`, one folder per package.
 NEW_LAYOUT = "\n[unstable]\nbuild-dir-new-layout = true\n"
 
 
 class Clone:
-    """A clone in miniature: our tools, and a workspace of one library with one dependency.
+    """A small clone: our tools, and a workspace of one library with one dependency.
 
-    With `new_layout`, cargo puts what it compiles elsewhere; so all that is here stays below one
-    folder, for a compiler that is asked so makes other files of everything.
+    With `new_layout`, cargo stores artifacts in other places. The setting stays inside the clone,
+    because it changes the fingerprint of all artifacts.
     """
 
     def __init__(self, root: Path, dependency: Path, cache: Path, new_layout: bool) -> None:
@@ -102,7 +102,7 @@ class Clone:
         (library / "src").mkdir(parents=True)
         (library / "Cargo.toml").write_text(LIBRARY.format(dependency=dependency))
         (library / "src/lib.rs").write_text("pub use dependency::answer;\n")
-        # Own tests with the names of files that cargo keeps of a build script, and of a dependency.
+        # Tests with the names of files that cargo keeps of a build script, and of a dependency.
         (library / "tests").mkdir()
         for name in ("dependency", "out", "output", "root-output", "stderr"):
             (library / f"tests/{name}.rs").write_text("")
@@ -110,7 +110,7 @@ class Clone:
         subprocess.run(lock, cwd=root, check=True, env=os.environ | self.environment)
 
     def optimise_less(self) -> None:
-        """Another profile of dependencies, and so another key."""
+        """Change the profile of dependencies, and so the fingerprint."""
         file = self.root / ".cargo/config.toml"
         before = file.read_text()
         file.write_text(before.replace("opt-level = 3", "opt-level = 1"))
@@ -129,7 +129,7 @@ class Clone:
         }
 
     def setup(self, *options: str) -> str:
-        """Run `setup`; what it printed."""
+        """Run `setup` and return its output."""
         command = self.command()
         command["args"] += options
         result = subprocess.run(
@@ -139,27 +139,27 @@ class Clone:
         return result.stdout
 
     def compiled(self, pattern: str) -> list[Path]:
-        """What cargo has compiled for this platform, wherever it puts it."""
+        """The artifacts for this platform, independent of cargo's layout."""
         return below(self.root / "target", pattern)
 
     def used(self) -> Path:
-        """The folder of the cache that a kernel's cells are compiled with."""
+        """The folder of the cache that a kernel's cells use."""
         name = (self.root / "target/kernel-template/.dependencies").read_text()
         return self.cache / name
 
 
 def below(folder: Path, pattern: str) -> list[Path]:
-    """What is compiled for this platform in a folder like `target/`."""
+    """The artifacts for this platform below a folder like `target/`."""
     return list((folder / COMPILED).rglob(pattern))
 
 
-# The second layout is for a later cargo: its tests take as long again.
+# The second layout belongs to a later cargo. Its tests take as long as those of the first.
 @pytest.fixture(
     params=[False, pytest.param(True, marks=pytest.mark.long)],
     ids=["layout-of-1.95", "layout-of-1.100"],
 )
 def clone(request, tmp_path):
-    """Make clones that share a cache, which holds the kernel's binary already."""
+    """Create clones that share a cache, which contains the kernel's binary."""
     cache = tmp_path / "cache" / "wearable_demo"
     binary = caches.evcxr().parent.parent
     cache.mkdir(parents=True)
@@ -180,14 +180,14 @@ def folders(cache: Path) -> set[Path]:
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
-    """Every file in it."""
+    """The contents of all files in a folder."""
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_dependencies_are_compiled_once_per_fingerprint(clone):
     one, two = clone("one"), clone("two")
     printed = one.setup()
-    assert "Compiling polars and some" in printed and compiles_dependency(printed)
+    assert "Compiling polars and about" in printed and compiles_dependency(printed)
     first = one.used()
     assert folders(one.cache) == {first}
     assert "Compiling" not in one.setup()
@@ -199,15 +199,15 @@ def test_dependencies_are_compiled_once_per_fingerprint(clone):
     taken = below(first, "libdependency-*.r*")
     here = two.root / "target"
     assert taken and all(path.samefile(here / path.relative_to(first)) for path in taken)
-    # A stale key: compiled anew, with progress; the other clone's stay.
+    # With another fingerprint, dependencies are compiled again. Those of the other clone stay.
     two.optimise_less()
     printed = two.setup()
-    assert "Compiling polars and some" in printed and compiles_dependency(printed)
+    assert "Compiling polars and about" in printed and compiles_dependency(printed)
     second = two.used()
     assert folders(two.cache) == {first, second} and first != second
     assert not compiles_dependency(one.setup())
 
-    # What no clone has used for long is deleted, and is compiled again for one that wants it.
+    # Dependencies that no clone has used for a month are deleted, and compiled again when needed.
     long_ago = time.time() - 31 * 24 * 3600
     os.utime(first, (long_ago, long_ago))
     two.setup()
@@ -217,7 +217,7 @@ def test_dependencies_are_compiled_once_per_fingerprint(clone):
 
 
 def test_dependencies_option_leaves_no_artifacts_of_the_workspace(clone):
-    """Its sources may come later and be older, as into an image."""
+    """Sources that are copied later can be older, as in a container image."""
     one = clone("one")
     kept = one.root / "target/kernels/running"
     kept.mkdir(parents=True)
@@ -232,48 +232,47 @@ def test_dependencies_option_leaves_no_artifacts_of_the_workspace(clone):
     os.utime(source, (0, 0))
     assert not compiles_dependency(one.setup())
     assert all(b"answer" in made.read_bytes() for made in one.compiled("libwearable_demo.rlib"))
-    # In a clone that is set up, nothing is taken away.
+    # A clone that is set up keeps its artifacts.
     one.setup("--dependencies")
     assert list((one.root / "target").rglob("libwearable_demo.rlib"))
 
 
-# Makes a kernel's directory, compiles a cell in it by the call that is known, then by cargo.
+# Creates a kernel's directory, compiles a cell with the cached call, and then with cargo.
 CELL = """\
 import json, subprocess
 from wearable_jupyter.kernel import directories, template
 directories.prepare()
-made = directories.create()
-project = made / "project"
+kernel = directories.create()
+project = kernel / "project"
 (project / "src").mkdir(parents=True)
 (project / "src" / "lib.rs").write_text("pub fn cell() -> u32 { wearable_demo::answer() }")
 (project / "Cargo.toml").write_text(template.TEMPLATE.manifest)
-call = (made / "known/template/command").read_text().split("\\0")
+call = (kernel / "calls/template/command").read_text().split("\\0")
 subprocess.run(["env", *call], cwd=project, check=True)
-print("cell", (made / "known/template/cell").read_text())
-directories.link_compiled(made)
+print("cell", (kernel / "calls/template/cell").read_text())
+directories.link_compiled(kernel)
 (project / "src" / "lib.rs").touch()
 arguments = template.TEMPLATE.arguments()
-told = template.run_cargo(*arguments, cwd=project, quiet=True, CARGO_TARGET_DIR="target")
-artifacts = [made for made in map(json.loads, told.stdout.splitlines()) if "fresh" in made]
-print("fresh", *sorted(made["target"]["name"] for made in artifacts if made["fresh"]))
-print("compiled", *(made["target"]["name"] for made in artifacts if not made["fresh"]))
+result = template.run_cargo(*arguments, cwd=project, quiet=True, CARGO_TARGET_DIR="target")
+artifacts = [a for a in map(json.loads, result.stdout.splitlines()) if "fresh" in a]
+print("fresh", *sorted(a["target"]["name"] for a in artifacts if a["fresh"]))
+print("compiled", *(a["target"]["name"] for a in artifacts if not a["fresh"]))
 """
 
 
 def test_kernel_starts_from_compiled_dependencies(clone):
-    """Without cargo by the call that the template was compiled by, and with it, which finds nothing
-    to do but the cell."""
+    """The cached call compiles a cell without cargo. With cargo, only the cell is compiled."""
     one = clone("one")
     one.setup()
     command = one.command()
     command["args"] = [sys.executable, "-c", CELL]
-    told = subprocess.run(**command, capture_output=True, text=True)
-    assert told.returncode == 0, told.stderr
-    said = dict(line.split(" ", 1) for line in told.stdout.splitlines())
-    cell = Path(said["cell"])
+    result = subprocess.run(**command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    report = dict(line.split(" ", 1) for line in result.stdout.splitlines())
+    cell = Path(report["cell"])
     assert cell.stat().st_size and cell.is_relative_to(one.root / "target/kernels")
-    assert said["fresh"] == "dependency wearable_demo" and said["compiled"] == "ctx"
-    # Its own copy of the library, which an edit does not change.
+    assert report["fresh"] == "dependency wearable_demo" and report["compiled"] == "ctx"
+    # The kernel has its own copy of the library, which an edit does not change.
     kept = next((one.root / "target/kernels").glob("*/library/libwearable_demo.so"))
     before = kept.read_bytes()
     (one.root / "crates/wearable_demo/src/lib.rs").write_text("pub fn other() {}\n")
@@ -293,22 +292,22 @@ def test_killed_setup_leaves_no_incomplete_cache(clone):
     compiled = one.root / "target/debug"
     while not list(compiled.rglob("build_script_build-*")):
         time.sleep(0.1)
-    time.sleep(1)  # its script runs now
+    time.sleep(1)  # the build script runs now
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
     killed.stdout.close()
     assert not folders(one.cache)
 
-    # One that was killed while it copied into the cache.
-    half = one.cache / ".dependencies.staging" / "dependencies-half"
-    half.mkdir(parents=True)
+    # The folder of a setup that was killed while it copied into the cache.
+    partial = one.cache / ".dependencies.staging" / "dependencies-partial"
+    partial.mkdir(parents=True)
     build.unlink()
     assert compiles_dependency(one.setup())
-    assert folders(one.cache) == {one.used()} and not half.parent.exists()
+    assert folders(one.cache) == {one.used()} and not partial.parent.exists()
 
 
-def test_build_script_that_runs_again_in_a_clone_changes_nothing_in_the_cache(clone):
-    """Some look for a variable such as RUSTC_BOOTSTRAP, and leave other files if it is set."""
+def test_build_script_that_runs_again_does_not_change_the_cache(clone):
+    """Some build scripts write other files if a variable such as RUSTC_BOOTSTRAP is set."""
     one = clone("one")
     (one.root.parent / "dependency/build.rs").write_text(
         "fn main() {\n"
@@ -323,18 +322,18 @@ def test_build_script_that_runs_again_in_a_clone_changes_nothing_in_the_cache(cl
     before = contents(one.used())
     assert any(path.name == "probed" for path in before)
     shutil.rmtree(one.root / "target")
-    one.setup()  # takes them from the cache
+    one.setup()  # links them from the cache
     command = one.command() | {"args": ["cargo", "build", "--workspace", "--quiet"]}
     command["env"] |= {"WEARABLE_PROBED": "1", "RUSTFLAGS": toolchain.RUSTFLAGS}
     subprocess.run(**command, check=True)
-    made = [p.read_text() for p in (one.root / "target").rglob("probed") if "build" in p.parts]
-    assert "1" in made
+    outputs = [p.read_text() for p in (one.root / "target").rglob("probed") if "build" in p.parts]
+    assert "1" in outputs
     assert contents(one.used()) == before
 
 
 @pytest.fixture
 def first(clone, tmp_path):
-    """A clone that is set up, and whose dependency has a build script."""
+    """A clone after setup. Its dependency has a build script."""
     (tmp_path / "dependency/build.rs").write_text(
         "fn main() {\n"
         '    println!("cargo:rustc-cfg=asked");\n'
@@ -343,7 +342,7 @@ def first(clone, tmp_path):
         '    std::fs::write(out.join("answer"), "42").unwrap();\n'
         "}\n"
     )
-    # So that rustc notes a file below `target/` that the library depends on, and a variable.
+    # The library then depends on a file below `target/` and on a variable, and rustc records both.
     (tmp_path / "dependency/src/lib.rs").write_text(
         'pub fn answer() -> u32 { include!(concat!(env!("OUT_DIR"), "/answer")) }\n'
     )
@@ -352,21 +351,21 @@ def first(clone, tmp_path):
     return first
 
 
-def assert_taken(clone, store: Path) -> None:
-    """The files that rustc makes are those of the store, and a build script has left the same."""
-    made = below(store, "libdependency-*.r*")
-    assert len(made) >= 3  # a library, its metadata, and those of cargo check
-    for path in made:
-        here = clone.root / "target" / path.relative_to(store)
-        # A link to where the cache was mounted shows where it leads.
-        leads_to = Path(os.readlink(here)) if here.is_symlink() else here
-        assert leads_to.name == path.name
-        assert "shared" in leads_to.parts or leads_to.samefile(path), path
+def assert_reused(clone, cached: Path) -> None:
+    """Assert that the clone uses the cached artifacts and the build script's output."""
+    artifacts = below(cached, "libdependency-*.r*")
+    assert len(artifacts) >= 3  # a library, its metadata, and the metadata of cargo check
+    for path in artifacts:
+        own = clone.root / "target" / path.relative_to(cached)
+        # A link may lead to a mount of the cache that no longer exists.
+        target = Path(os.readlink(own)) if own.is_symlink() else own
+        assert target.name == path.name
+        assert "shared" in target.parts or target.samefile(path), path
     assert [path.read_text() for path in clone.compiled("answer")] == ["42"]
 
 
 def another_user(clone, tmp_path, name="two"):
-    """A clone of somebody whose sources lie elsewhere."""
+    """A clone of a user with another home of cargo, so that sources have other paths."""
     other = clone(name)
     home = other.root.parent / "home" / ".cargo"
     home.mkdir(parents=True)
@@ -378,15 +377,15 @@ def test_artifacts_of_another_user_are_reused(first, clone, tmp_path):
     other = another_user(clone, tmp_path)
     printed = other.setup()
     assert f"Linking the compiled dependencies from {first.cache}" in printed, printed
-    assert_taken(other, first.used())
+    assert_reused(other, first.used())
     assert other.used() != first.used() and folders(first.cache) == {other.used(), first.used()}
-    # cargo finds everything in order afterwards, and so does the first user.
+    # Afterwards, cargo compiles nothing again, for both users.
     for again in (other.setup(), first.setup()):
         assert "Compiling" not in again and "Taking" not in again
 
 
 def test_workspace_is_found_at_a_path_with_brackets(tmp_path):
-    """cargo reads a pattern among its members as one of the whole path."""
+    """cargo treats a pattern in `members` as a pattern of the whole path."""
     root = tmp_path / "a [clone] of *mine?"
     manifests = [path for path in paths.ROOT.glob("crates/*/Cargo.toml") if caches.is_member(path)]
     for manifest in (paths.ROOT / "Cargo.toml", *manifests):
@@ -395,16 +394,16 @@ def test_workspace_is_found_at_a_path_with_brackets(tmp_path):
         shutil.copy(manifest, copied)
         (copied.parent / "src").mkdir()
         for source in manifest.parent.glob("src/**/*.rs"):
-            made = copied.parent / source.relative_to(manifest.parent)
-            made.parent.mkdir(parents=True, exist_ok=True)
-            made.touch()
+            empty = copied.parent / source.relative_to(manifest.parent)
+            empty.parent.mkdir(parents=True, exist_ok=True)
+            empty.touch()
     listing = ["cargo", "metadata", "--no-deps", "--offline", "--format-version=1"]
     listed = subprocess.run(listing, cwd=root, check=True, capture_output=True, text=True)
     members = {package["name"] for package in json.loads(listed.stdout)["packages"]}
     assert members == {manifest.parent.name for manifest in manifests}
 
 
-# Reads everything, and writes as that user does: what is compiled with lies in root's home here.
+# Reads all files, and writes as that user. Needed because the toolchain is in root's home here.
 AS_VICTIM = (
     *("setpriv", f"--reuid={VICTIM}", f"--regid={VICTIM}", "--clear-groups"),
     *("--securebits=+no_setuid_fixup", "--inh-caps=-all,+dac_read_search"),
@@ -437,16 +436,16 @@ def test_shared_cache_is_used_only_if_no_other_user_can_change_it(
     )
     look["args"] = [*AS_VICTIM, sys.executable, "-c", code]
 
-    def found() -> str:
+    def compatible_cache() -> str:
         return subprocess.run(**look, capture_output=True, text=True, check=True).stdout.strip()
 
-    assert found() == str(first.used())
+    assert compatible_cache() == str(first.used())
     below = next(path for path in first.used().rglob("deps") if path.is_dir())
     for path in (below, next(below.iterdir()), first.used(), first.cache, tmp_path):
         mode = path.stat().st_mode
         for change in (lambda p: p.chmod(0o777), lambda p: os.chown(p, ATTACKER, 0)):
             change(path)
-            assert found() == "None", path
+            assert compatible_cache() == "None", path
             os.chown(path, 0, 0)
             path.chmod(mode)
 
@@ -456,7 +455,7 @@ def test_shared_cache_is_used_only_if_no_other_user_can_change_it(
     taken = list((other.root / "target").rglob("libdependency-*.rlib"))
     assert taken and all(path.is_symlink() or path.stat().st_uid == 0 for path in taken)
     assert "Taking" not in other.setup()
-    # What the user has of it leads to the shared cache, and is looked at each time.
+    # The user's own folder contains links to the shared cache, which are checked each time.
     below.chmod(0o777)
     shutil.rmtree(other.root / "target")
     refused = subprocess.run(**other.command(), capture_output=True, text=True)
@@ -464,10 +463,10 @@ def test_shared_cache_is_used_only_if_no_other_user_can_change_it(
 
 
 def test_paths_with_special_characters_compile_nothing_again(first, clone, tmp_path):
-    """Of the clone, of cargo's home and of the cache; and what they leave serves others in turn."""
+    """The paths of the clone, of cargo's home and of the cache; the result serves others again."""
     special = tmp_path / 'a space\'s "quotes" [b] #d $HOME & f=g ü \\h'
     other = another_user(clone, tmp_path, f"{special.name}/two")
-    # Directories of the user's own configuration, for other projects.
+    # The user's own configuration sets other directories.
     (special / "home/.cargo/config.toml").write_text(
         '[build]\nbuild-dir = "elsewhere"\ntarget-dir = "elsewhere-too"\n'
     )
@@ -475,32 +474,32 @@ def test_paths_with_special_characters_compile_nothing_again(first, clone, tmp_p
         "WEARABLE_CACHE_DIR": str(special / "cache"),
         "XDG_CACHE_HOME": str(first.cache.parent),
     }
-    # What is taken from: a cache that this user has no other way to.
+    # The user can reach the first cache only through this copy.
     shutil.move(first.cache, tmp_path / "kept")
     shutil.copytree(tmp_path / "kept", special / "cache", symlinks=True)
     name = first.used().name
     printed = other.setup()
     assert f"Linking the compiled dependencies from {special / 'cache'}" in printed, printed
-    assert_taken(other, special / "cache" / name)
+    assert_reused(other, special / "cache" / name)
     again = other.setup()
     assert "Compiling" not in again and "Taking" not in again
-    assert_taken(other, special / "cache" / name)
+    assert_reused(other, special / "cache" / name)
     assert not list(special.rglob("elsewhere*"))
 
-    # From there to a plain path: the first user's part is gone.
+    # Reuse with a plain path, after the first user's folder is deleted.
     third = another_user(clone, tmp_path, "plain/three")
     third.cache = special / "cache"
     third.environment |= {"WEARABLE_CACHE_DIR": str(special / "cache")}
     shutil.rmtree(special / "cache" / name)
     printed = third.setup()
     assert f"Linking the compiled dependencies from {special / 'cache'}" in printed, printed
-    (store,) = folders(special / "cache") - {third.used()}
+    (cached,) = folders(special / "cache") - {third.used()}
     assert "Compiling" not in third.setup()
-    assert_taken(third, store)
+    assert_reused(third, cached)
 
 
 def test_read_only_cache_serves_all_users(first, clone, tmp_path):
-    """Mounted so that not even root may write there."""
+    """The mount is read-only, even for root."""
     other = another_user(clone, tmp_path)
     own = tmp_path / "own"
     shared = tmp_path / "shared"
@@ -510,13 +509,13 @@ def test_read_only_cache_serves_all_users(first, clone, tmp_path):
     mounts = f"mount --bind {first.cache} {shared} && mount -o remount,bind,ro {shared}"
     unshare = ["unshare", "--mount", "--map-root-user", "sh", "-ec"]
     if subprocess.run([*unshare, mounts], capture_output=True).returncode != 0:
-        pytest.skip("this user may not mount anything")
+        pytest.skip("this user may not mount a file system")
     command["args"] = [*unshare, f"{mounts} && exec {shlex.join(command['args'])}"]
     before = contents(first.used())
     result = subprocess.run(**command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert result.returncode == 0, result.stdout
     assert f"Linking the compiled dependencies from {shared}" in result.stdout
-    assert_taken(other, first.used())
+    assert_reused(other, first.used())
     assert len(folders(own / "wearable_demo")) == 1
     assert not (own / "wearable_demo" / caches.evcxr().parent.parent.name).exists()
     assert contents(first.used()) == before
@@ -529,6 +528,8 @@ def test_cache_writable_by_others_is_not_used(first, clone, tmp_path):
         **other.command(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert result.returncode == 0, result.stdout
-    told = f"Ignoring the shared cache {first.used()}: {first.used()} can be changed by every user"
-    assert told in result.stdout
+    message = (
+        f"Ignoring the shared cache {first.used()}: {first.used()} can be changed by every user"
+    )
+    assert message in result.stdout
     assert compiles_dependency(result.stdout)

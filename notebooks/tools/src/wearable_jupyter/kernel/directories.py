@@ -6,7 +6,7 @@ Two evcxr kernels in one directory run each other's code, so each gets its own. 
     project/           evcxr's Cargo project and its artifacts
     config/            evcxr's start-up commands, and the workspace's lock file
     library/           the workspace's crates and kernel_cell, as of the directory's creation
-    bin/, known/       the kernel's cargo, and the calls of rustc that it repeats; see rustc_call.py
+    bin/, calls/       the kernel's cargo, and the calls of rustc that it repeats; see rustc_call.py
     alive              locked by the owner until it ends
     events             a pipe for events of cells; see events.py
     attended           exists when evcxr has started and its output is read
@@ -213,7 +213,7 @@ def populate(directory: Path, prewarm: bool) -> None:
     shutil.copy(paths.TEMPLATE / template.OWN, library)
     runtime = library / template.cell_library().name
     link(template.cell_library(), runtime)
-    shutil.copy(paths.KERNEL_CARGO / "src" / "cell.rs", library)
+    shutil.copy(paths.EVCXR_SHIM / "src" / "cell.rs", library)
     rustc_call.install_wrappers(directory, template.program(), runtime, MODULE)
     dependencies = compiled()
     for name, project_ in (("template", template.TEMPLATE), ("bare", template.BARE)):
@@ -231,7 +231,7 @@ def populate(directory: Path, prewarm: bool) -> None:
         folder = rustc_call.output_folder(call)
         folder.mkdir(parents=True, exist_ok=True)
         cell = folder / toolchain.shared_library("ctx")
-        rustc_call.save_call(directory / "known" / name, key, call, cell)
+        rustc_call.save_call(directory / "calls" / name, key, call, cell)
 
     lock = config / "Cargo.lock"
     shutil.copy(paths.TEMPLATE / "Cargo.lock", lock)

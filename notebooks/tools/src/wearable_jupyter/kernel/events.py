@@ -20,12 +20,12 @@ class Events:
         os.mkfifo(path, mode=0o600)
         # Open for writing too, so that the pipe never reaches its end.
         self.pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK)
-        self.mark = f"\x02{secrets.token_hex(8)}:"
+        self.marker = f"\x02{secrets.token_hex(8)}:"
         self.environment = {
-            "KERNEL_DIRECTORY": str(directory),
-            "KERNEL_MARK": self.mark,
+            "EVCXR_SHIM_DIRECTORY": str(directory),
+            "EVCXR_SHIM_MARKER": self.marker,
             # evcxr sets RUST_BACKTRACE itself; the first cell restores the user's value.
-            "KERNEL_BACKTRACE": os.environ.get("RUST_BACKTRACE", ""),
+            "EVCXR_SHIM_BACKTRACE": os.environ.get("RUST_BACKTRACE", ""),
         }
         self._partial = b""
 

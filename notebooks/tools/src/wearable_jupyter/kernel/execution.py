@@ -108,7 +108,7 @@ class Running:
         self.failed: list[str] | None = None
         self.panicked: list[str] | None = None
         self.ended: str | None = None
-        self.marks: dict[str, str] = {}
+        self.markers: dict[str, str] = {}
         self.published_at = 0.0
         # Variables that no longer exist, each with the reason.
         self.dropped: dict[str, str] = {}
@@ -171,7 +171,7 @@ class Execution:
         self.is_online: bool | None = None
         self.printed: list[tuple[Message, str, str]] = []
         self.interrupt_flag = directory / "interrupted"
-        self.mark = re.compile(re.escape(events.mark) + r"(\d+|-)\n")
+        self.marker = re.compile(re.escape(events.marker) + r"(\d+|-)\n")
         self.settle_by: float | None = None
         # evcxr's start-up commands must not print anything, because nothing reads their output, and
         # they would block. evcxr sends its first message after them.
@@ -374,9 +374,9 @@ class Execution:
         """Process a line of output, and the marker in it."""
         name, text = content["name"], content["text"]
         # The marker may follow an incomplete line.
-        while found := self.mark.search(text):
+        while found := self.marker.search(text):
             if self.running is not None and found[1] != "-":
-                self.running.marks[name] = found[1]
+                self.running.markers[name] = found[1]
                 self.lost.discard(name)
             text = text[: found.start()] + text[found.end() :]
         # A line after a carriage return replaces the previous one, and the next may replace it.
@@ -556,7 +556,7 @@ class Execution:
     def _flush_streams(self, cell: Running) -> None:
         """Run a blank cell in the replacement process, whose markers end the streams."""
         self.lost.clear()
-        cell.marks.clear()
+        cell.markers.clear()
         self.flushing = new_message("execute_request", {"code": "();"}, SESSION, b"{}", [])
         self.own.add(self.flushing.id)
         self.outlet.to_evcxr(self.flushing)
@@ -568,7 +568,7 @@ class Execution:
         pending = [name for name in STREAMS if name not in self.lost]
         if cell.ended is None:
             return pending
-        return [name for name in pending if cell.marks.get(name) != cell.begun]
+        return [name for name in pending if cell.markers.get(name) != cell.begun]
 
     def _warn_still_running(self, cell: Running) -> float | None:
         """Print once that an interrupted cell still runs."""

@@ -1,6 +1,6 @@
 """Hands a running kernel over to the launcher that Jupyter started.
 
-A supervisor starts evcxr before it knows which launcher the kernel is for. The launcher writes its
+A supervisor starts evcxr before a launcher requests the kernel. The launcher writes its
 process number, Jupyter's and the path of Jupyter's connection file into a named pipe in the
 kernel's directory.
 """

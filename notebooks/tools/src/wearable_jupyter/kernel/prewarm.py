@@ -15,7 +15,7 @@ MIN_AVAILABLE = 2 * 1024**3
 
 
 def prewarm(server: int) -> None:
-    """Prewarm a kernel and supervise it, unless there is one already or memory is short."""
+    """Prewarm a kernel and supervise it, unless one exists or memory is short."""
     if psutil.virtual_memory().available < MIN_AVAILABLE:
         return
     with (paths.TARGET / ".prewarmed-kernel.lock").open("w") as handle:
@@ -24,7 +24,7 @@ def prewarm(server: int) -> None:
         except BlockingIOError:
             return
         directories.prepare()
-        # Before the kernel is made, because the library may be edited meanwhile.
+        # Read before the kernel is created, because the library may be edited meanwhile.
         purpose = json.dumps(prewarmed.purpose(server))
         directory = directories.create(prewarm=True)
         supervisor.supervise(

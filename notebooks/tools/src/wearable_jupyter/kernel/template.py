@@ -146,7 +146,7 @@ def state() -> str:
 
 def program() -> Path:
     """The cargo of kernels, which `build` compiles."""
-    return paths.TEMPLATE / paths.KERNEL_CARGO.name
+    return paths.TEMPLATE / paths.EVCXR_SHIM.name
 
 
 def cell_library() -> Path:
@@ -158,7 +158,7 @@ def build_program() -> None:
     """Compile the cargo of kernels, statically linked so that it runs from any folder."""
     target = paths.TARGET / "kernel-cargo"
     cargo(
-        *("build", "--offline", "--package", paths.KERNEL_CARGO.name),
+        *("build", "--offline", "--package", paths.EVCXR_SHIM.name),
         quiet=True,
         CARGO_TARGET_DIR=str(target),
         RUSTFLAGS="",

@@ -429,7 +429,7 @@ def make_dependencies() -> None:
                 cargo(command, *ALL_DEPENDENCIES, "--quiet", **environment)
         return
     print(
-        "Compiling polars and some 300 other packages: once for this machine, "
+        "Compiling polars and about 300 other packages: once for this machine, "
         "about 18 minutes on 2 cores",
         flush=True,
     )

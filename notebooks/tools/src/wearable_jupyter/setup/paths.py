@@ -17,7 +17,7 @@ DATA = ROOT / "data"
 # The only crate that cells can use without a `:dep`.
 CRATE = "wearable_demo"
 LIBRARY = ROOT / "crates" / CRATE
-KERNEL_CARGO = ROOT / "crates" / "evcxr_shim"
+EVCXR_SHIM = ROOT / "crates" / "evcxr_shim"
 TARGET = ROOT / "target"
 # The compiled Cargo project that kernels start from, and the directories of running kernels.
 TEMPLATE = TARGET / "kernel-template"
