@@ -1,4 +1,4 @@
-"""Fixtures: what `./justw setup` makes, and notebooks made on the spot."""
+"""Fixtures: the result of `./justw setup`, notebooks, a dataset and an executed walkthrough."""
 
 import os
 import re
@@ -27,27 +27,27 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session", autouse=True)
 def prepared():
-    """Everything compiled; a second call takes a moment."""
+    """Everything is compiled. A second call takes a moment."""
     template.prepare()
 
 
 @pytest.fixture(autouse=True)
 def no_backtraces(monkeypatch):
-    """As most people have it."""
+    """Most users have this setting."""
     monkeypatch.delenv("RUST_BACKTRACE", raising=False)
 
 
 @pytest.fixture
 def notebook(tmp_path):
-    """Write a Rust notebook of these cells, each a source or a (source, metadata) pair."""
+    """Write a Rust notebook with these cells: each a source, or a (source, metadata) pair."""
 
     def write(*cells, name: str = "made") -> Path:
-        made = nbformat.v4.new_notebook(metadata={"kernelspec": clean.KERNELSPEC})
+        notebook = nbformat.v4.new_notebook(metadata={"kernelspec": clean.KERNELSPEC})
         for cell in cells:
             source, metadata = cell if isinstance(cell, tuple) else (cell, {})
-            made.cells.append(nbformat.v4.new_code_cell(source, metadata=metadata))
+            notebook.cells.append(nbformat.v4.new_code_cell(source, metadata=metadata))
         path = tmp_path / f"{name}.ipynb"
-        nbformat.write(made, path)
+        nbformat.write(notebook, path)
         return path
 
     return write
@@ -55,7 +55,7 @@ def notebook(tmp_path):
 
 @pytest.fixture(scope="session")
 def chromium():
-    """For tests with a browser: skipped with a hint where there is none, and failed in CI."""
+    """For tests with a browser: skipped with a hint without Chromium, and failed in CI."""
     try:
         browser.chromium()
     except errors.UserError as error:
@@ -64,7 +64,7 @@ def chromium():
 
 @pytest.fixture
 def assert_tooltip():
-    """A point of the walkthrough's scatter says occupation, gender and both values."""
+    """The hover text of a point in the scatter chart: occupation, gender and both values."""
 
     def check(scatter) -> None:
         scatter.locator(".scatterlayer .point").first.hover(force=True)
@@ -79,7 +79,7 @@ def assert_tooltip():
 
 
 def kernel_processes() -> list[psutil.Process]:
-    """Processes of this clone's kernels: what runs in their directories, and who cares for it."""
+    """This clone's kernel processes: in the kernels' directories, and their supervisors."""
     modules = ("launcher", "supervisor", "prewarm")
     carers = tuple(f"wearable_jupyter.kernel.{module}" for module in modules)
     found = []
@@ -97,7 +97,7 @@ def kernel_processes() -> list[psutil.Process]:
 
 @pytest.fixture
 def nothing_left():
-    """After the test, no kernel, child or directory of one is left."""
+    """After the test, no kernel, child process or directory of a kernel is left."""
     before = {p.pid for p in kernel_processes()}
     directories = set(paths.KERNELS.glob("*"))
     yield

@@ -15,7 +15,7 @@ from wearable_jupyter.setup.errors import UserError
 
 
 def is_gone(pid: int) -> bool:
-    """Whether a process that was killed is gone, or will be in a moment."""
+    """Whether a killed process is gone, at the latest in a moment."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         try:

@@ -9,7 +9,7 @@ import pytest
 import wearable_jupyter
 
 PACKAGE = Path(wearable_jupyter.__file__).parent
-# The subpackages that each subpackage may import; DESIGN.md draws it.
+# The subpackages that each subpackage may import; see the diagram in DESIGN.md.
 MAY_IMPORT = {
     "bootstrap": set(),
     "setup": {"bootstrap"},
@@ -22,7 +22,7 @@ MAY_IMPORT = {
 
 
 def module_name(file: Path, package: Path) -> str:
-    """`kernel.proxy` for a module's file, and `kernel` for the `__init__.py` of a subpackage."""
+    """The name of a module's file, such as `kernel.proxy`; of `__init__.py`, the subpackage's."""
     parts = file.relative_to(package).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 

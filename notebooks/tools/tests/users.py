@@ -1,16 +1,16 @@
-"""Real users for tests: what one of them can do, and sees, with rights of its own."""
+"""Runs code as another user, to test permissions."""
 
 import os
 from collections.abc import Callable
 
-# Numbers that no account has.
+# User numbers without an account.
 VICTIM, ATTACKER = 54321, 54322
 IS_ROOT = os.geteuid() == 0
 REASON = "only root can act as other users"
 
 
 def run_as(user: int, work: Callable[[], object]) -> str:
-    """Run `work` in a process of another user; its result as text."""
+    """Run `work` in a process of another user. Returns its result as text."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

@@ -159,9 +159,9 @@ def findings() -> Iterator[Finding]:
 
 def report() -> int:
     """Print all findings; the exit code is 1 if there is a fault."""
-    marks = {True: "✔", None: "·", False: "✘"}
+    symbols = {True: "✔", None: "·", False: "✘"}
     ready = True
     for finding in findings():
-        print(f"{marks[finding.ready]} {finding.subject}: {finding.detail}", flush=True)
+        print(f"{symbols[finding.ready]} {finding.subject}: {finding.detail}", flush=True)
         ready = ready and finding.ready is not False
     return 0 if ready else 1

@@ -26,7 +26,7 @@ def main(options: list[str]) -> None:
     command += [
         f"--ServerApp.root_dir={paths.ROOT}",
         # Offer only this project's kernel, found by its path and not by JUPYTER_PATH. Otherwise
-        # JupyterLab asks which kernel to use if you click before the kernel has started.
+        # JupyterLab shows a list of kernels if you click before the kernel has started.
         f"--ServerApp.kernel_spec_manager_class={spec.__name__}.ProjectKernelSpecManager",
         "--MultiKernelManager.default_kernel_name=rust",
         "--LabApp.default_url=/lab/tree/notebooks/02a_lazy_join.ipynb",

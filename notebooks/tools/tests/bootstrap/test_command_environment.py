@@ -1,4 +1,4 @@
-"""Variables that a shell, an IDE or CI sets, and what the programs that we start get of them."""
+"""Variables that a shell, an IDE or CI sets, and their effect on the programs that we start."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from wearable_jupyter.bootstrap import command_environment
 from wearable_jupyter.bootstrap.command_environment import tool_environment, user_environment
 from wearable_jupyter.setup import build, cargo_configuration, entry_point, paths, toolchain
 
-# They change how cargo, rustc, pip, uv, Python or Jupyter work.
+# These variables change how cargo, rustc, pip, uv, Python or Jupyter work.
 HOSTILE = {
     "CARGO": "/no/cargo",
     "CARGO_BUILD_BUILD_DIR": "/no/build",
@@ -54,7 +54,7 @@ HOSTILE = {
     "RUST_SRC_PATH": "/no/src",
     "VIRTUAL_ENV": "/no/venv",
 }
-# What a network needs, and where tools keep their files.
+# Variables for the network, and for the folders of tools.
 NETWORK = {
     "ALL_PROXY": "socks5://proxy",
     "CARGO_HOME": "/cargo",
@@ -91,13 +91,13 @@ def test_hostile_variable_reaches_neither_tools_nor_kernels(name):
 
 
 def test_networks_and_credentials_stay():
-    for given, made in (
+    for given, environment in (
         (NETWORK | FOR_PIP, tool_environment(NETWORK | FOR_PIP)),
         (NETWORK | USERS, user_environment(NETWORK | USERS)),
     ):
-        assert given.items() <= made.items()
+        assert given.items() <= environment.items()
     assert not USERS.keys() & tool_environment(USERS).keys()
-    # Our commands reduce their environment first, and start tools later.
+    # Our commands first reduce their environment, and then start tools.
     assert (NETWORK | FOR_PIP).items() <= user_environment(NETWORK | FOR_PIP).items()
     assert "UV_PYTHON" not in tool_environment({"UV_PYTHON": "2.7"})
 
@@ -110,14 +110,14 @@ def test_commands_reduce_their_own_environment(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["PIP_USER", "PIP_TARGET", "PIP_REQUIRE_VIRTUALENV", "PIP_PREFIX"])
-def test_pip_installs_where_it_is_told_to(name):
+def test_pip_installs_into_the_given_target(name):
     assert tool_environment({name: "/elsewhere"})[name] in ("", "0")
 
 
 def test_missing_home_path_or_temporary_directory_is_replaced(tmp_path):
-    made = tool_environment({"HOME": "", "TMPDIR": str(tmp_path / "gone")})
-    assert made["HOME"] == os.path.expanduser("~") and made["PATH"] == os.defpath
-    assert "TMPDIR" not in made
+    environment = tool_environment({"HOME": "", "TMPDIR": str(tmp_path / "gone")})
+    assert environment["HOME"] == os.path.expanduser("~") and environment["PATH"] == os.defpath
+    assert "TMPDIR" not in environment
     spaced = tmp_path / "with a space"
     spaced.mkdir()
     assert tool_environment({"TMPDIR": str(spaced)})["TMPDIR"] == str(spaced)
@@ -229,7 +229,7 @@ def test_other_linker_has_another_fingerprint(tmp_path):
 
 
 def test_pinned_toolchain_comes_before_another_rust(monkeypatch, tmp_path):
-    """Debian's cargo, say; and before `rustup override`, which only rustup's cargo obeys."""
+    """For example before Debian's cargo. `rustup override` would affect only rustup's cargo."""
     for name in ("cargo", "rustc"):
         (tmp_path / name).write_text("#!/bin/sh\nexit 1\n")
         (tmp_path / name).chmod(0o755)

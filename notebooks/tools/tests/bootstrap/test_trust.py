@@ -1,7 +1,7 @@
 """Files of a cache are used only if no other user can change them.
 
 Each case runs as real users: `VICTIM` is about to use a cache, and `ATTACKER` tries to change it.
-An attack that succeeds must be found, and a cache that resists must not be refused.
+The check must find each attack that succeeds, and must accept a cache that resists.
 """
 
 import grp
@@ -45,7 +45,7 @@ def find(path: Path) -> str:
 
 
 def change(base: Path) -> bool:
-    """Whether the attacker can change, by any means, what the victim finds in the cache."""
+    """Whether the attacker can change the victim's cache in any way."""
     cache = base / NAME
 
     def attack() -> list[str]:
@@ -57,7 +57,7 @@ def change(base: Path) -> bool:
         folders = [base, cache.parent.parent, cache.parent, cache, *cache.rglob("*")]
         folders += [folder.resolve() for folder in folders] + list(base.glob("elsewhere*"))
         for folder in filter(Path.is_dir, folders):
-            if folder != base:  # where a new file does no harm
+            if folder != base:  # a new file there does no harm
                 with suppress(OSError):
                     (folder / "planted").write_text("evil")
                     done.append(f"planted in {folder}")
@@ -74,7 +74,7 @@ def change(base: Path) -> bool:
 
 
 def elsewhere(base: Path, mode: int, owner: int = VICTIM, name: str = "elsewhere") -> Path:
-    """Another folder with a file in it, which links lead to."""
+    """Another folder with a file, the target of links."""
     folder = base / name
     folder.mkdir()
     (folder / "liba.rlib").write_text("compiled")
@@ -92,7 +92,7 @@ def link(base: Path, target: Path | str, name: str = FILE, owner: int = VICTIM) 
 
 
 def access_list(path: Path) -> None:
-    """An access control list that lets the attacker write, in a group that has nobody else."""
+    """An access control list that lets the attacker write, in a group without other members."""
     os.chown(path, 0, 0)
     none = 0xFFFFFFFF
     entries = [(1, 6, none), (2, 6, ATTACKER), (4, 4, none), (16, 6, none), (32, 4, none)]
@@ -113,7 +113,7 @@ def chmod(name: str, mode: int, owner: int = VICTIM, group: int = VICTIM):
 
 
 def through_a_chain(base: Path) -> None:
-    """A link to a link in a folder that others can write to, to a file that is in order."""
+    """A link to a link in a folder that others can write to. The final target is safe."""
     first = elsewhere(base, 0o755)
     second = elsewhere(base, 0o777, name="elsewhere2")
     (second / "linked").symlink_to(first / "liba.rlib")
@@ -122,7 +122,7 @@ def through_a_chain(base: Path) -> None:
 
 
 def in_a_sticky_folder(base: Path) -> None:
-    """As in /tmp: what another user has put there, under the name that the victim uses."""
+    """Like /tmp: another user has created a file with the name that the victim uses."""
     shutil.move(base / "home", base / "kept")
     (base / "home").symlink_to(base / "kept")
     os.chown(base / "home", ATTACKER, ATTACKER, follow_symlinks=False)
@@ -177,12 +177,12 @@ def test_files_writable_by_others_are_rejected(base, attack):
     found = find(base / NAME)
     assert "can be changed" in found or "who can change it" in found or "circle" in found, found
     assert ". Fix: " in found and str(base) in found
-    if attack != "file of the attacker, not writable":  # its owner can make it so
+    if attack != "file of the attacker, not writable":  # its owner can make it writable
         assert change(base), "the attack itself did not work"
 
 
 def test_parent_of_a_link_is_the_targets_parent(base):
-    """Not where its name stands, as the text of a path has it."""
+    """The target's parent is checked, not the parent in the text of the path."""
     (elsewhere(base, 0o777) / "deep").mkdir(mode=0o755)
     (base / "home/link").symlink_to(base / "elsewhere/deep")
     for path in (base / "elsewhere/deep", base / "home/link"):
@@ -223,7 +223,7 @@ def test_fix_is_a_command_that_works(base):
 
 
 def test_unreadable_files_are_reported(base):
-    """As an administrator with the umask 077 leaves it."""
+    """An administrator with the umask 077 leaves such files."""
     for name in ("home/cache", NAME, f"{NAME}/{FILE}", f"{NAME}/debug/deps"):
         path = base / name
         os.chown(path, 0, 0)
@@ -244,20 +244,20 @@ def test_missing_path_has_no_fault(base):
 @pytest.mark.parametrize("readable", [False, True])
 @pytest.mark.parametrize("umask", [0o000, 0o002, 0o022, 0o077])
 def test_files_of_this_project_are_trusted_for_any_umask(base, umask, readable):
-    made = base / "home/made/deeper/cache"
+    cache = base / "home/made/deeper/cache"
 
     def work():
         os.umask(umask)
-        trust.make_directory(made, readable=readable)
-        (made / "folder").mkdir()
-        program, text = made / "folder/program", made / "folder/text"
+        trust.make_directory(cache, readable=readable)
+        (cache / "folder").mkdir()
+        program, text = cache / "folder/program", cache / "folder/text"
         program.touch()
         program.chmod(program.stat().st_mode | 0o4700)
         text.touch()
-        (made / "folder/link").symlink_to(base / "home")
-        trust.protect(made, readable=readable)
-        modes = [oct(path.stat().st_mode & 0o7777) for path in (made, program, text)]
-        return trust.find_fault(made) or " ".join(modes)
+        (cache / "folder/link").symlink_to(base / "home")
+        trust.protect(cache, readable=readable)
+        modes = [oct(path.stat().st_mode & 0o7777) for path in (cache, program, text)]
+        return trust.find_fault(cache) or " ".join(modes)
 
     private = umask == 0o077 and not readable
     folder, text = (0o700, 0o600) if private else (0o755, 0o644)
@@ -306,11 +306,11 @@ def accounts(monkeypatch):
         ({"ann": (1000, [])}, {"bob": (1001, 1000)}, True, False),
         ({"users": (1000, [])}, {}, True, True),
         ({"users": (1000, [])}, {"bob": (1001, 1000)}, True, False),
-        # A directory service need not list the other members.
+        # A directory service may not list all members.
         ({"domain users": (1000, [])}, {}, False, False),
         ({"ann": (1000, [])}, {}, False, True),
         ({}, {}, True, False),
-        # As of a program that is set to run in the group's name.
+        # The process runs with a group that it was started with.
         ({"ann": (1000, [])}, {"ann": (1000, 100)}, True, False),
     ],
 )

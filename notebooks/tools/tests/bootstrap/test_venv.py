@@ -1,4 +1,4 @@
-"""`.venv` is made by whichever Python is first on the PATH, and kept while it works."""
+"""`.venv` is created by the first Python on the PATH, and kept while it works."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ COPIED = ("justw", "justfile", "notebooks/tools/requirements.txt")
 
 
 class Clone:
-    """As much of a clone as `./justw` needs to list its recipes, at a path of its own."""
+    """The files of a clone that `./justw` needs to list its recipes, at another path."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -38,23 +38,23 @@ class Clone:
         )
 
     def identity(self) -> tuple[int, str]:
-        """Another one after `.venv` is made again."""
-        made = self.root / ".venv/pyvenv.cfg"
-        return made.stat().st_mtime_ns, made.read_text()
+        """The identity of `.venv`, which changes when it is created again."""
+        configuration = self.root / ".venv/pyvenv.cfg"
+        return configuration.stat().st_mtime_ns, configuration.read_text()
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """One whose path has everything that a path may have."""
-    made = Clone(tmp_path_factory.mktemp("clone") / "a [b] 'c' \"d\" ü$e")
-    result = made.justw("--list")
+    """A clone whose path contains all special characters."""
+    clone = Clone(tmp_path_factory.mktemp("clone") / "a [b] 'c' \"d\" ü$e")
+    result = clone.justw("--list")
     assert result.returncode == 0 and "doctor" in result.stdout, result.stdout
-    return made
+    return clone
 
 
 @pytest.fixture(scope="module")
 def without_pip(tmp_path_factory):
-    """The `bin` of an environment like uv's, in which there is neither pip nor ensurepip."""
+    """The `bin` of an environment without pip and ensurepip, like uv's."""
     folder = tmp_path_factory.mktemp("uv")
     command = [sys.executable, "-m", "venv", "--without-pip", "--copies", folder]
     subprocess.run(command, check=True)
@@ -62,7 +62,7 @@ def without_pip(tmp_path_factory):
 
 
 def programs(folder: Path, **scripts: str) -> str:
-    """A PATH that begins with a folder with these programs."""
+    """A PATH that begins with a folder of these programs."""
     folder.mkdir()
     for name, script in scripts.items():
         (folder / name.replace("_", ".")).write_text(f"#!/bin/sh\n{script}\n")
@@ -100,7 +100,7 @@ def test_variables_of_python_pip_uv_and_just_change_nothing(clone):
     result = clone.justw("--list", **hostile)
     assert result.returncode == 0 and "doctor" in result.stdout, result.stdout
     assert clone.identity() == before
-    (clone.root / ".venv/.bootstrapped").unlink()  # and when it is made
+    (clone.root / ".venv/.bootstrapped").unlink()  # also when it is created
     result = clone.justw("--list", **hostile)
     assert result.returncode == 0 and clone.identity() != before, result.stdout
 
@@ -158,16 +158,16 @@ def test_impossible_path_is_rejected_before_anything_is_created(name, tmp_path):
     assert not (clone.root / ".venv").exists()
 
 
-@pytest.mark.parametrize("what", ["this clone", "the cache"])
-def test_unwritable_directory_is_reported(what, monkeypatch):
-    place = venv.ROOT if what == "this clone" else venv.cache_directory()
-    monkeypatch.setattr(venv, "may_write", lambda folder: folder != place)
-    with pytest.raises(SystemExit, match=f"cannot write to {what}, .*WEARABLE_CACHE_DIR"):
+@pytest.mark.parametrize("folder", ["this clone", "the cache"])
+def test_unwritable_directory_is_reported(folder, monkeypatch):
+    denied = venv.ROOT if folder == "this clone" else venv.cache_directory()
+    monkeypatch.setattr(venv, "may_write", lambda path: path != denied)
+    with pytest.raises(SystemExit, match=f"cannot write to {folder}, .*WEARABLE_CACHE_DIR"):
         venv.check_location()
 
 
 def test_clean_and_distclean_need_no_git(clone, tmp_path):
-    """As in an unpacked archive."""
+    """An unpacked archive has no git repository."""
     root = clone.root
     kept = [root / "outputs/README.md", root / "data/README.md", root / "notebooks/02a.ipynb"]
     gone = [

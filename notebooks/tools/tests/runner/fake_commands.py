@@ -1,6 +1,6 @@
 """The commands with the fake kernel: python fake_commands.py OUTPUTS COMMAND ARGUMENT…
 
-Nothing is set up, and no data are written.
+Skips setup, and writes no data.
 """
 
 import sys

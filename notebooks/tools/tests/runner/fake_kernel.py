@@ -1,10 +1,10 @@
-"""A kernel that runs Python and reports cells as this project's kernel does, or not at all.
+"""A kernel that runs Python and reports cells like this project's kernel, or not at all.
 
     python fake_kernel.py REPORT -f CONNECTION_FILE
 
-It starts in half a second, and serves to test the runner. REPORT is `full`, or `none` as a stock
-kernel has it. A cell may choose its report: the value of the variable `report`, if it sets one, is
-put into the reply's metadata.
+It starts in half a second, for tests of the runner. REPORT is `full`, or `none` like a stock
+kernel. A cell can choose its report: if it sets the variable `report`, its value becomes the
+reply's metadata.
 """
 
 import sys
@@ -28,6 +28,6 @@ class FakeKernel(IPythonKernel):
 
 if __name__ == "__main__":
     FakeKernel.reports = sys.argv.pop(1) == "full"
-    # What a cell writes to the file descriptor 2 is in the log.
+    # Text that a cell writes to file descriptor 2 appears in the log.
     IPKernelApp.capture_fd_output = False
     IPKernelApp.launch_instance(kernel_class=FakeKernel)

@@ -1,4 +1,4 @@
-"""run, check and html as a user sees them, with a kernel that starts in half a second."""
+"""run, check and html from a user's view, with a kernel that starts in half a second."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def outputs(tmp_path):
 
 @pytest.fixture
 def write(tmp_path):
-    """Write a notebook of these sources; each cell's id says its place."""
+    """Write a notebook with these sources. Each cell's id contains its position."""
 
     def work(*sources: str, name: str = "made", folder: str = ".", tags=()) -> Path:
         made = nbformat.v4.new_notebook(metadata={"kernelspec": clean.KERNELSPEC})
@@ -46,7 +46,7 @@ def write(tmp_path):
 
 @pytest.fixture
 def call(outputs, tmp_path):
-    """Call a command; its result, with what it printed."""
+    """Call a command. Returns its result and its output."""
 
     def work(*arguments: str | Path, **options) -> subprocess.CompletedProcess:
         return subprocess.run(
@@ -61,7 +61,7 @@ def output(outputs: Path, path: Path, suffix: str = ".ipynb", folder: str = ".")
     return selection.output(path, suffix, outputs / folder)
 
 
-# Outputs that a snapshot must survive, one after another in a cell.
+# Outputs that a snapshot must preserve, one after another in a cell.
 ODD = {
     "heading": "print('## next\\n## c2\\n\\n```text\\nx\\n```')",
     "fences": "print('```\\n````\\n~~~\\n`a`')",
@@ -83,7 +83,7 @@ def test_check_passes_for_unusual_output(call, write):
     kept = snapshots.file(path).read_text()
     again = call("check", path)
     assert again.returncode == 0, again.stderr
-    # Also after an editor and git have changed line ends and spaces at them.
+    # Also if an editor or git has changed line ends and spaces.
     snapshots.file(path).write_bytes(
         "\r\n".join(line.rstrip() for line in kept.split("\n")).encode()
     )
@@ -132,7 +132,7 @@ def test_notebooks_of_one_name_do_not_overwrite_each_other(call, write, outputs)
         assert shown.text == f"{number}\n"
         assert output(outputs, path, ".html").is_file()
     assert not list(outputs.glob("*.ipynb"))
-    assert call("check", *paths).returncode == 1  # nothing is kept yet
+    assert call("check", *paths).returncode == 1  # no executed notebook is stored yet
     suites = [suite.name for suite in JUnitXml.fromfile(str(outputs / "check.xml"))]
     assert len(set(suites)) == 3
     assert all(str(path.with_suffix("")) in suites for path in paths)
@@ -149,7 +149,7 @@ def test_html_shows_the_run_and_not_the_check(call, write, outputs):
     assert "target/check-" in output(outputs, path, folder="check").read_text()
 
 
-def test_html_after_a_change_of_dataset_runs_anew(call, write, outputs, tmp_path, monkeypatch):
+def test_html_runs_again_after_a_change_of_the_dataset(call, write, outputs, tmp_path, monkeypatch):
     path = write("1")
     monkeypatch.setenv("WEARABLE_DATA_DIR", str(tmp_path / "data"))
     part = tmp_path / "data" / "sensor_hrv" / "date=2024-01-01" / "0.parquet"
@@ -157,7 +157,7 @@ def test_html_after_a_change_of_dataset_runs_anew(call, write, outputs, tmp_path
     part.write_text("1")
     assert call("run", path).returncode == 0
     assert "has not changed" in call("html", path).stdout
-    part.write_text("22")  # by date, in a folder of its own
+    part.write_text("22")  # by date, in a separate folder
     assert "Running" in call("html", path).stdout
     monkeypatch.setenv("WEARABLE_DATA_DIR", str(tmp_path / "older"))
     assert "Running" in call("html", path).stdout
@@ -167,7 +167,7 @@ def test_html_after_a_change_of_dataset_runs_anew(call, write, outputs, tmp_path
 
 
 def test_html_reruns_a_failed_notebook(call, write, outputs):
-    path = write("report = None")  # it leaves no error in the notebook
+    path = write("report = None")  # the error is no longer in the notebook
     assert call("run", path).returncode == 1
     made = call("html", path)
     assert made.returncode == 1 and "Running" in made.stdout
@@ -192,8 +192,8 @@ def test_run_is_kept_if_charts_or_html_fail(step, write, outputs, monkeypatch, c
     written = []
     commands.write_outputs(result, "", written)
     assert nbformat.read(outputs / "made.ipynb", as_version=4).cells[0].outputs
-    said = capsys.readouterr().err
-    assert "no such axis" in said and "Traceback" not in said
+    stderr = capsys.readouterr().err
+    assert "no such axis" in stderr and "Traceback" not in stderr
     assert bool(result.failures) == (step == "export")
 
 
@@ -229,9 +229,9 @@ def test_signal_ends_a_command_with_one_line(command, number, times, write, outp
     for _ in range(times):
         os.killpg(running.pid, number)
         time.sleep(0.05)
-    _, said = running.communicate(timeout=60)
+    _, stderr = running.communicate(timeout=60)
     assert running.returncode == 128 + number
-    assert re.fullmatch(r"interrupted( by \w+)?\n", said)
+    assert re.fullmatch(r"interrupted( by \w+)?\n", stderr)
     assert not psutil.pid_exists(int(pid.read_text()))
     assert not left_behind(outputs) and not output(outputs, path).exists()
     assert not list(paths.TARGET.glob("check-*/data"))

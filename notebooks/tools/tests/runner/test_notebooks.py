@@ -1,4 +1,4 @@
-"""The notebooks as they are committed."""
+"""The committed notebooks."""
 
 import re
 
@@ -19,7 +19,7 @@ def test_committed_without_traces_of_a_run(path):
     assert notebook.metadata.kernelspec.name == "rust"
     ids = [cell.id for cell in notebook.cells]
     assert len(set(ids)) == len(ids)
-    # A cell's id says what it is; a random one would change with every copy.
+    # A cell's id describes it. A random id would change with each copy.
     assert all(re.fullmatch(r"[a-z][a-z0-9-]+", i) for i in ids)
     assert not any(re.fullmatch(r"[0-9a-f]{8,}", i) for i in ids)
 
@@ -36,7 +36,7 @@ def test_code_cells_have_output_tags_and_text(path):
 
 
 def test_cleaning_an_executed_notebook_restores_the_committed_form(tmp_path):
-    """Outputs, counts and editors' metadata go; sources and ids stay."""
+    """Removes outputs, counts and editors' metadata. Keeps sources and ids."""
     path = tmp_path / "n.ipynb"
     notebook = nbformat.read(NOTEBOOKS[0], as_version=4)
     code = next(cell for cell in notebook.cells if cell.cell_type == "code")

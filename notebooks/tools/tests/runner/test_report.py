@@ -1,4 +1,4 @@
-"""What `./justw check` compares and reports."""
+"""The comparison and the reports of `./justw check`."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from wearable_jupyter.setup import paths
 
 
 def executed(*outputs) -> nbformat.NotebookNode:
-    """A notebook of one cell that shows these outputs."""
+    """A notebook with one cell that has these outputs."""
     notebook = nbformat.v4.new_notebook()
     cell = nbformat.v4.new_code_cell("show()", outputs=list(outputs), execution_count=1)
     cell.id = "shown"
@@ -110,7 +110,7 @@ def test_reports_contain_cell_source_and_message():
 
 
 def test_check_updates_and_compares_snapshots(notebook):
-    """The command itself, on a notebook of its own."""
+    """Runs the command itself, on another notebook."""
 
     def check(*arguments: str | Path) -> subprocess.CompletedProcess:
         command = [sys.executable, "-m", "wearable_jupyter", "check", *map(str, arguments)]
@@ -127,7 +127,7 @@ def test_check_updates_and_compares_snapshots(notebook):
     assert same.returncode == 0, same.stderr
     assert f"{selection.label(path)}  1" in same.stdout and "passed" in same.stdout
 
-    # The whole line: a cell's id is random, and may have these digits.
+    # Compare the whole line, because a cell's random id may contain these digits.
     snapshot.write_text(snapshot.read_text().replace("\n18 rows\n", "\n17 rows\n"))
     kept = snapshot.read_text()
     other = check(path)

@@ -1,4 +1,4 @@
-"""The strict runner: each way in which a notebook can fail makes it fail, and says where."""
+"""The strict runner: each kind of failure fails the notebook, and is reported with its cell."""
 
 import json
 import re
@@ -54,7 +54,7 @@ def test_broken_cell_fails(notebook, broken, metadata, message, last):
     assert result.failure is not None
     assert re.match(rf"cell 2 \([\w-]+\): {re.escape(broken)}\n", result.failure)
     assert message in result.failure
-    # The executed notebook up to there is kept; after it nothing ran.
+    # The executed notebook is kept up to that cell. No later cell ran.
     assert output_tags.stream(result.executed.cells[0], "stdout") == "fine\n"
     assert last or result.executed.cells[2].outputs == []
     assert list(result.failures) == [1] and result.timings[1] > 0
@@ -70,7 +70,7 @@ def test_kernel_that_dies_fails(notebook):
 
 
 def test_passing_cells_are_no_failures(notebook):
-    """A warning on stderr, and a cell that is tagged to fail, as Jupyter has it."""
+    """A warning on stderr, and a cell with Jupyter's tag for expected failures."""
     failing = ('panic!("as it should");', {"tags": ["raises-exception"]})
     result = strict_run.run(notebook('eprintln!("a warning");', failing, FINE))
     assert result.failure is None
@@ -80,7 +80,7 @@ def test_passing_cells_are_no_failures(notebook):
 
 @pytest.mark.parametrize("minor", [0, 4])
 def test_notebook_of_an_older_format_runs(tmp_path, minor):
-    """Its cells have no ids; they are called by their place, and differ in nothing each time."""
+    """Its cells have no ids. They are named by their position, and do not differ between runs."""
     cells = [
         {"cell_type": "markdown", "metadata": {}, "source": ["# Old"]},
         {
@@ -106,13 +106,13 @@ def test_notebook_of_an_older_format_runs(tmp_path, minor):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "reason"),
     [
         (b"", "not JSON"),
         (b"\xff\xfe", "not JSON in UTF-8"),
         (b"{half", "not JSON"),
-        (b"[1, 2]", "does not say which nbformat"),
-        (b'{"cells": []}', "does not say which nbformat"),
+        (b"[1, 2]", "its nbformat is missing"),
+        (b'{"cells": []}', "its nbformat is missing"),
         (b'{"nbformat": 4, "nbformat_minor": 5}', "is not a notebook"),
         (
             b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [3]}',
@@ -146,17 +146,17 @@ def test_notebook_of_an_older_format_runs(tmp_path, minor):
         ),
     ],
 )
-def test_file_that_is_no_rust_notebook_is_reported_in_one_line(tmp_path, content, said):
+def test_invalid_rust_notebook_is_reported_in_one_line(tmp_path, content, reason):
     path = tmp_path / "odd.ipynb"
     path.write_bytes(content)
     with pytest.raises(errors.UserError) as error:
         read(path)
-    assert said in str(error.value) and "odd.ipynb" in str(error.value)
+    assert reason in str(error.value) and "odd.ipynb" in str(error.value)
     assert len(str(error.value).splitlines()) == 1
 
 
 def test_cells_without_a_valid_id_get_one_from_their_position(tmp_path):
-    """nbformat's repair gives them random ids, by which no snapshot finds them again."""
+    """nbformat would give them random ids, so that a snapshot could not find them again."""
     path = tmp_path / "odd.ipynb"
     cells = [{"cell_type": "markdown", "metadata": {}, "source": "x"} for _ in range(6)]
     for cell, own in zip(cells, ["a", "a", None, "x y", "", 3], strict=True):

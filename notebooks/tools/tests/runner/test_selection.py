@@ -1,4 +1,4 @@
-"""Which notebooks a command takes, and where their outputs go."""
+"""The notebooks that a command's arguments select, and the paths of their outputs."""
 
 import json
 import os
@@ -19,7 +19,7 @@ EMPTY["metadata"] = {"kernelspec": clean.KERNELSPEC}
 
 @pytest.fixture
 def here(tmp_path):
-    """A directory with notebooks, one named like one of the project's in a folder of it."""
+    """A directory with notebooks. One has the name of a project notebook, in a subfolder."""
     for file in (f"ann/{NAME}.ipynb", f"bob/{NAME}.ipynb", "bob/own.ipynb", "text.txt"):
         path = tmp_path / file
         path.parent.mkdir(exist_ok=True)
@@ -35,7 +35,7 @@ def test_bare_name_selects_a_notebook_of_the_project(here, name):
 def test_file_in_the_callers_directory_precedes_the_projects(here):
     own = here / "ann" / f"{NAME}.ipynb"
     assert selection.notebooks([f"{NAME}.ipynb"], here / "ann") == [own]
-    # A name without a suffix is the project's, also next to such a file or folder.
+    # A name without a suffix is a project notebook, even next to such a file or folder.
     (here / "ann" / NAME).mkdir()
     assert selection.notebooks([NAME], here / "ann") == [PROJECT]
 
@@ -46,7 +46,7 @@ def test_paths_count_from_the_callers_directory(here):
         assert selection.notebooks([name], here / "ann") == [own]
     (here / "link").symlink_to(here / "ann")
     assert selection.notebooks([f"link/{own.name}"], here) == [own]
-    # A link is a notebook of its own name, in its own place.
+    # A link is a notebook with the link's name and path.
     (here / "renamed.ipynb").symlink_to(own)
     assert selection.notebooks(["./renamed.ipynb"], here) == [here / "renamed.ipynb"]
 

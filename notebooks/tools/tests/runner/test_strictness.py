@@ -18,7 +18,7 @@ SKIPPED = {"tags": [output_tags.SKIPPED]}
 
 
 def use(monkeypatch, report: str) -> None:
-    """Have the runner start the fake kernel."""
+    """Make the runner start the fake kernel."""
     argv = [sys.executable, FAKE, report, "-f", "{connection_file}"]
     fake = KernelSpec(argv=argv, language="rust", name="rust")
     monkeypatch.setattr(spec, "project_kernelspec", lambda: fake)
@@ -36,7 +36,7 @@ def stock_kernel(monkeypatch):
 
 @pytest.fixture
 def run(tmp_path):
-    """Run a notebook of these cells, each a source or a (source, metadata) pair."""
+    """Run a notebook with these cells: each a source, or a (source, metadata) pair."""
 
     def work(*cells, **options) -> strict_run.Result:
         made = nbformat.v4.new_notebook(metadata={"kernelspec": clean.KERNELSPEC})
@@ -82,7 +82,7 @@ def test_failing_cell_of_a_stock_kernel_fails_with_its_own_message(stock_kernel,
         ("ok", False),
     ],
 )
-def test_only_a_report_of_a_beginning_and_a_good_end_passes(fake_kernel, run, report, passes):
+def test_cell_passes_only_with_a_report_of_begin_and_end(fake_kernel, run, report, passes):
     result = run(f"report = {report!r}")
     assert (result.failure is None) == passes
     assert passes or strict_run.NO_REPORT in result.failures[0]
@@ -205,7 +205,7 @@ def test_output_that_a_later_cell_updates_is_found_behind_merged_streams(fake_ke
     ],
 )
 def test_carriage_return_overwrites_the_line(text, shown):
-    """As in nbclient's own merging."""
+    """Like nbclient's merging of streams."""
     assert streams.as_displayed(text) == shown
 
 

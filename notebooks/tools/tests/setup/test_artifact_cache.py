@@ -1,4 +1,4 @@
-"""Paths in what rustc and build scripts leave are translated for another place."""
+"""Paths in the output of rustc and build scripts are translated to another location."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ import pytest
 
 from wearable_jupyter.setup import artifact_cache, toolchain
 
-# `:` and a line break are not among them: lists of paths cannot contain those.
+# `:` and line breaks are missing, because lists of paths cannot contain them.
 NAMES = [
     "plain",
     "with a space",
@@ -27,7 +27,7 @@ NAMES = [
 
 
 def dep_info(base: Path) -> tuple[dict[str, str], bytes]:
-    """What rustc writes for a crate with its source, and what it includes, below `base`."""
+    """The files that rustc writes for a crate, its source and its includes, below `base`."""
     target, cargo_home = base / "the target", base / "the cargo"
     out, source = target / "debug/out", cargo_home / "registry/a-1.0/src/lib.rs"
     for folder in (out, source.parent):
@@ -67,9 +67,9 @@ def test_dep_info_paths_are_translated_as_rustc_writes_them(name, tmp_path):
     plain, at_plain = dep_info(tmp_path / "elsewhere" / "plain")
     hostile, at_hostile = dep_info(tmp_path / name / "deeper")
     assert at_plain != at_hostile and b"env-dep:OUT_DIR" in at_plain
-    there = [(plain[key], hostile[key]) for key in plain]
-    assert run_sed(artifact_cache.translate_dep_info(there), at_plain) == at_hostile
-    back = [(after, before) for before, after in there]
+    translations = [(plain[key], hostile[key]) for key in plain]
+    assert run_sed(artifact_cache.translate_dep_info(translations), at_plain) == at_hostile
+    back = [(after, before) for before, after in translations]
     assert run_sed(artifact_cache.translate_dep_info(back), at_hostile) == at_plain
 
 
@@ -84,7 +84,7 @@ def test_output_of_build_scripts_is_translated(name):
         "cargo:rustc-flags=-L/cargo/a -L /cargo/b": f"-L{home}/a -L {home}/b",
         "cargo:include=/cargo/a:/cargo/b:/cargo/c": f"={home}/a:{home}/b:{home}/c",
         'cargo:rustc-env=X="/cargo/a"': f'X="{home}/a"',
-        # Only part of another path, or of a name.
+        # The path is only a part of another path, or of a name.
         "cargo:rustc-env=X=/opt/cargo/a": "X=/opt/cargo/a",
         "cargo:rustc-env=X=/cargo-old/a /build/target2": "X=/cargo-old/a /build/target2",
     }.items():

@@ -1,4 +1,4 @@
-"""What is taken from a cache, and what is put there: whoever has filled it, and with what umask."""
+"""Files in a cache are used, and written, only if no other user can change them, for any umask."""
 
 import errno
 import os
@@ -27,7 +27,7 @@ from wearable_jupyter.setup.errors import UserError
 
 @pytest.fixture(autouse=True)
 def folders(tmp_path, monkeypatch):
-    """A user's own cache and a shared one, which are not there yet."""
+    """The paths of a user's own cache and of a shared one. Neither exists yet."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
     monkeypatch.delenv("WEARABLE_CACHE_DIR", raising=False)
     monkeypatch.setattr(caches, "SHARED_CACHE", tmp_path / "shared")
@@ -37,7 +37,7 @@ def folders(tmp_path, monkeypatch):
 
 
 def make_kernel(cache: Path, ran: Path) -> Path:
-    """A kernel's program in a cache, which leaves a file when it runs."""
+    """A kernel's program in a cache. It creates a file when it runs."""
     program = cache / caches.own_evcxr().relative_to(caches.cache_directory())
     program.parent.mkdir(parents=True)
     program.write_text(f"#!/bin/sh\ntouch '{ran}'\n")
@@ -75,14 +75,14 @@ def test_shared_kernel_writable_by_others_is_ignored(folders, tmp_path, capsys):
     open_to_others(folders[1])
     caches.is_refused.cache_clear()
     assert caches.evcxr() == caches.evcxr() == caches.own_evcxr()
-    told = capsys.readouterr().err
-    assert told.count("Ignoring the shared cache") == 1
-    assert f"{folders[1]} can be changed by every user. Fix: chmod go-w {folders[1]}" in told
+    stderr = capsys.readouterr().err
+    assert stderr.count("Ignoring the shared cache") == 1
+    assert f"{folders[1]} can be changed by every user. Fix: chmod go-w {folders[1]}" in stderr
 
 
 @pytest.fixture
 def dependencies(monkeypatch):
-    """Compiled dependencies in the user's own cache, with a link as into a shared one."""
+    """Compiled dependencies in the user's own cache, with a link like one to a shared cache."""
     compiled = caches.compiled_dependencies()
     for part in build.compiled_parts():
         (compiled / part / "deps").mkdir(parents=True)
@@ -137,7 +137,7 @@ def test_dependencies_deleted_during_setup_are_reported(dependencies, tmp_path, 
 
 
 def test_first_safe_cache_is_used(folders, monkeypatch, capsys):
-    """Compiled for other homes, in the user's own cache and in shared ones."""
+    """The caches contain dependencies that were compiled for other homes."""
     mine = caches.compiled_dependencies().name
     alike = [mine[:-8] + end for end in ("00000001", "00000002")]
     compiled = [cache / name for cache in folders for name in alike]
@@ -215,13 +215,13 @@ def test_cached_files_are_writable_by_their_owner_only(umask, chosen, tmp_path, 
 
 
 def test_concurrent_result_in_the_cache_is_kept(tmp_path):
-    for name in ("staged", "there"):
+    for name in ("staged", "existing"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(name)
-    build.move_into_cache(tmp_path / "staged", tmp_path / "there")
-    assert (tmp_path / "there" / "file").read_text() == "there"
+    build.move_into_cache(tmp_path / "staged", tmp_path / "existing")
+    assert (tmp_path / "existing" / "file").read_text() == "existing"
     with pytest.raises(FileNotFoundError):
-        build.move_into_cache(tmp_path / "staged", tmp_path / "no folder" / "there")
+        build.move_into_cache(tmp_path / "staged", tmp_path / "no folder" / "existing")
 
 
 @pytest.mark.parametrize("number", [errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP])
@@ -237,7 +237,7 @@ def test_files_are_copied_if_links_are_impossible(number, tmp_path, monkeypatch)
 
 
 def test_copy_never_overwrites_an_existing_file(tmp_path):
-    """It may be linked to a cache."""
+    """The file may be linked to a cache."""
     for name in ("cached", "other"):
         (tmp_path / name).write_text(name)
     links.link(tmp_path / "cached", tmp_path / "linked")
@@ -252,13 +252,14 @@ def test_os_error_is_reported_in_one_line(number, capsys):
         raise OSError(number, os.strerror(number), "/some/file")
 
     assert entry_point.exit_code(fail) == 1
-    told = capsys.readouterr().err
-    assert told.startswith(f"error: {os.strerror(number)}: /some/file. ") and told.count("\n") == 1
+    stderr = capsys.readouterr().err
+    expected = f"error: {os.strerror(number)}: /some/file. "
+    assert stderr.startswith(expected) and stderr.count("\n") == 1
 
 
 @pytest.fixture
 def home(monkeypatch):
-    """A home of another user's, which that user can reach."""
+    """A home that belongs to another user."""
     folder = Path(tempfile.mkdtemp(prefix="home-", dir="/tmp"))
     own(folder)
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
@@ -294,7 +295,7 @@ def test_lock_file_of_root_still_locks(home):
     "left", ["cache/wearable_demo", "cache/wearable_demo/.part.staging/file", "cache"]
 )
 def test_files_of_root_in_a_users_cache_are_reported_with_a_fix(home, left):
-    """As `sudo ./justw` does, once."""
+    """One call of `sudo ./justw` leaves such files."""
     path = home / left
     path.mkdir(parents=True)
     for folder in path.relative_to(home).parents:
@@ -303,9 +304,9 @@ def test_files_of_root_in_a_users_cache_are_reported_with_a_fix(home, left):
     if "staging" in left:
         own(path.parent.parent)
         os.chown(path.parent, 0, 0)
-    told = run_as(VICTIM, take_lock)
-    assert told.startswith("UserError: ") and str(home / "cache") in told, told
-    assert "sudo " in told or "could not be created: Permission denied" in told
+    output = run_as(VICTIM, take_lock)
+    assert output.startswith("UserError: ") and str(home / "cache") in output, output
+    assert "sudo " in output or "could not be created: Permission denied" in output
 
 
 @needs_root
@@ -315,14 +316,14 @@ def test_part_of_uvs_cache_owned_by_root_is_reported(home):
     for path in (home / "cache", *(home / "cache").rglob("*")):
         own(path)
     os.chown(deep, 0, 0)
-    told = run_as(VICTIM, lambda: venv.package_cache("uv"))
-    assert f"{deep} belongs to root, and you cannot write there. Fix: sudo chown -hR" in told
+    output = run_as(VICTIM, lambda: venv.package_cache("uv"))
+    assert f"{deep} belongs to root, and you cannot write there. Fix: sudo chown -hR" in output
 
 
 @needs_root
 @pytest.mark.parametrize("mode", [0o700, 0o600])
 def test_unreadable_shared_cache_is_ignored_with_a_message(home, mode, monkeypatch):
-    """An administrator has filled it with the umask 077."""
+    """An administrator with the umask 077 has created it."""
     shared = home / "shared"
     monkeypatch.setattr(caches, "SHARED_CACHE", shared)
     program = make_kernel(shared, home / "ran")
@@ -334,13 +335,15 @@ def test_unreadable_shared_cache_is_ignored_with_a_message(home, mode, monkeypat
         monkeypatch.setattr("builtins.print", lambda text, **_: refused.append(text))
         return f"{caches.evcxr()} {list(caches.in_caches('dependencies-*'))} {refused}"
 
-    told = run_as(VICTIM, look)
-    assert told.startswith(f"{home / 'cache'}") and " [] [" in told, told
-    assert "cannot be read" in told and "chmod -R a+rX" in told
+    output = run_as(VICTIM, look)
+    assert output.startswith(f"{home / 'cache'}") and " [] [" in output, output
+    assert "cannot be read" in output and "chmod -R a+rX" in output
 
 
 @needs_root
 def test_unwritable_home_is_reported(home):
     home.chmod(0o555)
-    told = run_as(VICTIM, take_lock)
-    assert "could not be created: Permission denied" in told and "set WEARABLE_CACHE_DIR" in told
+    output = run_as(VICTIM, take_lock)
+    assert (
+        "could not be created: Permission denied" in output and "set WEARABLE_CACHE_DIR" in output
+    )

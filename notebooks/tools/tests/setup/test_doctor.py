@@ -55,13 +55,13 @@ def test_missing_toolchain_component_is_reported_and_setup_installs_it(monkeypat
     """The doctor only reports it. Setup runs rustup, independent of rustup's settings."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "rustfmt").touch()
-    asked = []
+    calls = []
     monkeypatch.setattr(toolchain, "sysroot", lambda: tmp_path)
-    monkeypatch.setattr(build, "rustup", lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr(build, "rustup", lambda *arguments: calls.append(arguments))
     assert "lacks clippy, rust-src. Run: ./justw setup" in finding("Rust").detail
-    assert not asked
+    assert not calls
     build.prerequisites()
-    (command,) = asked
+    (command,) = calls
     assert command[:2] == ("component", "add") and set(command[-2:]) == {"clippy", "rust-src"}
 
 
@@ -92,12 +92,12 @@ def test_partitioned_dataset_is_found(monkeypatch, tmp_path):
     monkeypatch.setenv("WEARABLE_DATA_DIR", str(tmp_path))
     found = finding("data")
     assert found.ready and "2 sensor parts" in found.detail
-    monkeypatch.setattr(dataset, "make", lambda size: pytest.fail("there are data"))
+    monkeypatch.setattr(dataset, "make", lambda size: pytest.fail("the dataset exists"))
     dataset.ensure()
 
 
 def test_relative_data_or_output_directory_is_rejected(monkeypatch):
-    """Each program would look for it below its own working directory."""
+    """Each program would search for it in another working directory."""
     monkeypatch.setenv("WEARABLE_OUTPUT_DIR", "results")
     with pytest.raises(errors.UserError, match="WEARABLE_OUTPUT_DIR must be an absolute path"):
         dataset.ensure()
@@ -112,7 +112,7 @@ def test_relative_data_or_output_directory_is_rejected(monkeypatch):
 
 def test_directory_of_a_killed_kernel_is_reported(monkeypatch, tmp_path):
     monkeypatch.setattr(paths, "KERNELS", tmp_path)
-    (tmp_path / "4194305-1").mkdir()  # above the largest process number of Linux
+    (tmp_path / "4194305-1").mkdir()  # larger than any process number on Linux
     assert "1 directories of killed kernels are left" in finding("kernels").detail
 
 
@@ -125,7 +125,7 @@ def test_missing_item_that_the_first_use_creates_is_not_a_failure(monkeypatch, c
 
 
 def test_kernel_that_cannot_start_is_reported(monkeypatch, tmp_path):
-    """Whatever the reason: here, its program ends at once."""
+    """Here, its program ends at once."""
     program = tmp_path / "evcxr"
     program.write_text("#!/bin/sh\nexit 3\n")
     program.chmod(0o755)
@@ -140,7 +140,7 @@ def test_kernel_that_cannot_start_is_reported(monkeypatch, tmp_path):
 
 
 def run(printed: str, *failures: tuple[int | None, str]) -> strict_run.Result:
-    """A run of the two cells."""
+    """Fake a run of the two cells."""
     notebook = nbformat.v4.new_notebook()
     notebook.cells = [nbformat.v4.new_code_cell("")]
     notebook.cells[0].outputs = [nbformat.v4.new_output("stream", text=printed)]

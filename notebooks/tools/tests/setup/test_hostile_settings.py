@@ -1,9 +1,8 @@
-"""The same result under every setting that a shell, an IDE, CI or another user's home brings.
+"""Results do not depend on the settings of a shell, an IDE, CI or a user's home.
 
-One notebook that passes and one that fails run under each setting, in the command that the README
-names. What is printed, the exit status and the executed notebooks must be as without the setting.
-Each setting alone takes long: `./justw test-long` runs them, and CI every week. `./justw test` runs
-many settings at once.
+A passing and a failing notebook run under each setting, with the README's command. Output, exit
+status and executed notebooks must be the same as without the setting. `./justw test-long`, and CI
+every week, test each setting alone, which takes long. `./justw test` tests many settings at once.
 """
 
 import json
@@ -49,7 +48,7 @@ def write(folder: Path, root: Path) -> list[Path]:
 
 
 def result(root: Path, notebooks: list[Path], variables: dict[str, str], **options) -> dict:
-    """What `./justw run` prints without times and paths, its exit status, and cells' outputs."""
+    """The output of `./justw run` without times and paths, its exit status, and cells' outputs."""
     ran = subprocess.run(
         [root / "justw", "run", *notebooks],
         env={name: value for name, value in variables.items() if value is not None},
@@ -76,7 +75,7 @@ def result(root: Path, notebooks: list[Path], variables: dict[str, str], **optio
 
 @pytest.fixture(scope="module")
 def plain(small_data) -> dict[str, str]:
-    """The variables without a hostile setting."""
+    """The environment without a hostile setting."""
     wanted = ("PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME", "XDG_CACHE_HOME", "WEARABLE_CACHE_DIR")
     given = {name: os.environ[name] for name in wanted if name in os.environ}
     network = re.compile("(?i).*_proxy$|ssl_cert|^pip_(cert|index|find)|^cargo_(http|source)|^ci$")
@@ -138,7 +137,7 @@ def programs(folder: Path, *names: str) -> Path:
 
 
 def home(folder: Path, plain: dict[str, str]) -> dict[str, str]:
-    """A home whose configuration files are hostile; what is compiled stays where it is."""
+    """A home with hostile configuration files. It uses the same compiled packages."""
     real = Path(plain["HOME"])
     for name, text in {
         ".config/pip/pip.conf": "[global]\nuser = true\ntarget = /no/target\n"
@@ -163,11 +162,11 @@ def home(folder: Path, plain: dict[str, str]) -> dict[str, str]:
 
 
 def first(folder: Path, plain: dict[str, str]) -> dict[str, str]:
-    """A folder as the first one on the PATH."""
+    """Put a folder first on the PATH."""
     return {"PATH": f"{folder}{os.pathsep}{plain['PATH']}"}
 
 
-# `environment.IMPOSSIBLE` is not among them: a clone or a cache at such a path is refused.
+# Without the characters in `venv.IMPOSSIBLE`, because setup refuses such paths.
 ODD = "a [b] 'c' \"d\" ü$e #f&g=h, i!j`k`(l)~m*n?o|p<q>r\\s"
 
 
@@ -177,7 +176,7 @@ def odd_directory(tmp: Path, name: str = ODD) -> Path:
     return folder
 
 
-# By name: what a setting adds, from an empty directory and the variables without it.
+# The effect of each setting by name, on an empty directory and the plain environment.
 Setting = Callable[[Path, dict[str, str]], dict[str, str]]
 VARIABLES = {
     "CARGO_TERM_COLOR": "always",
@@ -274,7 +273,7 @@ SETTINGS: dict[str, Setting] = {
     },
     "a home with hostile files": lambda tmp, plain: home(tmp / "home", plain),
 }
-# Those that broke something, at once.
+# Settings that once broke something, all at once.
 QUICK = {
     "cargo": (
         *("CARGO_TERM_COLOR", "CLICOLOR_FORCE", "RUSTC_WRAPPER", "RUSTFLAGS", "RUSTC"),
@@ -313,7 +312,7 @@ def test_result_is_the_same_under_a_umask(umask, expected, plain, tmp_path):
 
 
 def clone(root: Path) -> Path:
-    """A clone with the files as they are now."""
+    """A clone with the current files."""
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listed, cwd=paths.ROOT, check=True, capture_output=True).stdout
     for name in filter(None, names.decode().split("\0")):
@@ -324,7 +323,7 @@ def clone(root: Path) -> Path:
 
 
 def is_from_cache(root: Path) -> bool:
-    """Whether the clone's polars is a link to the one that is compiled already."""
+    """Whether the clone's polars is a link to the compiled one in the cache."""
     found = list((root / "target").glob("*/debug/deps/libpolars_core-*.rlib"))
     cached = caches.compiled_dependencies().glob("*/debug/deps/libpolars_core-*.rlib")
     inodes = {file.stat().st_ino for file in cached}
@@ -350,7 +349,7 @@ color = "always"
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_result_is_the_same_in_a_clone_with_an_odd_path(expected, plain, tmp_path):
-    """Below a directory with a cargo configuration of its own and another toolchain."""
+    """The clone is below a directory with another cargo configuration and another toolchain."""
     folder = odd_directory(tmp_path)
     (folder / ".cargo").mkdir()
     (folder / ".cargo/config.toml").write_text(CONFIGURATION)
@@ -366,7 +365,7 @@ def test_result_is_the_same_in_a_clone_with_an_odd_path(expected, plain, tmp_pat
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_result_is_the_same_in_a_home_with_an_odd_path(expected, plain, tmp_path):
-    """With a copy of what is compiled, which is not compiled again."""
+    """The home has a copy of the compiled packages, which are not compiled again."""
     folder = odd_directory(tmp_path)
     for name, source in ((".cargo", toolchain.cargo_home()), (".rustup", toolchain.toolchain())):
         if name == ".rustup":

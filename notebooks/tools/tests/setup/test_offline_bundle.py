@@ -1,6 +1,6 @@
-"""Bundles in miniature: what is whole comes into its place, and nothing of what is not.
+"""Small bundles: a valid bundle is installed completely, and an invalid one changes nothing.
 
-That the real one sets up another home without a network takes minutes, and was done by hand; see
+The set-up of another home from a real bundle takes minutes, so it was tested by hand; see
 DESIGN.md.
 """
 
@@ -22,13 +22,13 @@ from wearable_jupyter.setup.errors import UserError
 
 pytestmark = pytest.mark.skipif(
     shutil.which("zstd") is None and "CI" not in os.environ,
-    reason="there is no zstd: sudo apt install zstd",
+    reason="zstd is not installed: sudo apt install zstd",
 )
 
 
 @pytest.fixture
-def there(tmp_path, monkeypatch):
-    """A bundle of a few files, and a home without anything: its cache and its cargo home."""
+def bundle_file(tmp_path, monkeypatch):
+    """A bundle of a few files, and an empty home: its cache and its cargo home."""
     made = {
         "dependencies-0123-4567/debug/deps/liba.rlib": b"compiled" * 1000,
         "evcxr_jupyter-0.22.0/bin/evcxr_jupyter": b"a program",
@@ -39,14 +39,14 @@ def there(tmp_path, monkeypatch):
 
 
 def write(made: dict[str, bytes], tmp_path, monkeypatch) -> Path:
-    """A bundle of these files, and a home without anything."""
+    """A bundle of these files, and an empty home."""
     files = {}
     for name, content in made.items():
         files[name] = tmp_path / "from" / name
         files[name].parent.mkdir(parents=True, exist_ok=True)
         files[name].write_bytes(content)
         files[name].chmod(0o755 if "bin" in name.split("/") else 0o644)
-    # As compiled programs have it: two names of one file.
+    # Compiled programs have two names for one file.
     program = next(name for name in made if "/bin/" in name)
     second = str(Path(program).with_name("second"))
     files[second] = tmp_path / "from/second"
@@ -63,11 +63,11 @@ def everything(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def test_valid_bundle_is_installed(there, tmp_path):
+def test_valid_bundle_is_installed(bundle_file, tmp_path):
     source = tmp_path / "cargo/registry/cache/index/a-1.0.0.crate"
     source.parent.mkdir(parents=True)
     source.write_bytes(b"here already")
-    offline_bundle.install(there)
+    offline_bundle.install(bundle_file)
     assert source.read_bytes() == b"here already"
     cache = everything(tmp_path / "cache")
     assert cache.pop("dependencies-0123-4567/debug/deps/liba.rlib") == b"compiled" * 1000
@@ -75,12 +75,12 @@ def test_valid_bundle_is_installed(there, tmp_path):
     assert cache.pop("evcxr_jupyter-0.22.0/bin/second") == b"a program"
     assert cache.pop("wheels-0123/a.whl") == b"a wheel"
     assert not cache
-    offline_bundle.install(there)  # once more changes nothing
+    offline_bundle.install(bundle_file)  # a second call changes nothing
     assert len(everything(tmp_path / "cache")) == 4
 
 
 def changed(manifest: dict, packed: Path) -> None:
-    """Write the bundle anew, with other words in its manifest."""
+    """Write the bundle again, with changes in its manifest."""
     folder = packed.parent / "anew"
     folder.mkdir()
     subprocess.run(["sh", "-c", f"zstd -dc {packed} | tar -x -C {folder}"], check=True)
@@ -106,22 +106,22 @@ def changed(manifest: dict, packed: Path) -> None:
         ({"files": {"a": "0", "../b": "0"}}, "truncated or corrupted"),
     ],
 )
-def test_incompatible_bundle_changes_nothing(there, tmp_path, manifest, message):
-    changed(manifest, there)
+def test_incompatible_bundle_changes_nothing(bundle_file, tmp_path, manifest, message):
+    changed(manifest, bundle_file)
     with pytest.raises(UserError, match=message):
-        offline_bundle.install(there)
+        offline_bundle.install(bundle_file)
     assert not everything(tmp_path / "cache") and not (tmp_path / "cargo").exists()
 
 
-def test_for_another_python_its_packages_come_from_the_network(there, tmp_path, capsys):
-    changed({"python": ["2.6", "2.7"]}, there)
-    offline_bundle.install(there)
+def test_wheels_for_another_python_are_ignored(bundle_file, tmp_path, capsys):
+    changed({"python": ["2.6", "2.7"]}, bundle_file)
+    offline_bundle.install(bundle_file)
     assert "has packages for Python 2.6, 2.7" in capsys.readouterr().out
     assert len(everything(tmp_path / "cache")) == 4
 
 
 def test_requirements_match_the_python_version():
-    """As the lock has them for it, whichever Python asks."""
+    """The lock file has markers for versions, whichever Python runs the test."""
     older, newer = (
         offline_bundle.requirements_for(venv.REQUIREMENTS, python) for python in ("3.11", "3.14")
     )
@@ -148,7 +148,7 @@ def test_wheels_of_a_bundle_are_used_only_for_their_python(tmp_path, monkeypatch
 
 @pytest.fixture
 def no_rust(tmp_path, monkeypatch):
-    """A machine that has zstd and no Rust."""
+    """A machine with zstd and without Rust."""
     programs = tmp_path / "programs"
     programs.mkdir()
     (programs / "zstd").symlink_to(shutil.which("zstd"))
@@ -164,13 +164,13 @@ def test_bundle_can_include_the_toolchain(tmp_path, monkeypatch, no_rust):
     assert not toolchain.has_rust()
     offline_bundle.install(packed)
     assert (tmp_path / "rustup" / rustc).is_file()
-    # Without rustup, it is found where it lies.
+    # Without rustup, the toolchain is found in its folder.
     assert toolchain.has_rust() and shutil.which("cargo").startswith(str(tmp_path / "rustup"))
 
 
-def test_bundle_without_rust_is_rejected_if_rust_is_missing(there, tmp_path, no_rust):
+def test_bundle_without_rust_is_rejected_if_rust_is_missing(bundle_file, tmp_path, no_rust):
     with pytest.raises(UserError, match="Rust is not installed, and packed"):
-        offline_bundle.install(there)
+        offline_bundle.install(bundle_file)
     assert not everything(tmp_path / "cache")
 
 
@@ -179,8 +179,8 @@ def expands_to_the_same(damaged: bytes, content: bytes) -> bool:
     return expanded.returncode == 0 and expanded.stdout == content
 
 
-def test_corrupted_bundle_changes_nothing(there, tmp_path):
-    whole = there.read_bytes()
+def test_corrupted_bundle_changes_nothing(bundle_file, tmp_path):
+    whole = bundle_file.read_bytes()
     content = subprocess.run(
         offline_bundle.EXPAND, input=whole, check=True, capture_output=True
     ).stdout
@@ -188,19 +188,19 @@ def test_corrupted_bundle_changes_nothing(there, tmp_path):
     # The last bytes are zstd's own checksum, after all files.
     places = [*range(0, len(whole), 37), len(whole) - 1]
     turned = [bytes([*whole[:n], whole[n] ^ 1, *whole[n + 1 :]]) for n in places]
-    for damaged in (*ends, whole[:-1], *turned, b"", b"no bundle at all"):
-        there.write_bytes(damaged)
+    for damaged in (*ends, whole[:-1], *turned, b"", b"not a bundle"):
+        bundle_file.write_bytes(damaged)
         if expands_to_the_same(damaged, content):
-            continue  # a bit that nothing depends on, as in the padding of a compressed block
+            continue  # a bit without effect, for example in the padding of a compressed block
         with pytest.raises(UserError, match=r"corrupted|not an offline bundle"):
-            offline_bundle.install(there)
+            offline_bundle.install(bundle_file)
         assert not everything(tmp_path / "cache"), len(damaged)
     with pytest.raises(UserError, match="does not exist"):
         offline_bundle.install(tmp_path / "none")
 
 
 def archive(packed: Path, manifest: object, *members: tuple[tarfile.TarInfo, bytes]) -> None:
-    """Write a bundle of any members, after a manifest."""
+    """Write a bundle with these members after a manifest."""
     tarred = packed.parent / "made.tar"
     with tarfile.open(tarred, "w") as tar:
         text = manifest if isinstance(manifest, bytes) else json.dumps(manifest).encode()
@@ -253,11 +253,11 @@ PROGRAM = "evcxr_jupyter-0.22.0/bin/evcxr_jupyter"
         "",
     ],
 )
-def test_file_outside_the_known_folders_is_rejected(there, tmp_path, name):
-    archive(there, manifest_for({name: b"evil"}), (member(name), b"evil"))
+def test_file_outside_the_known_folders_is_rejected(bundle_file, tmp_path, name):
+    archive(bundle_file, manifest_for({name: b"evil"}), (member(name), b"evil"))
     before = {path.name for path in tmp_path.iterdir()}
     with pytest.raises(UserError, match="truncated or corrupted"):
-        offline_bundle.install(there)
+        offline_bundle.install(bundle_file)
     assert not everything(tmp_path / "cache")
     assert not Path("/tmp/outside-of-a-bundle").exists()
     assert {path.name for path in tmp_path.iterdir()} - before <= {"cache"}
@@ -276,42 +276,44 @@ def test_file_outside_the_known_folders_is_rejected(there, tmp_path, name):
         (tarfile.DIRTYPE, ""),
     ],
 )
-def test_links_and_devices_are_rejected(there, tmp_path, kind, target):
+def test_links_and_devices_are_rejected(bundle_file, tmp_path, kind, target):
     made = member(PROGRAM, kind, linkname=target, devmajor=1, devminor=3, mode=0o4777)
-    archive(there, manifest_for({PROGRAM: b""}), (made, b""))
+    archive(bundle_file, manifest_for({PROGRAM: b""}), (made, b""))
     with pytest.raises(UserError, match="truncated or corrupted"):
-        offline_bundle.install(there)
+        offline_bundle.install(bundle_file)
     assert not everything(tmp_path / "cache")
-    # As the manifest itself, too.
-    archive(there, b"{}")
-    with tarfile.open(there.parent / "link.tar", "w") as tar:
+    # The manifest itself cannot be a link, either.
+    archive(bundle_file, b"{}")
+    with tarfile.open(bundle_file.parent / "link.tar", "w") as tar:
         tar.addfile(member(offline_bundle.MANIFEST, kind, linkname=target))
-    subprocess.run(["zstd", "-q", "-f", "-o", there, there.parent / "link.tar"], check=True)
+    subprocess.run(
+        ["zstd", "-q", "-f", "-o", bundle_file, bundle_file.parent / "link.tar"], check=True
+    )
     with pytest.raises(UserError, match="is not an offline bundle of this project"):
-        offline_bundle.install(there)
+        offline_bundle.install(bundle_file)
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o002, 0o022, 0o077])
-def test_only_the_content_of_an_archive_counts(there, tmp_path, umask):
-    """Not its owners and rights, nor the umask: the cache is this user's alone to change."""
+def test_owners_and_permissions_in_the_archive_are_ignored(bundle_file, tmp_path, umask):
+    """Whatever the umask, only this user can change the cache."""
     text = "dependencies-01-02/debug/a.rlib"
     files = {PROGRAM: b"a program", text: b"compiled"}
     given = {"uid": 4242, "gid": 4242, "uname": "nobody", "gname": "nogroup"}
     before = os.umask(umask)
     try:
         archive(
-            there,
+            bundle_file,
             manifest_for(files),
             (member(PROGRAM, mode=0o6777, **given), files[PROGRAM]),
             (member(text, mode=0o666, **given), files[text]),
         )
-        offline_bundle.install(there)
+        offline_bundle.install(bundle_file)
     finally:
         os.umask(before)
     cache = tmp_path / "cache"
     assert trust.find_fault(cache) is None
     assert all(path.stat().st_uid == os.geteuid() for path in cache.rglob("*"))
-    # WEARABLE_CACHE_DIR names it, so others may take from there.
+    # WEARABLE_CACHE_DIR names the cache, so other users may read it.
     assert (cache / PROGRAM).stat().st_mode & 0o7777 == 0o755
     assert (cache / text).stat().st_mode & 0o7777 == 0o644
     assert (cache / text).parent.stat().st_mode & 0o7777 == 0o755
@@ -333,29 +335,31 @@ def test_only_the_content_of_an_archive_counts(there, tmp_path, umask):
         {"files": {"wheels-01/a": "0", "wheels-01/a/b": "0"}},
     ],
 )
-def test_invalid_manifest_is_rejected(there, tmp_path, manifest):
+def test_invalid_manifest_is_rejected(bundle_file, tmp_path, manifest):
     if isinstance(manifest, dict):
         manifest = manifest_for({PROGRAM: b"a program"}) | manifest
-    archive(there, manifest, (member(PROGRAM), b"a program"))
+    archive(bundle_file, manifest, (member(PROGRAM), b"a program"))
     with pytest.raises(UserError, match="truncated or corrupted"):
-        offline_bundle.install(there)
+        offline_bundle.install(bundle_file)
     assert not everything(tmp_path / "cache")
 
 
-def test_duplicate_file_in_an_archive_is_rejected(there, tmp_path):
+def test_duplicate_file_in_an_archive_is_rejected(bundle_file, tmp_path):
     twice = [(member(PROGRAM), b"a program"), (member(PROGRAM), b"another")]
-    archive(there, manifest_for({PROGRAM: b"a program"}), *twice)
+    archive(bundle_file, manifest_for({PROGRAM: b"a program"}), *twice)
     with pytest.raises(UserError, match="truncated or corrupted"):
-        offline_bundle.install(there)
+        offline_bundle.install(bundle_file)
     assert not everything(tmp_path / "cache")
 
 
-def test_full_disk_is_not_reported_as_a_corrupted_bundle(there, tmp_path, monkeypatch, capsys):
+def test_full_disk_is_not_reported_as_a_corrupted_bundle(
+    bundle_file, tmp_path, monkeypatch, capsys
+):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "some file")
 
     monkeypatch.setattr(offline_bundle, "extract", full)
-    assert entry_point.exit_code(lambda: offline_bundle.install(there)) == 1
+    assert entry_point.exit_code(lambda: offline_bundle.install(bundle_file)) == 1
     assert "No space left on device: some file. Free some disk space" in capsys.readouterr().err
     assert not everything(tmp_path / "cache")
 
@@ -375,8 +379,8 @@ def test_folder_on_another_disk_is_moved_atomically(tmp_path, monkeypatch):
     source = tmp_path / "source"
     (source / "deep").mkdir(parents=True)
     (source / "deep/file").write_text("content")
-    offline_bundle.move(source, tmp_path / "there" / "toolchain")
-    assert everything(tmp_path / "there") == {"toolchain/deep/file": b"content"}
+    offline_bundle.move(source, tmp_path / "destination" / "toolchain")
+    assert everything(tmp_path / "destination") == {"toolchain/deep/file": b"content"}
     offline_bundle.merge(source, tmp_path / "registry")
     assert everything(tmp_path / "registry") == {"deep/file": b"content"}
 

@@ -1,4 +1,4 @@
-"""The workspace's programs start wherever clone and toolchain lie, whichever cargo built them."""
+"""The workspace's programs start with any path of clone and toolchain, built by any cargo."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from wearable_jupyter.setup import build, links, paths, toolchain
 
 
 def test_program_with_a_wrong_rpath_finds_the_standard_library(tmp_path, monkeypatch, capfd):
-    """As in a home with both: rustc writes the path from `deps/`, one folder too deep."""
+    """If clone and toolchain are in one home, rustc's rpath from `deps/` is one folder too deep."""
     here = f"{toolchain.host()}/debug"
     home = tmp_path / "deeper/than/any/clone"
     (home / here).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""How far cargo is, by messages as cargo writes them."""
+"""The progress of cargo, from its messages."""
 
 import json
 import threading
@@ -19,14 +19,14 @@ def artifact(package: str, kind: str = "lib", fresh: bool = False) -> str:
 
 
 def test_own_crates_are_found_among_output_of_build_scripts(tmp_path):
-    """With -vv, cargo passes that on beside its messages."""
+    """With -vv, cargo prints the output of build scripts between its messages."""
     library = tmp_path / "libours.rlib"
     for made in (library, tmp_path / "libours.so", tmp_path / "libours.d"):
         made.touch()
     ours = {"package_id": f"path+file://{tmp_path}#ours@0.1.0", "filenames": [str(library)]}
     theirs = {"package_id": f"{INDEX}#serde@1.0.228", "filenames": [str(library)]}
-    told = ["[serde 1.0.228] cargo:rustc-cfg=x", json.dumps(theirs), json.dumps(ours)]
-    found = template.own_crates("\n".join(told))
+    lines = ["[serde 1.0.228] cargo:rustc-cfg=x", json.dumps(theirs), json.dumps(ours)]
+    found = template.own_crates("\n".join(lines))
     assert found == [library, tmp_path / "libours.so"]
 
 
@@ -54,14 +54,14 @@ def test_package_counts_once_and_when_it_is_compiled(seconds):
 def test_estimate_uses_the_speed_of_this_machine(seconds):
     task = progress.Task("dependencies", total=3, work=100.0)
     task.started = time.monotonic() - 30
-    # From an earlier set-up that was interrupted: done, and says nothing of this machine.
+    # A package from an interrupted set-up is done, but its time is unknown.
     task.read_message(artifact("path+file:///any/where/plain#1.0.0", fresh=True))
     assert task.compiled == 0 and task.seconds_left() is None
     task.read_message(artifact(f"{INDEX}#serde@1.0.228"))
     assert task.seconds_left() == pytest.approx(90.0 * 30 / 9, rel=0.01)
     with progress.reporting(task):
         assert progress.status_line() == "dependencies: 2 of 3 packages; about 5 min left"
-        # Nothing heard for two minutes: a large package is on its way.
+        # No message for two minutes: a large package is being compiled.
         task.started, task.last_artifact = task.started - 120, task.last_artifact - 120
         assert progress.status_line() == "dependencies: 2 of 3 packages; about 3 min left"
     assert not progress.running

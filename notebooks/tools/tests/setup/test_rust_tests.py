@@ -11,7 +11,7 @@ from wearable_jupyter.setup.errors import UserError
 
 
 def program(text: str) -> list[str]:
-    """A command that does what `cargo test` might do."""
+    """A command that behaves like `cargo test`."""
     return [sys.executable, "-uc", textwrap.dedent(text)]
 
 
@@ -38,7 +38,7 @@ def test_hanging_test_is_reported_and_killed(tmp_path):
     with pytest.raises(UserError, match=r"Still running: b\.") as error:
         run_with_limit(hangs, 3)
     assert "cargo test NAME" in str(error.value)
-    # A child that the test started has ended, too.
+    # The child process that the test started has ended, too.
     child, deadline = int(pid.read_text()), time.monotonic() + 10
     while is_running(child):
         assert time.monotonic() < deadline
@@ -46,7 +46,7 @@ def test_hanging_test_is_reported_and_killed(tmp_path):
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process is there, and not only its exit status."""
+    """Whether a process runs; a zombie does not."""
     try:
         with open(f"/proc/{pid}/stat") as stat:
             return stat.read().rsplit(")", 1)[1].split()[0] != "Z"

@@ -1,4 +1,4 @@
-"""Element names that a browser knows."""
+"""Element names that browsers support."""
 
 # HTML, SVG and MathML. A name that is not listed, such as `T` in `Vec<T>`, is rendered as text.
 _NAMES = """

@@ -138,7 +138,7 @@ def split_cell(cell: NotebookNode) -> list[NotebookNode]:
 
 
 def assign_slides(notebook: NotebookNode, *, with_code: bool) -> None:
-    """Assign a slide type to each cell, except where the author has chosen one in JupyterLab.
+    """Assign a slide type to each cell, unless the author has chosen a type in JupyterLab.
 
     Chapters run from left to right, the sections of a chapter from top to bottom. A section is
     text and the code cell after it, with its output. A section that doesn't fit on one slide

@@ -49,15 +49,15 @@ def announce(result: strict_run.Result) -> None:
 def keep(executed: NotebookNode, copy: Path) -> None:
     """Write an executed notebook, then add static pictures of its charts and write it again.
 
-    So the run is kept if drawing a picture fails.
+    So the executed notebook exists even if rendering a picture fails.
     """
     write(copy, nbformat.writes(executed))
     try:
         messages = charts.add_pictures(executed)
-    except Exception as error:  # the drawing library can raise any error
+    except Exception as error:  # the rendering library can raise any error
         print(
             f"warning: {paths.display_path(copy)} has no static pictures of its charts, because "
-            f"drawing one failed: {type(error).__name__}: {error}",
+            f"rendering one failed: {type(error).__name__}: {error}",
             file=sys.stderr,
             flush=True,
         )
@@ -91,7 +91,7 @@ def finish(results: list[strict_run.Result], written: list[Path]) -> int:
 
 
 def run(names: list[str], limit: int, caller: Path) -> int:
-    """Run notebooks, on a generated dataset if there is none; write executed copies and HTML."""
+    """Run notebooks and write executed copies and HTML. Generates a dataset if none exists."""
     selected = selection.notebooks(names, caller)
     check_writable(paths.OUTPUTS)
     dataset.ensure()

@@ -79,11 +79,11 @@ def load(path: Path) -> dict:
         raise UserError(f"{shown} is not a notebook: it is not JSON ({error})") from error
     version = document.get("nbformat") if isinstance(document, dict) else None
     if not isinstance(version, int) or isinstance(version, bool):
-        raise UserError(f"{shown} is not a notebook: it does not say which nbformat it has")
+        raise UserError(f"{shown} is not a notebook: its nbformat is missing")
     if version not in FORMATS:
         raise UserError(
-            f"{shown} is not a notebook that can be read here: its nbformat is {version}, and "
-            f"known are {FORMATS[0]} to {FORMATS[-1]}"
+            f"{shown} cannot be read: its nbformat is {version}, and "
+            f"supported are {FORMATS[0]} to {FORMATS[-1]}"
         )
     if version == 4 and not isinstance(document.get("cells"), list):
         raise UserError(f"{shown} is not a notebook: it has no list of cells")
@@ -93,14 +93,14 @@ def load(path: Path) -> dict:
 def read(path: Path) -> NotebookNode:
     """The Rust notebook at `path`, in the newest format.
 
-    Cells have ids since format 4.5; those of an older one are named by their place. Raises
-    `UserError` for a file that is not a notebook, or of another language.
+    Cells have ids since format 4.5; cells of older formats get ids from their position. Raises
+    `UserError` if the file is not a notebook, or is for another language.
     """
     shown, document = paths.display_path(path), load(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is missing is mended below
-            # First, because nbformat gives random ids to cells without one.
+            warnings.simplefilter("ignore")  # the code below adds missing parts
+            # Before nbformat's repair, which would give random ids to cells without one.
             if document["nbformat"] == 4:
                 name_cells(document["cells"], by_place=document["nbformat_minor"] < 5)
             notebook = nbformat.reads(json.dumps(document), as_version=4)
@@ -109,7 +109,7 @@ def read(path: Path) -> NotebookNode:
             notebook.nbformat_minor = 5
             nbformat.validate(notebook)
         reason = wrong_kernel(notebook)
-    except Exception as error:  # nbformat's conversions raise whatever a malformed part leads to
+    except Exception as error:  # a malformed part can make nbformat raise any error
         reason = next(iter(str(error).strip().splitlines()), repr(error))
         raise UserError(f"{shown} is not a notebook: {reason}") from error
     if reason is not None:

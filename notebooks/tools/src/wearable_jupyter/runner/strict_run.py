@@ -50,7 +50,7 @@ NO_REPORT = (
 
 
 class CellFailed(CellControlSignal):
-    """A cell failed. `str()` is the reason, and `index` is the cell's, if known."""
+    """A cell failed. `str()` is the reason; `index` is the cell's, or None."""
 
     def __init__(self, reason: str, index: int | None = None) -> None:
         super().__init__(reason)

@@ -1,4 +1,4 @@
-"""Where things are, how they are compiled, and set-up of a machine.
+"""Paths, caches and compilation, and the set-up of a machine.
 
 Imports only `bootstrap`, so that every other subpackage can import this one.
 """

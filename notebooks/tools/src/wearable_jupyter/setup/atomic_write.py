@@ -49,5 +49,5 @@ def not_written(path: Path, error: OSError) -> UserError:
     advice = errors.FIXES.get(error.errno, "Check its folder")
     return UserError(
         f"{paths.display_path(path)} could not be written: {error.strerror or error}. {advice}. "
-        f"Its folder is shown by: ls -ld {shlex.quote(str(path.parent))}"
+        f"To show the folder: ls -ld {shlex.quote(str(path.parent))}"
     )
