@@ -52,7 +52,7 @@ pub struct WrittenFile {
 }
 
 /// A directory beside the dataset in which a new one grows. Dropped before
-/// [`finish`](Staging::finish), it takes what it holds with it.
+/// `finish`, it takes what it holds with it.
 ///
 /// It is called `.generating-…`; what it replaces waits in its `old` until all is in place, and
 /// then `old` becomes `replaced`. So whoever finds such a directory of a killed process knows

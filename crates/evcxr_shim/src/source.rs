@@ -8,7 +8,7 @@
 //!   ([`definitions`](crate::definitions)).
 //! - Variables that the cell does not mention stay in evcxr's variable store. Otherwise each cell would
 //!   compile code for the types of all variables.
-//! - An `impl` block replaces that of an earlier cell ([`impls`]).
+//! - An `impl` block replaces that of an earlier cell (see the module `impls`).
 //!
 //! Line numbers stay the same, because evcxr maps the lines of the compiler's messages to the cell. If a
 //! source differs from those of evcxr 0.22, it gets a `compile_error!` and never runs.

@@ -36,7 +36,7 @@ pub fn collect_all(queries: &[&LazyFrame], engine: Engine) -> Result<Vec<DataFra
 ///
 /// # Errors
 ///
-/// [`Error::NotReplaceable`] if `path` is something other than a file, [`Error::Polars`] where the
+/// [`NotReplaceable`](dataset_writer::Error::NotReplaceable) if `path` is something other than a file, [`Error::Polars`] where the
 /// query or the writing fails, [`Error::Io`] where the file cannot be moved into place.
 pub fn sink_parquet(query: &LazyFrame, path: &Path) -> Result<DataFrame> {
     sink_parquet_with(query, path, None)
@@ -83,7 +83,7 @@ pub fn with_parquet_sink(query: &LazyFrame, path: &Path, rows: Option<usize>) ->
 ///
 /// # Errors
 ///
-/// [`Error::NotReplaceable`] if `directory` contains anything but a partitioned dataset,
+/// [`NotReplaceable`](dataset_writer::Error::NotReplaceable) if `directory` contains anything but a partitioned dataset,
 /// [`Error::NotPartitionable`] if a scan would not return `column` as it was written,
 /// [`Error::Polars`] where the query or the writing fails, [`Error::Io`] where the directory cannot
 /// be moved into place.
@@ -235,7 +235,7 @@ fn not_of_a_partition(directory: &Path, is_root: bool) -> Result<Option<PathBuf>
 ///
 /// # Errors
 ///
-/// [`Error::DamagedFile`] for a file without a readable footer, [`Error::Io`] where a file cannot be
+/// [`DamagedFile`](polars_profile::Error::DamagedFile) for a file without a readable footer, [`Error::Io`] where a file cannot be
 /// read, [`Error::Polars`] where it cannot be scanned.
 pub fn scan_parquet_files(path: &Path) -> Result<LazyFrame> {
     recover(path)?;
@@ -310,7 +310,7 @@ fn snappy(row_group_size: Option<usize>) -> ParquetWriteOptions {
 ///
 /// # Errors
 ///
-/// [`Error::NotReplaceable`] if `path` is something other than a file, [`Error::Io`] where the file
+/// [`NotReplaceable`](dataset_writer::Error::NotReplaceable) if `path` is something other than a file, [`Error::Io`] where the file
 /// cannot be written or moved into place, [`Error::Polars`] where the frame cannot be encoded.
 pub fn write_parquet(frame: &DataFrame, path: &Path) -> Result<()> {
     write_whole(path, |file| {
@@ -394,8 +394,8 @@ impl Write for Recorder {
 ///
 /// # Errors
 ///
-/// [`Error::Io`] where it cannot be opened, [`Error::DamagedFile`] where it is not readable
-/// Parquet, [`Error::TimeLimit`] and [`Error::EndedApart`] if the other process does not finish.
+/// [`Error::Io`] where it cannot be opened, [`DamagedFile`](polars_profile::Error::DamagedFile) where it is not readable
+/// Parquet, `TimeLimit` and `WorkerEnded` if the other process does not finish.
 pub fn read_parquet(path: &Path) -> Result<DataFrame> {
     let file = File::open(path).map_err(Error::io("open", path))?;
     if file.metadata().map_err(Error::io("read", path))?.is_dir() {

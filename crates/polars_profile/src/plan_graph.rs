@@ -56,7 +56,7 @@ pub enum Execution {
 ///
 /// # Errors
 ///
-/// As [`explain`].
+/// As [`explain`](crate::explain()).
 pub fn logical_graph(query: &LazyFrame) -> Result<Graph> {
     let dot = query.to_dot(true).map_err(QueryError::at("plan the query"))?;
     Ok(Graph::parse(&dot, "logical plan, optimised", false))
@@ -67,7 +67,7 @@ pub fn logical_graph(query: &LazyFrame) -> Result<Graph> {
 ///
 /// # Errors
 ///
-/// As [`explain`].
+/// As [`explain`](crate::explain()).
 pub fn physical_graph(query: &LazyFrame) -> Result<Graph> {
     let dot = query.to_dot_streaming_phys(true).map_err(QueryError::at("plan the query"))?;
     Ok(Graph::parse(&dot, "physical plan, streaming engine", true))

@@ -1,5 +1,5 @@
 //! How long a query takes and how large its result is; what it needs on the way is observed
-//! ([`profile`](crate::profile)), in a worker process.
+//! ([`profile`](crate::profile())), in a worker process.
 
 use std::fmt;
 use std::time::Instant;

@@ -167,7 +167,7 @@ pub(crate) fn run(query: &LazyFrame, engine: Engine, conditions: Conditions) -> 
 ///
 /// # Errors
 ///
-/// [`Error::DamagedFile`] if it cannot be read; as [`run`] otherwise.
+/// [`Error::DamagedFile`] if it cannot be read, otherwise as [`profile`](crate::profile()).
 pub fn check_parquet(path: &Path) -> Result<()> {
     let program = program()?;
     let mut command = Command::new(&program);

@@ -32,7 +32,7 @@ use crate::sensor::{Buckets, Layout, Maker, Part, Physiology, SensorTable, Sorte
 use crate::tables::{DAYS, FIRST_DAY, METADATA_FILE, SENSOR_HRV, SLEEP_DIARY, USER_PROFILE};
 use crate::{metadata, sleep_diary, users};
 
-/// What [`generate_dataset`](crate::generate_dataset) made.
+/// What [`generate_dataset`] made.
 #[derive(Clone, Debug)]
 pub struct Generated {
     /// Rows of sensor_hrv.

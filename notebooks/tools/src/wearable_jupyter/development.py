@@ -103,6 +103,11 @@ def clippy() -> None:
     cargo(*words, "--", "--deny", "warnings")
 
 
+def rustdoc() -> None:
+    words = ("doc", "--workspace", "--no-deps", "--locked", "--quiet")
+    cargo(*words, RUSTDOCFLAGS="--deny warnings")
+
+
 def run_rust_tests() -> None:
     # Compile first, without a time limit.
     cargo("test", "--workspace", "--locked", "--no-run", "--quiet")
@@ -121,6 +126,7 @@ LINTS: Stages = {
     "Lints of Python": lambda: ruff("check"),
     "Format of notebooks": check_notebooks,
     "Lints of Rust": clippy,
+    "Documentation of Rust": rustdoc,
 }
 
 
