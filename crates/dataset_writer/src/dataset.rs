@@ -1,4 +1,4 @@
-//! A dataset of several files and directories in one directory, replaced completely or not at all.
+//! Replaces a dataset of several files and directories in one directory completely or not at all.
 
 use std::fmt;
 use std::fs::{self, File, TryLockError};
@@ -43,7 +43,7 @@ impl DatasetFormat {
 /// A file of a generated dataset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WrittenFile {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
     /// Its size in bytes.
     pub bytes: u64,
@@ -51,35 +51,36 @@ pub struct WrittenFile {
     pub crc32: Checksums,
 }
 
-/// A directory beside the dataset in which a new one grows. Dropped before
-/// `finish`, it takes what it holds with it.
+/// The staging directory of a dataset, inside the dataset's directory. Dropping it before
+/// [`finish`](DatasetStaging::finish) deletes its contents.
 ///
-/// It is called `.generating-…`; what it replaces waits in its `old` until all is in place, and
-/// then `old` becomes `replaced`. So whoever finds such a directory of a killed process knows
+/// Its name is `.generating-…`. Replaced entries are kept in its directory `old` until all moves are
+/// done, and then `old` is renamed to `replaced`. So the next process sees whether it must restore the
+/// old dataset of a killed process.
 /// whether to put the old dataset back.
 pub struct DatasetStaging {
     format: DatasetFormat,
     output_dir: PathBuf,
     dir: PathBuf,
-    made: MadeDirectories,
-    /// The output directory, locked against other generators as long as this lives.
+    created: CreatedDirectories,
+    /// The output directory, locked against other generators until this is dropped.
     _lock: File,
 }
 
 const PREFIX: &str = ".generating-";
 
 impl DatasetStaging {
-    /// For a dataset of at most `bytes`.
+    /// Creates a staging directory for a dataset of at most `bytes`.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidDirectory`] for a directory that is empty or inside another dataset,
-    /// [`Error::Busy`] where another process writes there, [`Error::NotADataset`] where something
-    /// else has the name of an entry, [`Error::NoRoom`] where the disk is too full, [`Error::Io`]
-    /// where the operating system refuses an operation.
+    /// [`Error::InvalidDirectory`] if the path is empty or inside another dataset, [`Error::Busy`] if
+    /// another process is writing there, [`Error::NotADataset`] if something else has the name of an
+    /// entry, [`Error::NoRoom`] if the disk has too little free space, [`Error::Io`] if the operating
+    /// system refuses an operation.
     pub fn create(format: DatasetFormat, output_dir: &Path, bytes: u64) -> Result<DatasetStaging> {
         check_place(&format, output_dir)?;
-        let made = MadeDirectories::create(output_dir)?;
+        let created = CreatedDirectories::create(output_dir)?;
         let nanoseconds =
             SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let name = format!("{PREFIX}{}-{nanoseconds:x}", std::process::id());
@@ -87,7 +88,7 @@ impl DatasetStaging {
             format,
             output_dir: output_dir.to_owned(),
             dir: output_dir.join(name),
-            made,
+            created,
             _lock: lock(output_dir)?.ok_or_else(|| Error::Busy { dir: output_dir.to_owned() })?,
         };
         recover(output_dir)?;
@@ -106,15 +107,15 @@ impl DatasetStaging {
         Ok(staging)
     }
 
-    /// Writes a file at `location`, a path under the dataset's directory, and syncs it to the disk. Any
-    /// thread may call it, once for each file.
+    /// Writes a file at `location`, a path relative to the dataset's directory, and syncs it to the disk.
+    /// Threads may call it at the same time for different files.
     ///
     /// # Errors
     ///
     /// [`Error::Io`].
     pub fn write_bytes(&self, location: &str, bytes: &[u8]) -> Result<WrittenFile> {
         let path = self.dir.join(location);
-        // Never the staging directory itself: if it has vanished, it was removed on purpose.
+        // Never create the staging directory again: if it is missing, the user has removed it.
         let mut folder = self.dir.clone();
         for name in Path::new(location).parent().into_iter().flat_map(Path::iter) {
             folder.push(name);
@@ -134,8 +135,8 @@ impl DatasetStaging {
         })
     }
 
-    /// A new directory for temporary files. Files that remain in it are removed with the
-    /// staging directory, also if the process is killed.
+    /// Creates a directory for temporary files. It is removed with the staging directory, even if the
+    /// process is killed.
     ///
     /// # Errors
     ///
@@ -146,7 +147,7 @@ impl DatasetStaging {
         Ok(directory)
     }
 
-    /// The staging directory itself.
+    /// The path of the staging directory.
     pub fn path(&self) -> &Path {
         &self.dir
     }
@@ -155,38 +156,38 @@ impl DatasetStaging {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`]; the old dataset is complete then.
+    /// [`Error::Io`]. The old dataset is then complete.
     pub fn finish(mut self, metadata: &[u8]) -> Result<PathBuf> {
         let name = self.format.metadata();
         self.write_bytes(name, metadata)?;
         sync_directories(&self.dir)?;
         self.put_into_place()?;
-        self.made.0.clear();
+        self.created.0.clear();
         sync_directory(&self.output_dir)?;
         Ok(self.output_dir.join(name))
     }
 
-    /// Swaps the old dataset for the new one, all of it or nothing.
+    /// Replaces the old dataset by the new one, completely or not at all.
     fn put_into_place(&self) -> Result<()> {
         swap(&self.dir, &self.dir.join(OLD), &self.output_dir, self.format.names())
     }
 }
 
-/// Where a staging directory keeps the entries that a [`swap`] has replaced so far.
+/// The directory for entries that a [`swap`] has replaced so far.
 const OLD: &str = "old";
 
-/// Bytes that this user may still write to the disk that `directory` is on, or would be made on.
+/// Free bytes for this user on the disk of `directory`, which need not exist.
 ///
 /// # Errors
 ///
-/// [`Error::Io`] where the operating system does not report it.
+/// [`Error::Io`] if the operating system does not report it.
 pub fn free_bytes(directory: &Path) -> Result<u64> {
     let absolute = std::path::absolute(directory).map_err(Error::io("read", directory))?;
     let there = nearest_existing(&absolute);
     fs4::available_space(there).map_err(Error::io("read", there))
 }
 
-/// The lock of a dataset's directory; None where another process holds it.
+/// Locks a dataset's directory. None if another process holds the lock.
 fn lock(output_dir: &Path) -> Result<Option<File>> {
     let lock = File::open(output_dir).map_err(Error::io("open", output_dir))?;
     match lock.try_lock() {
@@ -196,10 +197,10 @@ fn lock(output_dir: &Path) -> Result<Option<File>> {
     }
 }
 
-/// Has the names in a directory on the disk, and not only what they name.
+/// Syncs the names in a directory to the disk; syncing a file does not sync its name.
 fn sync_directory(directory: &Path) -> Result<()> {
     let handle = File::open(directory).map_err(Error::io("open", directory))?;
-    // Some file systems know nothing of it.
+    // Some file systems cannot sync a directory.
     match handle.sync_all() {
         Err(error) if error.kind() != ErrorKind::InvalidInput => {
             Err(Error::io("write", directory)(error))
@@ -208,7 +209,7 @@ fn sync_directory(directory: &Path) -> Result<()> {
     }
 }
 
-/// [`sync_directory`] for all directories below `directory`, and then for itself.
+/// Calls [`sync_directory`] for all directories below `directory`, and then for itself.
 fn sync_directories(directory: &Path) -> Result<()> {
     for entry in fs::read_dir(directory).map_err(Error::io("read", directory))?.flatten() {
         if entry.path().is_dir() {
@@ -220,41 +221,40 @@ fn sync_directories(directory: &Path) -> Result<()> {
 
 impl Drop for DatasetStaging {
     fn drop(&mut self) {
-        // Never the only copy of an old dataset; the next generator puts that back.
+        // If `old` is not empty, it has the only copy of the old dataset. The next generator restores it.
         let old_is_back = fs::remove_dir(self.dir.join(OLD));
         if old_is_back.is_ok() || !self.dir.join(OLD).exists() {
-            // A failure to remove the rest changes nothing.
+            // If this fails, the next generator removes the rest.
             let _ = fs::remove_dir_all(&self.dir);
         }
     }
 }
 
-/// Directories that were made for a dataset. Those that are still empty when this is dropped are
-/// removed.
-struct MadeDirectories(Vec<PathBuf>);
+/// Directories created for a dataset. Dropping this removes those that are still empty.
+struct CreatedDirectories(Vec<PathBuf>);
 
-impl MadeDirectories {
-    /// Makes `directory`, and those above it that are not there.
-    fn create(directory: &Path) -> Result<MadeDirectories> {
-        let mut made = MadeDirectories(Vec::new());
+impl CreatedDirectories {
+    /// Creates `directory` and its missing parents.
+    fn create(directory: &Path) -> Result<CreatedDirectories> {
+        let mut created = CreatedDirectories(Vec::new());
         let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
         let missing: Vec<&Path> = directory.ancestors().take_while(is_missing).collect();
         for path in missing.into_iter().rev() {
             match fs::create_dir(path) {
-                Ok(()) => made.0.push(path.to_owned()),
-                // As `new` once `new/..` was made.
+                Ok(()) => created.0.push(path.to_owned()),
+                // For `new/..`, once `new` exists.
                 Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => {}
                 Err(error) => return Err(Error::io("create", path)(error)),
             }
         }
         match directory.metadata().map_err(Error::io("read", directory))?.is_dir() {
-            true => Ok(made),
+            true => Ok(created),
             false => Err(Error::io("create", directory)(ErrorKind::AlreadyExists.into())),
         }
     }
 }
 
-impl Drop for MadeDirectories {
+impl Drop for CreatedDirectories {
     fn drop(&mut self) {
         for directory in self.0.iter().rev() {
             let _ = fs::remove_dir(directory);
@@ -262,16 +262,16 @@ impl Drop for MadeDirectories {
     }
 }
 
-/// Refuses a directory in which a dataset would be lost or spoil another one.
+/// Refuses a directory inside the tables of another dataset.
 fn check_place(format: &DatasetFormat, output_dir: &Path) -> Result<()> {
     let refuse = |value, allowed| Err(Error::InvalidDirectory { value, allowed });
     if output_dir.as_os_str().is_empty() {
         return refuse("empty".to_owned(), "the path of a directory");
     }
-    // Its real path, as far as it is there.
+    // The real path of the part that exists.
     let absolute = std::path::absolute(output_dir).map_err(Error::io("read", output_dir))?;
-    let there = absolute.ancestors().find_map(|path| Some((path, path.canonicalize().ok()?)));
-    let Some((path, real)) = there else { return Ok(()) };
+    let existing = absolute.ancestors().find_map(|path| Some((path, path.canonicalize().ok()?)));
+    let Some((path, real)) = existing else { return Ok(()) };
     let real = real.join(absolute.strip_prefix(path).unwrap_or(Path::new("")));
     let is_inside = |dataset: &Path| {
         dataset.join(format.metadata()).is_file()
@@ -285,8 +285,8 @@ fn check_place(format: &DatasetFormat, output_dir: &Path) -> Result<()> {
     }
 }
 
-/// Restores a dataset that a killed process had begun to replace, unless another process holds the
-/// dataset's lock. Readers call this first.
+/// Restores a dataset that a killed process was replacing, unless another process holds the dataset's
+/// lock. Readers call this first.
 ///
 /// # Errors
 ///
@@ -303,11 +303,11 @@ pub fn recover_dataset(output_dir: &Path) -> Result<()> {
     }
 }
 
-/// Removes staging directories of processes that were killed, after putting back what the last of
-/// their moves took away. The caller holds the lock, so no living process has one.
+/// Undoes unfinished moves of killed processes, and removes their staging directories. The caller holds
+/// the lock, so no running process uses one.
 fn recover(output_dir: &Path) -> Result<()> {
-    let found = fs::read_dir(output_dir).map_err(Error::io("read", output_dir))?;
-    for entry in found.flatten() {
+    let entries = fs::read_dir(output_dir).map_err(Error::io("read", output_dir))?;
+    for entry in entries.flatten() {
         let stale = entry.path();
         if !entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes()) || !stale.is_dir() {
             continue;
@@ -318,7 +318,7 @@ fn recover(output_dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether `place` is missing, or is an entry that an earlier writer wrote.
+/// Checks that `place` is missing, or is an entry of an earlier dataset.
 fn check_replaceable(format: &DatasetFormat, entry: &Entry, place: &Path) -> Result<()> {
     let refuse = |problem: &str| {
         Err(Error::NotADataset { path: place.to_owned(), problem: problem.to_owned() })
@@ -336,12 +336,12 @@ fn check_replaceable(format: &DatasetFormat, entry: &Entry, place: &Path) -> Res
     if entry.is_directory
         && let Some(name) = other_than_parts(format, place)?
     {
-        return refuse(&format!("holds {name}, which is no part of a dataset"));
+        return refuse(&format!("contains {name}, which is not part of a dataset"));
     }
     Ok(())
 }
 
-/// A name in a directory of parts, or in one of its partitions, that is not a part.
+/// Finds a name in a directory of parts, or in one of its partitions, that is not a part.
 fn other_than_parts(format: &DatasetFormat, directory: &Path) -> Result<Option<String>> {
     for entry in fs::read_dir(directory).map_err(Error::io("read", directory))?.flatten() {
         let name = entry.file_name();
@@ -384,15 +384,15 @@ mod tests {
     fn contents(dir: &Path) -> Vec<(String, String)> {
         let read = |entry: &str| fs::read_to_string(dir.join(entry)).unwrap_or_default();
         let entries = ["a.parquet", "b.parquet", "metadata.yaml"];
-        let mut found: Vec<_> = entries.iter().map(|e| (e.to_string(), read(e))).collect();
+        let mut contents: Vec<_> = entries.iter().map(|e| (e.to_string(), read(e))).collect();
         for part in fs::read_dir(dir.join("parts")).unwrap().flatten() {
             let name = part.file_name().into_string().unwrap();
-            found.push((name, fs::read_to_string(part.path()).unwrap()));
+            contents.push((name, fs::read_to_string(part.path()).unwrap()));
         }
-        found
+        contents
     }
 
-    /// A dataset of text files, in `dir`.
+    /// Writes a dataset of text files into `dir`.
     fn fake(dir: &Path, text: &str) {
         fs::create_dir_all(dir.join("parts")).unwrap();
         for entry in ["a.parquet", "b.parquet", "metadata.yaml"] {
@@ -401,9 +401,9 @@ mod tests {
         fs::write(dir.join("parts/part-00000.parquet"), text).unwrap();
     }
 
-    /// Wherever among the moves one fails, the old dataset is back afterwards, all of it.
+    /// Whichever move fails, the old dataset is complete afterwards.
     #[test]
-    fn a_move_that_fails_is_undone() {
+    fn failed_move_is_undone() {
         for missing in FORMAT.names() {
             let dir = tempfile::tempdir().unwrap();
             fake(dir.path(), "old");
@@ -419,10 +419,10 @@ mod tests {
         }
     }
 
-    /// A process killed after any number of its moves: the next generator puts the old dataset
-    /// back, or, after the last move, keeps the new one.
+    /// If a process is killed between moves, the next generator restores the old dataset. After the last
+    /// move, it keeps the new one.
     #[test]
-    fn moves_that_a_killed_process_did_not_finish_are_undone() {
+    fn unfinished_moves_of_a_killed_process_are_undone() {
         let moves = 2 * FORMAT.names().count() + 1;
         for done in 0..=moves {
             let dir = tempfile::tempdir().unwrap();

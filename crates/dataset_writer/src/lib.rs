@@ -11,7 +11,7 @@
 //! # fn main() -> dataset_writer::Result<()> {
 //! # let folder = tempfile::tempdir().unwrap();
 //! let target = folder.path().join("result.txt");
-//! let staging = Staging::beside(&target)?;
+//! let staging = Staging::next_to(&target)?;
 //! std::fs::write(staging.path(), "complete").unwrap();
 //! assert!(!target.exists());
 //! staging.finish_file()?;

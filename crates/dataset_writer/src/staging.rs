@@ -33,7 +33,7 @@ impl Staging {
     /// # Errors
     ///
     /// [`Error::NotReplaceable`] if it is not a name, [`Error::Io`] if the directory cannot be created.
-    pub fn beside(target: &Path) -> Result<Staging> {
+    pub fn next_to(target: &Path) -> Result<Staging> {
         let (parent, name) = split(target)?;
         remove_stale(&parent)?;
         loop {
@@ -176,9 +176,9 @@ mod tests {
         let target = dir.path().join("x");
         fs::create_dir_all(dir.path().join(".writing-killed/new")).unwrap();
         fs::write(dir.path().join(".writing-killed/new/x"), "half").unwrap();
-        let living = Staging::beside(&target).unwrap();
+        let living = Staging::next_to(&target).unwrap();
         fs::write(living.path(), "1").unwrap();
-        let second = Staging::beside(&target).unwrap();
+        let second = Staging::next_to(&target).unwrap();
         assert_eq!(names(dir.path()).len(), 2, "{:?}", names(dir.path()));
         drop(second);
         living.finish_file().unwrap();
@@ -207,7 +207,7 @@ mod tests {
                 }
                 match moves {
                     1 => recover(&target).unwrap(),
-                    _ => drop(Staging::beside(&target).unwrap()),
+                    _ => drop(Staging::next_to(&target).unwrap()),
                 }
                 let expected = if moves == 3 { "new" } else { "old" };
                 assert_eq!(fs::read_to_string(target.join("file")).unwrap(), expected);
@@ -223,7 +223,7 @@ mod tests {
         fs::create_dir(&target).unwrap();
         fs::write(target.join("file"), "old").unwrap();
         // Nothing was written into the staging directory, so the second move fails.
-        let error = Staging::beside(&target).unwrap().finish_directory().unwrap_err();
+        let error = Staging::next_to(&target).unwrap().finish_directory().unwrap_err();
         assert!(matches!(error, Error::Io { .. }), "{error}");
         assert_eq!(fs::read_to_string(target.join("file")).unwrap(), "old");
         assert_eq!(names(dir.path()), ["data"]);

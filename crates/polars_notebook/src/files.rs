@@ -1,7 +1,7 @@
-//! Results, of several queries at once, and into files.
+//! Runs several queries at once, and writes results into files.
 //!
-//! A file or a directory appears under its name only when it is complete. A failing, interrupted or
-//! killed write leaves what was there before.
+//! A file or a directory appears under its name only when it is complete. If a write fails or is
+//! interrupted or killed, the previous file stays.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -15,41 +15,41 @@ use polars_profile::worker::check_parquet;
 
 use crate::error::{Error, QueryError, Result};
 
-/// Runs several queries together with `engine`; what they share is done once.
+/// Runs several queries together with `engine`. Work that they share is done once.
 ///
 /// Returns their results, in the order of `queries`.
 ///
 /// # Errors
 ///
-/// [`Error::Polars`] where one fails.
+/// [`Error::Polars`] if a query fails.
 pub fn collect_all(queries: &[&LazyFrame], engine: Engine) -> Result<Vec<DataFrame>> {
     let plans = queries.iter().map(|query| query.logical_plan.clone()).collect();
     let collect = || LazyFrame::collect_all_with_engine(plans, engine, OptFlags::default());
     Ok(without_panic(collect).map_err(QueryError::at("run the queries together"))?)
 }
 
-/// Runs `query` with the streaming engine straight into a snappy Parquet file at `path`: batches
-/// go from the engine to the file, and no frame of the result is handed back. A step such as a
-/// final sort still collects its own input.
+/// Runs `query` with the streaming engine straight into a snappy Parquet file at `path`. Batches go
+/// from the engine to the file, and the result is never a frame in memory. A step such as a final
+/// sort still collects its own input.
 ///
-/// Returns what the engine hands back for a sink: a frame without rows.
+/// Returns the frame without rows that polars returns for a sink.
 ///
 /// # Errors
 ///
-/// [`NotReplaceable`](dataset_writer::Error::NotReplaceable) if `path` is something other than a file, [`Error::Polars`] where the
-/// query or the writing fails, [`Error::Io`] where the file cannot be moved into place.
+/// [`Error::Write`] if `path` exists and is not a file, [`Error::Polars`] if the query or the
+/// writing fails, [`Error::Io`] if the file cannot be moved into place.
 pub fn sink_parquet(query: &LazyFrame, path: &Path) -> Result<DataFrame> {
     sink_parquet_with(query, path, None)
 }
 
-/// As [`sink_parquet`], with `rows` rows to a row group; a scan can skip a row group by its
-/// statistics, but not a part of one.
+/// Like [`sink_parquet`], with `rows` rows per row group. A scan can skip whole row groups by their
+/// statistics.
 ///
 /// # Errors
 ///
 /// As [`sink_parquet`].
 pub fn sink_parquet_with(query: &LazyFrame, path: &Path, rows: Option<usize>) -> Result<DataFrame> {
-    let staging = Staging::beside(&file_target(path)?)?;
+    let staging = Staging::next_to(&file_target(path)?)?;
     let sink = with_parquet_sink(query, &staging.path(), rows)?;
     let returned = without_panic(|| sink.collect_with_engine(Engine::Streaming))
         .map_err(QueryError::at(format!("sink the query into {}", path.display())))?;
@@ -57,12 +57,12 @@ pub fn sink_parquet_with(query: &LazyFrame, path: &Path, rows: Option<usize>) ->
     Ok(returned.unwrap_single())
 }
 
-/// `query` with a snappy Parquet file at `path` as its end, and `rows` rows to a row group; runs
-/// nothing. What runs it writes straight into the file, which is there before it is complete.
+/// Adds a sink to `query`: a snappy Parquet file at `path` with `rows` rows per row group. Does not
+/// run the query. A run writes straight into the file, which exists before it is complete.
 ///
 /// # Errors
 ///
-/// [`Error::Polars`] where polars cannot plan it.
+/// [`Error::Polars`] if polars cannot plan the query.
 pub fn with_parquet_sink(query: &LazyFrame, path: &Path, rows: Option<usize>) -> Result<LazyFrame> {
     let target = PlRefPath::try_from_path(path).map(SinkTarget::Path);
     let sink = target.and_then(|target| {
@@ -75,18 +75,18 @@ pub fn with_parquet_sink(query: &LazyFrame, path: &Path, rows: Option<usize>) ->
     Ok(sink.map_err(QueryError::at(format!("sink the query into {}", path.display())))?)
 }
 
-/// Runs `query` with the streaming engine into a directory of snappy Parquet files, partitioned as
-/// Hive does: a folder `column=value` for each value of `column`, which the files in it leave out.
+/// Runs `query` with the streaming engine into a directory of snappy Parquet files, partitioned in
+/// Hive's layout: a folder `column=value` for each value of `column`, whose files omit that column.
 ///
 /// If `directory` is already a partitioned dataset, the new one replaces it. A query without rows
 /// results in a dataset without rows, which has the query's columns.
 ///
 /// # Errors
 ///
-/// [`NotReplaceable`](dataset_writer::Error::NotReplaceable) if `directory` contains anything but a partitioned dataset,
-/// [`Error::NotPartitionable`] if a scan would not return `column` as it was written,
-/// [`Error::Polars`] where the query or the writing fails, [`Error::Io`] where the directory cannot
-/// be moved into place.
+/// [`Error::Write`] if `directory` contains anything but a partitioned dataset,
+/// [`Error::NotPartitionable`] if a scan would not return the values of `column` that were written,
+/// [`Error::Polars`] if the query or the writing fails, [`Error::Io`] if the directory cannot be moved
+/// into place.
 pub fn sink_partitioned(query: &LazyFrame, directory: &Path, column: &str) -> Result<()> {
     let action = format!("sink the query into {}", directory.display());
     let schema = query.clone().collect_schema().map_err(QueryError::at(&action))?;
@@ -96,7 +96,7 @@ pub fn sink_partitioned(query: &LazyFrame, directory: &Path, column: &str) -> Re
     if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
     }
-    let staging = Staging::beside(directory)?;
+    let staging = Staging::next_to(directory)?;
     let new = staging.path();
     fs::create_dir(&new).map_err(Error::io("create", &new))?;
     let base_path = PlRefPath::try_from_path(&new).map_err(QueryError::at(&action))?;
@@ -117,8 +117,8 @@ pub fn sink_partitioned(query: &LazyFrame, directory: &Path, column: &str) -> Re
     sink.and_then(|sink| without_panic(|| sink.collect_with_engine(Engine::Streaming)))
         .map_err(QueryError::at(action))?;
     if fs::read_dir(&new).map_err(Error::io("read", &new))?.next().is_none() {
-        // A scan reads the columns from a file without rows. The partition column is the last one,
-        // as it is in a scan of folders.
+        // The columns of an empty dataset are in a file without rows. The partition column comes last, as
+        // in a scan of folders.
         let mut empty = DataFrame::empty_with_schema(&schema);
         let key = empty.drop_in_place(column)?;
         empty.with_column(key)?;
@@ -131,7 +131,7 @@ pub fn sink_partitioned(query: &LazyFrame, directory: &Path, column: &str) -> Re
 /// The file of a partitioned dataset without rows.
 const NO_ROWS: &str = "00000000.parquet";
 
-/// Whether rows can be partitioned by `column`: its name and its values become the names of folders.
+/// Checks that rows can be partitioned by `column`: its name and values become folder names.
 fn check_key(schema: &Schema, column: &str) -> Result<()> {
     let refused = |reason: &str| {
         Err(Error::NotPartitionable { column: column.to_owned(), reason: reason.to_owned() })
@@ -152,10 +152,10 @@ fn check_key(schema: &Schema, column: &str) -> Result<()> {
     }
 }
 
-/// Whether a scan of `new` returns the partition column as it was written.
+/// Checks that a scan of `new` returns the partition column with its type.
 ///
-/// The files leave that column out, so polars infers its type from the names of the folders: a text
-/// "007" would be returned as the number 7.
+/// The files omit that column, so polars infers its type from the folder names: the text "007" would
+/// be returned as the number 7.
 fn check_readable(new: &Path, schema: &Schema, column: &str) -> Result<()> {
     let refused =
         |reason: String| Err(Error::NotPartitionable { column: column.to_owned(), reason });
@@ -173,13 +173,13 @@ fn check_readable(new: &Path, schema: &Schema, column: &str) -> Result<()> {
         None => return refused("a scan of the folders would not return the column".to_owned()),
     }
     if written.is_string() && new.join(format!("{column}=")).exists() {
-        return refused("an empty text cannot be told from a missing value".to_owned());
+        return refused("it contains an empty text, which a scan would return as null".to_owned());
     }
     Ok(())
 }
 
-/// Whether `directory` can be replaced by a partitioned dataset: it does not exist, is empty, or is
-/// such a dataset, and the working directory is not in it.
+/// Checks that a partitioned dataset may replace `directory`: it does not exist, is empty, or is a
+/// partitioned dataset, and the working directory is not in it.
 fn check_partitioned(directory: &Path) -> Result<()> {
     let refused = |problem: &str| Err(Error::not_replaceable(directory, problem));
     let kind = match directory.symlink_metadata() {
@@ -199,7 +199,7 @@ fn check_partitioned(directory: &Path) -> Result<()> {
     if fs::read_dir(directory).map_err(Error::io("read", directory))?.next().is_none() {
         return Ok(());
     }
-    match not_of_a_partition(directory, true)? {
+    match find_foreign_path(directory, true)? {
         Some(name) => refused(&format!(
             "contains {}, which is not part of a partitioned dataset",
             name.display()
@@ -209,7 +209,7 @@ fn check_partitioned(directory: &Path) -> Result<()> {
 }
 
 /// A path below `directory` that is not part of a partitioned dataset.
-fn not_of_a_partition(directory: &Path, is_root: bool) -> Result<Option<PathBuf>> {
+fn find_foreign_path(directory: &Path, is_root: bool) -> Result<Option<PathBuf>> {
     for entry in fs::read_dir(directory).map_err(Error::io("read", directory))? {
         let entry = entry.map_err(Error::io("read", directory))?;
         let (name, path) = (PathBuf::from(entry.file_name()), entry.path());
@@ -217,7 +217,7 @@ fn not_of_a_partition(directory: &Path, is_root: bool) -> Result<Option<PathBuf>
         let is_parquet = kind.is_file() && name.extension().is_some_and(|e| e == "parquet");
         let is_folder = kind.is_dir() && name.as_os_str().as_encoded_bytes().contains(&b'=');
         if is_folder {
-            if let Some(below) = not_of_a_partition(&path, false)? {
+            if let Some(below) = find_foreign_path(&path, false)? {
                 return Ok(Some(name.join(below)));
             }
         } else if !is_parquet
@@ -230,13 +230,13 @@ fn not_of_a_partition(directory: &Path, is_root: bool) -> Result<Option<PathBuf>
     Ok(None)
 }
 
-/// A file or a directory of Parquet files as this module writes them, with what the
-/// names of folders say (`date=2024-01-01`) as a column.
+/// Scans a file, or a directory of Parquet files as this module writes them. Folder names such as
+/// `date=2024-01-01` become a column.
 ///
 /// # Errors
 ///
-/// [`DamagedFile`](polars_profile::Error::DamagedFile) for a file without a readable footer, [`Error::Io`] where a file cannot be
-/// read, [`Error::Polars`] where it cannot be scanned.
+/// [`Error::Profile`] if a file has no valid footer, [`Error::Io`] if a file cannot be read,
+/// [`Error::Polars`] if it cannot be scanned.
 pub fn scan_parquet_files(path: &Path) -> Result<LazyFrame> {
     recover(path)?;
     check_footers(path)?;
@@ -246,7 +246,7 @@ pub fn scan_parquet_files(path: &Path) -> Result<LazyFrame> {
     Ok(query.map_err(QueryError::at(format!("scan {}", path.display())))?)
 }
 
-/// Reads the footers of a Parquet file, or of all those below a directory.
+/// Reads the footers of a Parquet file, or of all files below a directory.
 fn check_footers(path: &Path) -> Result<()> {
     if !path.metadata().map_err(Error::io("read", path))?.is_dir() {
         return Ok(footer_rows(path).map(drop)?);
@@ -260,7 +260,7 @@ fn check_footers(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// `path` as polars takes it.
+/// Converts `path` to polars' type.
 fn utf8_path(path: &Path) -> Result<PlRefPath> {
     PlRefPath::try_from_path(path).map_err(|_| {
         let reason = "polars reads only paths that are valid UTF-8";
@@ -268,8 +268,8 @@ fn utf8_path(path: &Path) -> Result<PlRefPath> {
     })
 }
 
-/// The file that a writer to `path` replaces or creates: `path` itself, or the file that it links
-/// to.
+/// The file that a write to `path` replaces or creates: `path` itself, or the target of a symbolic
+/// link.
 fn file_target(path: &Path) -> Result<PathBuf> {
     let refused = |problem: &str| Err(Error::not_replaceable(path, problem));
     if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
@@ -283,7 +283,7 @@ fn file_target(path: &Path) -> Result<PathBuf> {
         false => (path.to_owned(), metadata),
         true => {
             let Ok(file) = path.canonicalize() else {
-                return refused("is a symbolic link that leads nowhere");
+                return refused("is a symbolic link whose target does not exist");
             };
             let metadata = file.metadata().map_err(Error::io("write", &file))?;
             (file, metadata)
@@ -310,8 +310,8 @@ fn snappy(row_group_size: Option<usize>) -> ParquetWriteOptions {
 ///
 /// # Errors
 ///
-/// [`NotReplaceable`](dataset_writer::Error::NotReplaceable) if `path` is something other than a file, [`Error::Io`] where the file
-/// cannot be written or moved into place, [`Error::Polars`] where the frame cannot be encoded.
+/// [`Error::Write`] if `path` exists and is not a file, [`Error::Io`] if the file cannot be
+/// written or moved into place, [`Error::Polars`] if the frame cannot be encoded.
 pub fn write_parquet(frame: &DataFrame, path: &Path) -> Result<()> {
     write_whole(path, |file| {
         ParquetWriter::new(file)
@@ -329,18 +329,18 @@ pub fn write_csv(frame: &DataFrame, path: &Path) -> Result<()> {
     write_whole(path, |file| CsvWriter::new(file).finish(&mut frame.clone()))
 }
 
-/// Writes a file next to `path` by `write`, and moves it there.
+/// Calls `write` with a new file next to `path`, and moves the file to `path`.
 fn write_whole<T>(path: &Path, write: impl FnOnce(&mut Recorder) -> PolarsResult<T>) -> Result<()> {
-    let staging = Staging::beside(&file_target(path)?)?;
+    let staging = Staging::next_to(&file_target(path)?)?;
     let new = staging.path();
     let file = File::create(&new).map_err(Error::io("create", &new))?;
     write_file(path, file, write)?;
     Ok(staging.finish_file()?)
 }
 
-/// Has `write` fill `file`, which becomes the file at `path`.
+/// Calls `write` with `file`, which becomes the file at `path`.
 ///
-/// polars reports a full disk as a malformed file; the operating system's own error is kept here.
+/// polars reports a full disk as a malformed file, so this returns the operating system's error.
 fn write_file<T>(
     path: &Path,
     file: File,
@@ -357,14 +357,14 @@ fn write_file<T>(
     }
 }
 
-/// A file that remembers the error that made a write fail.
+/// A file that stores the error of a failed write.
 struct Recorder {
     file: File,
     error: Option<std::io::Error>,
 }
 
 impl Recorder {
-    fn remember<T>(&mut self, result: std::io::Result<T>) -> std::io::Result<T> {
+    fn store_error<T>(&mut self, result: std::io::Result<T>) -> std::io::Result<T> {
         if let Err(error) = &result {
             self.error = Some(match error.raw_os_error() {
                 Some(code) => std::io::Error::from_raw_os_error(code),
@@ -378,24 +378,24 @@ impl Recorder {
 impl Write for Recorder {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let result = self.file.write(bytes);
-        self.remember(result)
+        self.store_error(result)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
         let result = self.file.flush();
-        self.remember(result)
+        self.store_error(result)
     }
 }
 
-/// Reads a Parquet file whole.
+/// Reads a whole Parquet file.
 ///
-/// For some damaged files, polars panics, ends its process, or asks for more memory than there is.
-/// So another process reads the file first, if its program is compiled.
+/// For some damaged files, polars panics, aborts, or allocates more memory than there is. So the worker
+/// process reads the file first, if the worker is compiled.
 ///
 /// # Errors
 ///
-/// [`Error::Io`] where it cannot be opened, [`DamagedFile`](polars_profile::Error::DamagedFile) where it is not readable
-/// Parquet, `TimeLimit` and `WorkerEnded` if the other process does not finish.
+/// [`Error::Io`] if the file cannot be opened, [`Error::Profile`] if it is not valid Parquet, or if the
+/// worker process fails or exceeds its time limit.
 pub fn read_parquet(path: &Path) -> Result<DataFrame> {
     let file = File::open(path).map_err(Error::io("open", path))?;
     if file.metadata().map_err(Error::io("read", path))?.is_dir() {
@@ -413,10 +413,10 @@ mod tests {
 
     use super::*;
 
-    /// `/dev/full` answers every write as a full disk does.
+    /// `/dev/full` fails every write with "no space left on device".
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_full_disk_is_called_by_its_name() {
+    fn full_disk_is_reported_as_such() {
         let frame = df!["x" => (0..100_000i64).collect::<Vec<_>>()].unwrap();
         let path = Path::new("/dev/full");
         let full = || File::create(path).unwrap();

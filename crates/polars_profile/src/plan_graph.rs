@@ -1,9 +1,9 @@
-//! A plan as a graph: what each node does, how it runs, and which nodes it takes its rows from.
+//! A plan as a graph: the operation of each node, how it runs, and its inputs.
 //!
-//! polars writes its plans in the DOT language, but does not escape all names of columns: a quote
-//! or a line break in one makes the text invalid DOT, which no parser accepts. So this module relies
-//! on the form that polars writes: each node and each arrow begins on a line of its own, and a node's
-//! text ends where a line ends with the node's closing bracket and the next line begins another one.
+//! polars prints plans in the DOT language, but does not escape all column names. A quote or a line
+//! break in a name makes the text invalid DOT, which every parser rejects. So this module parses the
+//! form that polars writes: each node and each arrow begins on a new line. A node's text ends at a
+//! line that ends with a closing bracket, if the next line begins a node or an arrow.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,10 +14,10 @@ use crate::error::{QueryError, Result};
 use crate::explain::shorten_sources;
 use crate::text::thousands;
 
-/// A plan's nodes, inputs before what uses them.
+/// A plan's nodes. Inputs come before the nodes that use them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Graph {
-    /// What the graph is of, such as `physical plan, streaming engine`.
+    /// A title, such as `physical plan, streaming engine`.
     pub title: String,
     /// The nodes.
     pub nodes: Vec<Node>,
@@ -26,33 +26,33 @@ pub struct Graph {
 /// A node of a plan.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
-    /// What it does, such as `sort`, `equi-join` or `FILTER`.
+    /// Its operation, such as `sort`, `equi-join` or `FILTER`.
     pub name: String,
-    /// Its columns, keys and conditions, a line each.
+    /// Its columns, keys and conditions, one per line.
     pub details: Vec<String>,
-    /// How the streaming engine runs it; None in a logical plan.
+    /// How the streaming engine runs it. None in a logical plan.
     pub execution: Option<Execution>,
-    /// Positions of the nodes whose rows it takes.
+    /// Positions of its input nodes.
     pub inputs: Vec<usize>,
-    /// Rows that went from it to the next node, where the query was observed.
+    /// Rows that it passed to the next node. None unless the query was profiled.
     pub rows_out: Option<u64>,
-    /// polars' name of the node.
+    /// The node's name in polars' DOT text.
     pub id: String,
 }
 
-/// How the streaming engine runs a node; the later, the more it holds in memory.
+/// How the streaming engine runs a node, in the order of memory use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Execution {
     /// Batch by batch.
     Streaming,
-    /// What polars marks as potentially memory-intensive: it may keep all of its input, as a sort
-    /// always does.
+    /// A node that polars marks as potentially memory-intensive: it may keep all of its input in
+    /// memory. A sort always does.
     MemoryIntensive,
-    /// Not at all: the node's whole input is collected and handed to the in-memory engine.
+    /// By the in-memory engine, after all input of the node has been collected.
     InMemoryFallback,
 }
 
-/// The optimised plan of `query` as a graph; runs nothing.
+/// Returns the optimised plan of `query` as a graph. Does not run the query.
 ///
 /// # Errors
 ///
@@ -62,8 +62,8 @@ pub fn logical_graph(query: &LazyFrame) -> Result<Graph> {
     Ok(Graph::parse(&dot, "logical plan, optimised", false))
 }
 
-/// The physical plan with which the streaming engine would run `query`, without the final
-/// collection; runs nothing.
+/// Returns the physical plan of `query` for the streaming engine, without the final collection.
+/// Does not run the query.
 ///
 /// # Errors
 ///
@@ -74,7 +74,7 @@ pub fn physical_graph(query: &LazyFrame) -> Result<Graph> {
 }
 
 impl Execution {
-    /// By a node's color in polars' graph of a physical plan; its legend says what they mean.
+    /// The execution that a node's color stands for in the legend of polars' graph.
     pub(crate) fn of_color(attributes: &str) -> Execution {
         if attributes.contains("fillcolor=\"0.0 0.3 1.0\"") {
             Execution::InMemoryFallback
@@ -97,7 +97,7 @@ impl fmt::Display for Execution {
 }
 
 impl Graph {
-    /// The graph that polars has written as `dot`; `physical` where its colors say how nodes run.
+    /// Parses polars' `dot`. If `physical`, colors show how nodes run.
     pub(crate) fn parse(dot: &str, title: &str, physical: bool) -> Graph {
         let mut nodes: Vec<Node> = Vec::new();
         let mut arrows: Vec<(String, String)> = Vec::new();
@@ -122,7 +122,7 @@ impl Graph {
         graph
     }
 
-    /// Sets each node's inputs, and puts inputs before what uses them.
+    /// Sets each node's inputs, and sorts the nodes so that inputs come first.
     fn connect(&mut self, arrows: &[(String, String)]) {
         fn inputs_of<'a>(
             arrows: &'a [(String, String)],
@@ -131,7 +131,7 @@ impl Graph {
             arrows.iter().filter(move |(_, to)| to == id).map(|(from, _)| from)
         }
         let mut order: Vec<String> = Vec::new();
-        // A node with all its inputs placed is placed next; what polars writes has no circles.
+        // Place each node once all of its inputs are placed. polars' plans have no cycles.
         while order.len() < self.nodes.len() {
             let placed = order.len();
             for node in &self.nodes {
@@ -154,7 +154,7 @@ impl Graph {
         }
     }
 
-    /// The nodes called `name`.
+    /// The nodes with this name.
     pub fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Node> {
         self.nodes.iter().filter(move |node| node.name == name)
     }
@@ -180,26 +180,26 @@ impl fmt::Display for Graph {
     }
 }
 
-/// `dot` with polars' passing columns called `tmp1`, `tmp2`, … in the order of the text; polars
-/// counts them on from query to query.
+/// Renames polars' temporary columns to `tmp1`, `tmp2`, … in order of appearance, because polars
+/// numbers them across queries.
 fn with_short_names(dot: &str) -> String {
     const NAME: &str = "_POLARS_TMP_";
     let mut parts = dot.split(NAME);
-    let mut made = parts.next().unwrap_or_default().to_owned();
-    let mut seen: Vec<&str> = Vec::new();
+    let mut renamed = parts.next().unwrap_or_default().to_owned();
+    let mut numbers: Vec<&str> = Vec::new();
     for part in parts {
         let digits = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
         let (number, after) = part.split_at(digits);
-        let at = seen.iter().position(|known| *known == number).unwrap_or_else(|| {
-            seen.push(number);
-            seen.len() - 1
+        let at = numbers.iter().position(|other| *other == number).unwrap_or_else(|| {
+            numbers.push(number);
+            numbers.len() - 1
         });
-        made += &format!("tmp{}{after}", at + 1);
+        renamed += &format!("tmp{}{after}", at + 1);
     }
-    made
+    renamed
 }
 
-/// The name of a node at the start of `text`, without its quotes, and what follows it.
+/// Splits a node's name, without its quotes, from the start of `text`.
 fn id(text: &str) -> Option<(&str, &str)> {
     if let Some(quoted) = text.strip_prefix('"') {
         return quoted.split_once('"').filter(|(id, _)| !id.is_empty());
@@ -209,21 +209,21 @@ fn id(text: &str) -> Option<(&str, &str)> {
     (after.len() < digits.len()).then(|| (&text[..text.len() - after.len()], after))
 }
 
-/// An arrow, `1 -> 2;`, as the names of its ends.
+/// Parses an arrow, `1 -> 2;`, to the names of its two nodes.
 fn arrow(line: &str) -> Option<(&str, &str)> {
     let (from, rest) = id(line.trim())?;
     let (to, rest) = id(rest.strip_prefix(" -> ")?)?;
     matches!(rest, "" | ";").then_some((from, to))
 }
 
-/// If a node begins on `line`, its name, and where in the line its label begins.
+/// If a node begins on `line`, returns its name and the position of its label in the line.
 fn start_of_node(line: &str) -> Option<(&str, usize)> {
     let (id, rest) = id(line.trim_start())?;
     let label = rest.trim_start().strip_prefix("[label=\"")?;
     Some((id, line.len() - label.len()))
 }
 
-/// A node's label and attributes from `text`, which begins with the label, and the lines after it.
+/// Splits `text`, which begins with a label, into label, attributes and the following lines.
 fn label_of_node(text: &str) -> Option<(&str, &str, &str)> {
     let mut first = None;
     let ends = text.match_indices('\n').map(|(at, _)| at).chain([text.len()]);
@@ -240,7 +240,7 @@ fn label_of_node(text: &str) -> Option<(&str, &str, &str)> {
     first
 }
 
-/// The label and the attributes of a node whose text ends here.
+/// The label and attributes of a node, if its text ends here.
 fn closed(text: &str) -> Option<(&str, &str)> {
     let text = text.trim_end();
     let text = text.strip_suffix(';').unwrap_or(text).strip_suffix(']')?;
@@ -252,7 +252,7 @@ fn closed(text: &str) -> Option<(&str, &str)> {
     }
 }
 
-/// What polars writes before a list of a data frame's columns, whose names it does not escape.
+/// The text before the list of a data frame's columns, in which polars does not escape names.
 const COLUMNS: &str = "in-memory-source\\ncols: ";
 
 /// The lines of a label.
@@ -270,7 +270,7 @@ fn lines(label: &str) -> Vec<String> {
             '\\' => match characters.next() {
                 Some('n') => lines.push(String::new()),
                 Some(escaped @ ('"' | '\\')) => line.push(escaped),
-                // A backslash in a name that polars has not escaped.
+                // polars did not escape the backslash in a name.
                 other => line.extend(['\\'].into_iter().chain(other)),
             },
             other => line.push(other),
@@ -279,7 +279,7 @@ fn lines(label: &str) -> Vec<String> {
     lines
 }
 
-/// Names of nodes in a logical plan that polars follows with expressions, on the same line.
+/// Node names of a logical plan that polars prints on the same line as expressions.
 const NAMES: [&str; 15] = [
     "AGG",
     "DISPATCH",
@@ -298,7 +298,7 @@ const NAMES: [&str; 15] = [
     "WITH COLUMNS",
 ];
 
-/// The first line of a logical node's label as its name, and what follows it.
+/// Splits the first line of a logical node's label into its name and the rest.
 fn name_and_rest(line: &str) -> (&str, &str) {
     for name in NAMES {
         if let Some(rest) = line.strip_prefix(name).filter(|rest| rest.starts_with([' ', '['])) {
@@ -311,10 +311,10 @@ fn name_and_rest(line: &str) -> (&str, &str) {
     }
 }
 
-/// A node by its label and attributes.
+/// Creates a node from its label and attributes.
 fn node(id: &str, label: &str, attributes: &str, physical: bool) -> Node {
     let mut lines = lines(label);
-    // polars pads names on the left, for a graph whose columns are aligned.
+    // polars pads names on the left to align columns.
     lines.iter_mut().for_each(|line| *line = line.trim().to_owned());
     let mut name = shorten_sources(&lines.remove(0));
     if !physical {
@@ -352,7 +352,7 @@ label=<<B>Legend</B>>
 }"#;
 
     #[test]
-    fn a_physical_plan_is_read_inputs_first() {
+    fn physical_plan_is_parsed_with_inputs_first() {
         let graph = Graph::parse(PHYSICAL, "t", true);
         let [scan, map, sort] = graph.nodes.as_slice() else { panic!("{graph:?}") };
         assert_eq!((scan.name.as_str(), scan.inputs.as_slice()), ("multi-scan[parquet]", &[][..]));
@@ -367,14 +367,14 @@ label=<<B>Legend</B>>
     }
 
     #[test]
-    fn passing_columns_have_short_names_and_the_same_everywhere() {
+    fn temporary_columns_are_renamed_consistently() {
         let dot = "x _POLARS_TMP_240 = _POLARS_TMP_7, _POLARS_TMP_240";
         assert_eq!(with_short_names(dot), "x tmp1 = tmp2, tmp1");
         assert_eq!(with_short_names("no name"), "no name");
     }
 
     #[test]
-    fn a_logical_plan_has_names_and_conditions_apart() {
+    fn logical_plan_separates_names_from_conditions() {
         let dot = "graph  polars_query {\n  p2 -> p1\n  p2[label=\"Parquet SCAN [/a/b/c.parquet]\nπ 1/2;\"]\n  p1[label=\"FILTER BY [(col(\\\"x\\\")) > (1)]\"]\n}";
         let graph = Graph::parse(dot, "t", false);
         let [scan, filter] = graph.nodes.as_slice() else { panic!("{graph:?}") };
@@ -404,14 +404,14 @@ label=<<B>Legend</B>>
         "x SCAN [y]",
     ];
 
-    /// The number of arrows, and of nodes that take rows from none.
+    /// The number of arrows, and the number of nodes without inputs.
     fn arrows(graph: &Graph) -> (usize, usize) {
         let all = graph.nodes.iter().map(|node| node.inputs.len());
         (all.clone().sum(), all.filter(|inputs| *inputs == 0).count())
     }
 
     #[test]
-    fn a_column_of_any_name_leaves_a_graph_its_arrows() {
+    fn any_column_name_keeps_the_arrows_of_the_graph() {
         for name in NAMES {
             let frame = df![name => [3, 1, 2], "k" => [1, 2, 1]].unwrap();
             let other = frame.clone().lazy().rename([name], ["renamed"], true);
@@ -425,17 +425,17 @@ label=<<B>Legend</B>>
                 .sort([name], SortMultipleOptions::default());
             for graph in [logical_graph(&query).unwrap(), physical_graph(&query).unwrap()] {
                 let nodes = graph.nodes.len();
-                // A tree of two sources: each node but the last has an arrow to another.
+                // The plan is a tree with two sources, so each node except the last has one outgoing arrow.
                 assert_eq!(arrows(&graph), (nodes - 1, 2), "{name:?}: {graph}\n{graph:?}");
                 for node in &graph.nodes {
                     assert!(node.name.len() < 30, "{name:?}: {node:?}");
                 }
                 for source in graph.named("in-memory-source") {
                     let columns = &source.details[0];
-                    let shown = name.replace('\n', "\\n");
+                    let escaped = name.replace('\n', "\\n");
                     assert!(
                         columns.contains('k')
-                            && (columns.contains(shown.trim()) || columns.contains("renamed")),
+                            && (columns.contains(escaped.trim()) || columns.contains("renamed")),
                         "{name:?}: {columns}"
                     );
                 }
@@ -467,9 +467,9 @@ label=<<B>Legend</B>>
         }
     }
 
-    /// The legend is what gives the colors their meaning: if polars changes it, this fails.
+    /// Our reading of the colors depends on polars' legend, so a change of the legend must fail here.
     #[test]
-    fn the_colors_are_those_of_polars_legend() {
+    fn colors_match_the_legend_of_polars() {
         let query = df!["x" => [1i64]].unwrap().lazy();
         let dot = query.to_dot_streaming_phys(true).unwrap();
         for legend in [

@@ -1,5 +1,4 @@
-//! How long a query takes and how large its result is; what it needs on the way is observed
-//! ([`profile`](crate::profile())), in a worker process.
+//! Times queries and measures their results. [`profile`](crate::profile()) measures memory.
 
 use std::fmt;
 use std::time::Instant;
@@ -9,19 +8,19 @@ use polars::prelude::*;
 use crate::error::{QueryError, Result};
 use crate::parquet::without_panic;
 
-/// Timed runs of a query, after one that is not timed.
+/// Number of timed runs of a query, after one run to warm up.
 pub const RUNS: usize = 5;
 
-/// In front of every number that differs from run to run, so that two runs can be compared without
-/// them.
+/// Stands before every measured number. Snapshots ignore these numbers, because they differ from run
+/// to run.
 pub const MEASURED: &str = "≈";
 
-/// A query's result and what it cost.
+/// A query's result, its times and its size.
 #[derive(Clone, Debug)]
 pub struct Measurement {
     /// The result of the last run.
     pub frame: DataFrame,
-    /// The engine that ran it.
+    /// The engine that ran the query.
     pub engine: Engine,
     /// Median of [`RUNS`] runs, in seconds of wall time.
     pub seconds: f64,
@@ -31,24 +30,24 @@ pub struct Measurement {
     pub result_mb: f64,
 }
 
-/// Runs `query` once to warm up (file cache, thread pool) and [`RUNS`] times for the clock.
+/// Runs `query` once to warm up (file cache, thread pool), then times [`RUNS`] runs.
 ///
 /// # Errors
 ///
-/// [`Error::Polars`](crate::Error::Polars) where the query fails.
+/// [`Error::Polars`](crate::Error::Polars) if the query fails.
 pub fn measure(query: &LazyFrame, engine: Engine) -> Result<Measurement> {
     let [measurement] = measure_interleaved([query], engine)?;
     Ok(measurement)
 }
 
-/// Measures queries to compare them: each once to warm up, then [`RUNS`] rounds of each in turn.
+/// Measures queries to compare them: runs each once to warm up, then [`RUNS`] rounds in which each
+/// query runs once. Returns the measurements in the order of `queries`.
 ///
-/// What slows a machine down for a while then slows all of them down, not the one that was
-/// measured just then. In the order of `queries`.
+/// If the machine is slow for a while, all queries are slower, not only one of them.
 ///
 /// # Errors
 ///
-/// [`Error::Polars`](crate::Error::Polars) where a query fails.
+/// [`Error::Polars`](crate::Error::Polars) if a query fails.
 pub fn measure_interleaved<const N: usize>(
     queries: [&LazyFrame; N],
     engine: Engine,
@@ -80,7 +79,7 @@ pub fn measure_interleaved<const N: usize>(
 }
 
 impl Measurement {
-    /// Whether the ranges of times overlap: then these runs do not tell which query is faster.
+    /// Whether the ranges of times overlap. If they do, these runs do not show which query is faster.
     pub fn within_noise(&self, other: &Measurement) -> bool {
         self.range.0 <= other.range.1 && other.range.0 <= self.range.1
     }
@@ -104,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_measurement_carries_the_result_and_what_it_cost() {
+    fn measurement_contains_result_time_and_size() {
         let values: Vec<i64> = (0..1_000_000).collect();
         let query = df!["x" => values].unwrap().lazy().select([col("x").sum()]);
         let m = measure(&query, Engine::InMemory).unwrap();
@@ -115,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn queries_are_measured_in_turn_and_keep_their_order() {
+    fn interleaved_measurements_keep_the_order_of_queries() {
         let values: Vec<i64> = (0..100_000).collect();
         let all = df!["x" => values].unwrap().lazy();
         let one = all.clone().limit(1);
@@ -125,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_overlap_or_lie_apart() {
+    fn within_noise_compares_the_ranges() {
         let query = df!["x" => [1i64]].unwrap().lazy();
         let mut a = measure(&query, Engine::InMemory).unwrap();
         let mut b = a.clone();

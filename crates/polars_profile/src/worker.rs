@@ -1,12 +1,12 @@
 //! Runs a query in a worker process.
 //!
-//! The measured memory then belongs to this query alone, and a query that runs out of memory does not
-//! end the process that holds a notebook's variables.
+//! The measured memory then belongs to this query alone. A query that runs out of memory ends only
+//! the worker, and the notebook's variables survive.
 //!
 //! The program `profile_worker` calls [`serve`]. It receives the plan in polars' serialised form, and
 //! writes the result, the physical plan and the metrics into a directory that both processes share.
-//! polars reports row groups and the build side of joins only on stderr (`POLARS_VERBOSE`), so its
-//! stderr is returned, too.
+//! polars reports row groups and the build side of joins only on stderr (with `POLARS_VERBOSE`), so
+//! the worker's stderr is returned, too.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -30,15 +30,15 @@ use crate::parquet::decode_parquet;
 
 /// The name of the worker program.
 const PROGRAM: &str = "profile_worker";
-/// Environment variable with the worker's path, if cargo does not put it into the default place.
+/// Environment variable with the path of the worker, needed if it is not where cargo puts it.
 pub const PROGRAM_VARIABLE: &str = "PROFILE_WORKER";
-/// Environment variable with the seconds after which a query is stopped.
+/// Environment variable with the time limit of a query, in seconds.
 pub const TIME_LIMIT_VARIABLE: &str = "PROFILE_TIME_LIMIT";
-/// Environment variable of the worker with the id of the process that started it.
+/// Environment variable with the process id of the worker's parent.
 const PARENT_VARIABLE: &str = "PROFILE_WORKER_PARENT";
-/// The first argument for reading a file instead of running a query.
+/// The first argument, if the worker reads a file instead of running a query.
 const READ: &str = "read";
-/// The exit status of the worker for a file that it cannot read.
+/// The worker's exit status if it cannot read the file.
 const DAMAGED: u8 = 3;
 const TIME_LIMIT: Duration = Duration::from_secs(600);
 
@@ -48,25 +48,25 @@ const RESULT: &str = "result.parquet";
 const GRAPH: &str = "physical.dot";
 const COUNTS: &str = "counts";
 const ERROR: &str = "error";
-/// How a worker ended.
+/// The end of a worker process.
 #[derive(Debug)]
 pub(crate) enum End {
-    /// It has a result.
+    /// The query has a result.
     Result(Box<WorkerReport>),
-    /// The operating system refused it memory; with the last line on its stderr.
+    /// The operating system refused memory. Contains the worker's message about it.
     OutOfMemory(String),
 }
 
-/// The report of a worker.
+/// The results and metrics that a worker reports.
 #[derive(Debug)]
 pub(crate) struct WorkerReport {
     pub frame: DataFrame,
-    /// Seconds of wall time, with threads and file cache as they were.
+    /// Seconds of wall time, with warm threads and file cache.
     pub seconds: f64,
-    /// What the query added to the resident memory at its peak, in MB; None where the system
-    /// does not report it.
+    /// How much the query raised the peak of resident memory, in MB. None if the system does not
+    /// report it.
     pub peak_mb: Option<f64>,
-    /// The streaming engine's physical plan, as DOT; empty for the in-memory engine.
+    /// The streaming engine's physical plan, as DOT. Empty for the in-memory engine.
     pub dot: String,
     pub counts: Vec<Count>,
     /// The worker's stderr.
@@ -76,27 +76,28 @@ pub(crate) struct WorkerReport {
 /// The metrics of a node of the physical plan, or of a step of the in-memory engine.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Count {
-    /// The node in the DOT text, or 0.
+    /// The node's number in the DOT text. 0 for a step of the in-memory engine.
     pub id: u64,
-    /// The step; empty for a node of the physical plan, which the DOT text names.
+    /// The name of the step. Empty for a node of the physical plan.
     pub name: String,
     pub rows_in: u64,
     pub rows_out: u64,
-    /// Seconds of work, over all threads.
+    /// Seconds of work, summed over all threads.
     pub seconds: f64,
-    /// Bytes fetched from files, where they are counted.
+    /// Bytes fetched from files, if polars counts them.
     pub bytes: u64,
 }
 
 /// The conditions under which a worker runs a query.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Conditions {
-    /// MB (1,000,000 bytes) that it may have on top of what its process has when it starts.
+    /// Memory that the query may use on top of the process's memory at its start, in MB (1,000,000
+    /// bytes).
     pub memory_mb: Option<u64>,
-    /// Fetch local files as from an object store, because polars counts only fetched bytes. Otherwise
-    /// polars maps them into memory.
+    /// Fetch local files like objects of an object store, because polars counts only fetched bytes.
+    /// Otherwise polars maps files into memory.
     pub counts_bytes: bool,
-    /// The worker is stopped after this time; None for the limit of the environment.
+    /// Time limit of the query. None for the limit in the environment variable.
     pub time_limit: Option<Duration>,
 }
 
@@ -107,24 +108,24 @@ impl Count {
     }
 
     fn read(line: &str) -> Option<Count> {
-        fn next<T: FromStr>(words: &mut std::str::SplitN<'_, char>) -> Option<T> {
-            words.next()?.parse().ok()
+        fn next<T: FromStr>(fields: &mut std::str::SplitN<'_, char>) -> Option<T> {
+            fields.next()?.parse().ok()
         }
-        let mut words = line.splitn(6, '\t');
+        let mut fields = line.splitn(6, '\t');
         Some(Count {
-            id: next(&mut words)?,
-            rows_in: next(&mut words)?,
-            rows_out: next(&mut words)?,
-            seconds: next(&mut words)?,
-            bytes: next(&mut words)?,
-            name: next(&mut words)?,
+            id: next(&mut fields)?,
+            rows_in: next(&mut fields)?,
+            rows_out: next(&mut fields)?,
+            seconds: next(&mut fields)?,
+            bytes: next(&mut fields)?,
+            name: next(&mut fields)?,
         })
     }
 }
 
 /// Runs `query` with `engine` in a worker process.
 ///
-/// polars must be able to serialise the query, so it must not contain a Rust closure.
+/// The query must not contain a Rust closure, because polars cannot serialise it.
 pub(crate) fn run(query: &LazyFrame, engine: Engine, conditions: Conditions) -> Result<End> {
     let Conditions { memory_mb, counts_bytes, time_limit } = conditions;
     let time_limit = time_limit.map_or_else(time_limit_of_the_environment, Ok)?;
@@ -132,7 +133,7 @@ pub(crate) fn run(query: &LazyFrame, engine: Engine, conditions: Conditions) -> 
         return Err(Error::NoMemoryLimit);
     }
     let program = program()?;
-    let staging = Staging::beside(&std::env::temp_dir().join("query"))?;
+    let staging = Staging::next_to(&std::env::temp_dir().join("query"))?;
     let shared = staging.path();
     fs::create_dir(&shared).map_err(Error::io("create", &shared))?;
     let plan = shared.join(PLAN);
@@ -147,7 +148,7 @@ pub(crate) fn run(query: &LazyFrame, engine: Engine, conditions: Conditions) -> 
     let limit = memory_mb.map_or("-".to_owned(), |mb| mb.to_string());
     let mut command = Command::new(&program);
     if memory_mb.is_some() {
-        // Each thread has batches under way, so that a limit would mean less on more cores.
+        // Each thread holds batches, so a fixed number of threads makes the limit mean the same everywhere.
         command.env("POLARS_MAX_THREADS", "2");
     }
     if counts_bytes {
@@ -162,27 +163,27 @@ pub(crate) fn run(query: &LazyFrame, engine: Engine, conditions: Conditions) -> 
     ended(status, stderr, &shared, memory_mb)
 }
 
-/// Reads the Parquet file at `path` in a worker process, because some damaged files make polars end its
-/// process.
+/// Reads the Parquet file at `path` in a worker process, because polars aborts the process for some
+/// damaged files.
 ///
 /// # Errors
 ///
-/// [`Error::DamagedFile`] if it cannot be read, otherwise as [`profile`](crate::profile()).
+/// [`Error::DamagedFile`] if the file cannot be read, otherwise as [`profile`](crate::profile()).
 pub fn check_parquet(path: &Path) -> Result<()> {
     let program = program()?;
     let mut command = Command::new(&program);
     command.arg(READ).arg(path);
     let (status, stderr) = finish(command, &program, time_limit_of_the_environment()?)?;
-    let reason =
-        last_line(&stderr).unwrap_or_else(|| format!("reading it ends a process ({status})"));
+    let reason = last_line(&stderr)
+        .unwrap_or_else(|| format!("polars ended with {status} while reading it"));
     match status.code() {
         Some(0) => Ok(()),
         Some(code) if code == i32::from(DAMAGED) => {
             Err(Error::DamagedFile { file: path.to_owned(), reason })
         }
-        // Of the dynamic linker: the library was compiled again without the worker.
+        // From the dynamic linker: the library was compiled again, the worker was not.
         Some(127) => Err(no_worker(&[program])),
-        // A fault at the file, but not the system's out-of-memory killer, which ends any process.
+        // A crash is the file's fault. SIGKILL is not: the out-of-memory killer can end any process.
         None if !was_killed(status) => Err(Error::DamagedFile { file: path.to_owned(), reason }),
         _ => Err(Error::WorkerEnded { status: status.to_string(), reason }),
     }
@@ -199,7 +200,7 @@ fn was_killed(_status: ExitStatus) -> bool {
     false
 }
 
-/// Runs the program to its end; returns how it ended and what it printed on stderr.
+/// Runs the program and returns its exit status and its stderr.
 fn finish(
     mut command: Command,
     program: &Path,
@@ -212,13 +213,13 @@ fn finish(
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
     let mut child = Running(command.spawn().map_err(Error::io("start", program))?);
-    let stderr = child.0.stderr.take().expect("it is piped");
+    let stderr = child.0.stderr.take().expect("stderr is piped");
     let reader = thread::spawn(move || read_to_string(stderr));
     let status = child.wait(program, time_limit)?;
     Ok((status, reader.join().unwrap_or_default()))
 }
 
-/// The last line that is not only a hint of the standard library on backtraces.
+/// The last line that is not one of the standard library's notes about backtraces.
 fn last_line(text: &str) -> Option<String> {
     let mut lines = text.lines().map(str::trim);
     lines.rfind(|line| !line.is_empty() && !line.starts_with("note: ")).map(str::to_owned)
@@ -243,13 +244,14 @@ fn ended(status: ExitStatus, stderr: String, shared: &Path, memory_mb: Option<u6
         return Ok(End::Result(Box::new(report(shared, stderr)?)));
     }
     let error = fs::read_to_string(shared.join(ERROR)).unwrap_or_default();
-    // Messages of the allocator, of the operating system, and of a thread without a stack.
+    // Messages of the allocator, of the operating system, and of a failed thread start.
     let memory =
         ["memory allocation of", "Cannot allocate memory", "Resource temporarily unavailable"];
-    let word = stderr.lines().find(|line| memory.iter().any(|word| line.contains(word)));
-    if memory_mb.is_some() && (word.is_some() || memory.iter().any(|word| error.contains(word))) {
-        let words = word.map(str::to_owned).or_else(|| last_line(&error)).unwrap_or_default();
-        return Ok(End::OutOfMemory(words.trim().to_owned()));
+    let is_about_memory = |text: &str| memory.iter().any(|message| text.contains(message));
+    let line = stderr.lines().find(|line| is_about_memory(line));
+    if memory_mb.is_some() && (line.is_some() || is_about_memory(&error)) {
+        let message = line.map(str::to_owned).or_else(|| last_line(&error)).unwrap_or_default();
+        return Ok(End::OutOfMemory(message.trim().to_owned()));
     }
     if !error.is_empty() {
         let source = PolarsError::ComputeError(error.into());
@@ -282,7 +284,7 @@ fn read_to_string(mut from: impl Read) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// A child process that ends with the cell that waits for it.
+/// A child process that is killed if the waiting cell is interrupted.
 struct Running(std::process::Child);
 
 impl Running {
@@ -309,11 +311,10 @@ impl Drop for Running {
     }
 }
 
-/// The path of the worker program, for any working directory.
+/// The path of the worker program, independent of the working directory.
 ///
-/// cargo puts it next to the library that a test or a program loads. A kernel has a copy of the
-/// library in a directory of its own; it finds the program in the project that the library was
-/// compiled in.
+/// cargo puts the program next to the library that a test or a program loads. A kernel loads a copy
+/// of the library from its own directory, so the project that compiled the library is searched, too.
 fn program() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os(PROGRAM_VARIABLE).filter(|path| !path.is_empty()) {
         let path = PathBuf::from(path);
@@ -325,13 +326,13 @@ fn program() -> Result<PathBuf> {
     let name = format!("{PROGRAM}{}", std::env::consts::EXE_SUFFIX);
     let mut searched = Vec::new();
     for loaded in [library(), std::env::current_exe().ok()].into_iter().flatten() {
-        // In `debug` or, below it, in `deps`.
+        // The library is in `debug` or in `debug/deps`.
         searched.extend(loaded.ancestors().skip(1).take(2).map(|folder| folder.join(&name)));
     }
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2);
     let target = project.unwrap_or(Path::new("/")).join("target");
     searched.push(target.join("debug").join(&name));
-    // Below the platform's name where one was chosen, as here.
+    // With an explicit target, cargo adds a folder with the platform's name.
     let platforms = fs::read_dir(&target).into_iter().flatten().flatten();
     searched.extend(platforms.map(|platform| platform.path().join("debug").join(&name)));
     searched.iter().find(|path| path.is_file()).cloned().ok_or_else(|| no_worker(&[target]))
@@ -341,7 +342,7 @@ fn no_worker(searched: &[PathBuf]) -> Error {
     Error::NoWorker { name: PROGRAM, searched: searched.to_vec(), variable: PROGRAM_VARIABLE }
 }
 
-/// The file that this library was loaded from: a shared library, or the program that contains it.
+/// The file that this code was loaded from: a shared library, or a program.
 #[cfg(target_os = "linux")]
 fn library() -> Option<PathBuf> {
     use std::ffi::{CStr, OsStr};
@@ -372,23 +373,21 @@ fn engine_name(engine: Engine) -> &'static str {
     }
 }
 
-/// The worker's `main`: runs the plan in the shared directory and writes the report next to it. Or it
-/// reads a Parquet file, and only reports whether that is possible.
+/// The worker's `main`: runs the plan in the shared directory and writes the report there. With
+/// [`READ`], reads a Parquet file and reports only whether that is possible.
 pub fn serve() -> ExitCode {
-    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let text = |at: usize| words.get(at).and_then(|word| word.to_str());
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let text = |at: usize| arguments.get(at).and_then(|argument| argument.to_str());
     let parent = std::env::var(PARENT_VARIABLE).unwrap_or_default();
-    if words.len() != 2 && words.len() != 4 {
-        eprintln!(
-            "error: this program is started by polars_profile::profile, and has no use by itself"
-        );
+    if arguments.len() != 2 && arguments.len() != 4 {
+        eprintln!("error: polars_profile::profile starts this program; do not run it yourself");
         return ExitCode::from(2);
     }
     if !end_with_the_parent(&parent) {
-        eprintln!("error: the process {parent}, which started this one, has ended");
+        eprintln!("error: the parent process {parent} has ended");
         return ExitCode::FAILURE;
     }
-    match (text(0), text(1), text(2), &words[words.len() - 1]) {
+    match (text(0), text(1), text(2), &arguments[arguments.len() - 1]) {
         (Some(READ), _, None, file) => match decode_parquet(Path::new(file)) {
             Ok(_) => ExitCode::SUCCESS,
             Err(Error::DamagedFile { reason, .. }) => {
@@ -418,7 +417,7 @@ fn serve_one(engine: &str, flags: &str, limit: &str, shared: &Path) -> PolarsRes
     let plan = DslPlan::deserialize_versioned(fs::read(shared.join(PLAN))?.as_slice())?;
     let flags = OptFlags::from_bits_truncate(flags.parse().unwrap_or_default());
     let query = LazyFrame::from_logical_plan(plan, flags);
-    // Threads and their stacks are there before anything is counted.
+    // Start the threads before the measurement, so that their stacks are not counted.
     let small = df!["x" => [1i64]]?.lazy().select([col("x").sum()]);
     small.clone().collect_with_engine(Engine::Streaming)?;
     small.collect()?;
@@ -449,12 +448,12 @@ fn serve_one(engine: &str, flags: &str, limit: &str, shared: &Path) -> PolarsRes
     Ok(())
 }
 
-/// Runs a query as polars does with [`Engine::Streaming`], and keeps the metrics.
+/// Runs a query like polars with [`Engine::Streaming`], and returns the metrics of its nodes.
 fn streaming(query: LazyFrame) -> PolarsResult<(DataFrame, String, Vec<Count>)> {
     let mut plan = query.with_streaming(true).to_alp_optimized()?;
     plan.ensure_root_node_is_sink();
     let (mut plans, mut expressions) = (plan.lp_arena.clone(), plan.expr_arena.clone());
-    // Of the same plan, so nodes have the same numbers.
+    // A clone of the same plan, so that nodes have the same numbers.
     let dot = polars_stream::visualize_physical_plan(plan.lp_top, &mut plans, &mut expressions)?;
     let query = StreamingQuery::build(plan.lp_top, &mut plan.lp_arena, &mut plan.expr_arena)?;
     let metrics = query.metrics.clone();
@@ -487,7 +486,7 @@ fn in_memory(query: LazyFrame) -> PolarsResult<(DataFrame, String, Vec<Count>)> 
     let counts = names.str()?.iter().zip(start.u64()?.iter().zip(end.u64()?.iter())).map(
         |(name, (start, end))| Count {
             name: name.unwrap_or_default().replace(['\t', '\n'], " "),
-            // Microseconds since the query began.
+            // polars reports microseconds since the start of the query.
             seconds: end.unwrap_or(0).saturating_sub(start.unwrap_or(0)) as f64 / 1e6,
             ..Count::default()
         },
@@ -495,8 +494,8 @@ fn in_memory(query: LazyFrame) -> PolarsResult<(DataFrame, String, Vec<Count>)> 
     Ok((frame, String::new(), counts.collect()))
 }
 
-/// Has the operating system end this process when `parent` ends; returns false if it has ended
-/// before that could be arranged.
+/// Makes the operating system kill this process when `parent` ends. Returns false if `parent` has
+/// already ended.
 #[cfg(target_os = "linux")]
 fn end_with_the_parent(parent: &str) -> bool {
     // SAFETY: prctl with these arguments only sets a flag of this process, and getppid has no
@@ -517,7 +516,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_count_is_read_as_it_was_written() {
+    fn count_survives_write_and_read() {
         let count = Count {
             id: 4294967297,
             name: "multi-scan[parquet]".to_owned(),
@@ -530,7 +529,7 @@ mod tests {
         assert_eq!(Count::read("1\t2"), None);
     }
 
-    /// Minutes of work in little memory: many joins, one after the other.
+    /// A query of many joins that needs minutes and little memory.
     fn endless() -> LazyFrame {
         let x: Vec<i64> = (0..6_000).collect();
         let frame = df!["x" => x].unwrap().lazy();
@@ -544,7 +543,7 @@ mod tests {
     }
 
     #[test]
-    fn query_is_ended_at_its_time_limit() {
+    fn query_is_stopped_at_its_time_limit() {
         for engine in [Engine::Streaming, Engine::InMemory] {
             let time_limit = Some(Duration::from_secs(1));
             let conditions = Conditions { time_limit, ..Conditions::default() };
@@ -556,7 +555,7 @@ mod tests {
         }
     }
 
-    /// The program is found from the library's place; so it is from any working directory.
+    /// The program is found next to the library, so the working directory does not matter.
     #[cfg(target_os = "linux")]
     #[test]
     fn program_is_found_without_the_working_directory() {
@@ -564,17 +563,17 @@ mod tests {
         assert!(program().unwrap().is_file());
     }
 
-    /// Its parent can end before the program has asked for the signal.
+    /// The parent can end before the worker has requested the signal.
     #[cfg(target_os = "linux")]
     #[test]
     fn program_ends_if_its_parent_has_ended() {
         let shared = tempfile::tempdir().unwrap();
         let mut command = Command::new(program().unwrap());
         command.args(["streaming", "0", "-"]).arg(shared.path());
-        // Not the process that really starts it.
+        // A process id that is not the real parent's.
         let output = command.env(PARENT_VARIABLE, "1234567890").output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(stderr.contains("1234567890, which started this one, has ended"), "{stderr}");
+        assert!(stderr.contains("the parent process 1234567890 has ended"), "{stderr}");
         assert!(!output.status.success() && !shared.path().join(ERROR).exists());
     }
 }

@@ -1,14 +1,13 @@
-//! The dataset's generator.
+//! Writes a dataset: the three tables and their metadata.
 //!
-//! `options` holds the options, `users` generates the users, `sleep_diary` their nights, and
+//! `options` contains the options, `users` generates the users, `sleep_diary` their nights, and
 //! `sensor` the segments that their devices record.
 //!
-//! Every table has a random stream of its own, and so has every block of 4000 rows of the sensor
-//! table: streams of ChaCha8, which is specified. With the locked versions of rand's distributions
-//! and of polars, the same options give the same bytes, on any number of threads. As drawn, a longer
-//! dataset of the same seed and number of users begins with the shorter one's rows, and the rows do
-//! not depend on how many are in a part. For each thread, memory is bounded by one part, or by
-//! [`BATCH_ROWS`] rows while rows are sorted for another layout.
+//! Every table uses its own ChaCha8 stream, and the sensor table a new one for every block of 4,000
+//! rows. ChaCha8 is specified, so the same options give the same bytes with the locked versions of
+//! rand's distributions and of polars, whatever the number of threads. An unsorted dataset begins with
+//! the rows of a shorter one of the same seed and number of users, and rows do not depend on the size of
+//! a part. Each thread needs memory for one part, or for [`BATCH_ROWS`] rows while it sorts.
 
 use std::fmt;
 use std::fs;
@@ -28,20 +27,22 @@ use rand::rngs::ChaCha8Rng;
 use crate::error::{Error, Result};
 use crate::options::GenerateOptions;
 use crate::sensor::external_sort::{BATCH_ROWS, Batch};
-use crate::sensor::{Buckets, Layout, Maker, Part, Physiology, SensorTable, SortedRows, encode};
+use crate::sensor::{
+    Buckets, Layout, Part, PartGenerator, Physiology, SensorTable, SortedRows, encode,
+};
 use crate::tables::{DAYS, FIRST_DAY, METADATA_FILE, SENSOR_HRV, SLEEP_DIARY, USER_PROFILE};
 use crate::{metadata, sleep_diary, users};
 
-/// What [`generate_dataset`] made.
+/// A summary of the dataset that [`generate_dataset`] wrote.
 #[derive(Clone, Debug)]
 pub struct Generated {
-    /// Rows of sensor_hrv.
+    /// Number of rows of sensor_hrv.
     pub sensor_rows: u64,
-    /// Rows of user_profile.
+    /// Number of rows of user_profile.
     pub users: usize,
-    /// Days in sleep_diary.
+    /// Number of days in sleep_diary.
     pub days: u32,
-    /// Every Parquet file.
+    /// All Parquet files.
     pub files: Vec<WrittenFile>,
     /// The metadata file.
     pub metadata: PathBuf,
@@ -62,23 +63,24 @@ impl fmt::Display for Generated {
     }
 }
 
-/// How far a generation is.
+/// The progress of a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Sensor rows written so far. In a layout that needs a sort, sorting a row counts half.
+    /// Sensor rows written so far. In a layout that needs a sort, a row that is sorted but not written
+    /// counts half.
     pub rows_done: u64,
-    /// Sensor rows to write.
+    /// Sensor rows to write in total.
     pub rows_total: u64,
     /// Sensor parts written so far.
     pub parts_done: u64,
-    /// Sensor parts to write. By date, more may turn out to be needed than is known at the beginning.
+    /// Sensor parts to write in total. By date, the number can grow after the sort.
     pub parts_total: u64,
 }
 
-// Streams of the seed's generator.
+// Random streams of the tables.
 const USERS: u64 = 0;
 const SLEEP_DIARY_STREAM: u64 = 1;
-/// The first of the sensor table's.
+/// The first stream of the sensor table.
 const SENSOR: u64 = 2;
 
 fn stream(seed: u64, number: u64) -> ChaCha8Rng {
@@ -87,26 +89,25 @@ fn stream(seed: u64, number: u64) -> ChaCha8Rng {
     rng
 }
 
-/// Writes the three tables and `generation_metadata.yaml` into `options.output_dir`, replacing a
-/// dataset that is there.
+/// Writes the three tables and `generation_metadata.yaml` into `options.output_dir`. An existing dataset
+/// is replaced.
 ///
-/// Same options, same bytes in every Parquet file. The files are written beside their places and
-/// moved into them when all of them are complete and on the disk; if that fails, what was moved is
-/// moved back. So an error leaves what was there before, and so does an
-/// interrupt. What a killed process left is removed, and what it had moved is
-/// put back, by the next call, and by the next scan.
+/// The same options give the same bytes in every Parquet file. Files are written into a staging
+/// directory, synced to the disk, and then moved into place. An error or an interrupt leaves the old
+/// dataset unchanged, and undoes finished moves. The next call, or the next scan, does the same for a
+/// process that was killed.
 ///
 /// # Errors
 ///
-/// [`Error::InvalidOption`] where an option is out of its range,
-/// [`Error::Write`] where the directory cannot hold the dataset (see [`dataset_writer::Error`]),
-/// [`Error::Io`] and [`Error::Polars`] where a file cannot be written.
+/// [`Error::InvalidOption`] if an option is out of its range, [`Error::Write`] if the directory cannot
+/// hold the dataset (see [`dataset_writer::Error`]), [`Error::Io`] and [`Error::Polars`] if a file
+/// cannot be written.
 pub fn generate_dataset(options: &GenerateOptions) -> Result<Generated> {
     generate_dataset_with_progress(options, &mut |_| {})
 }
 
-/// [`generate_dataset`], telling `on_progress` how far it is: once before the first sensor part
-/// and after each one, and in a layout that needs a sort, several times before the first.
+/// Like [`generate_dataset`], and calls `on_progress` before the first sensor part and after each one.
+/// In a layout that needs a sort, it is also called several times before the first part.
 ///
 /// # Errors
 ///
@@ -157,7 +158,7 @@ pub fn generate_dataset_with_progress(
     Ok(generated)
 }
 
-/// The files of a dataset.
+/// Writes the files of a dataset, and returns them.
 pub(crate) const FORMAT: DatasetFormat = DatasetFormat {
     entries: &[
         Entry { name: USER_PROFILE.location, is_directory: false },
@@ -172,7 +173,7 @@ pub(crate) const FORMAT: DatasetFormat = DatasetFormat {
 
 const ROW_GROUP_ROWS: usize = 100_000;
 
-/// Writes `frame` to `location`, a path under the dataset's directory.
+/// Writes `frame` to `location`, a path relative to the dataset's directory.
 fn write(staging: &DatasetStaging, location: &str, frame: &mut DataFrame) -> Result<WrittenFile> {
     let mut bytes = Vec::new();
     ParquetWriter::new(&mut bytes)
@@ -204,16 +205,16 @@ fn write_parts(
     let sorted = match &temporary {
         None => None,
         Some(directory) => Some(sort(table, directory, threads, &mut |rows| {
-            // Drawn is half of it.
+            // Generating and sorting a row counts half.
             on_progress(Progress { rows_done: rows / 2, ..progress });
         })?),
     };
     let parts = sorted.as_ref().map_or_else(|| table.parts(), SortedRows::parts);
     progress.parts_total = parts.len() as u64;
-    let encode = |maker: &mut Maker, number: usize| -> Result<(u64, WrittenFile)> {
+    let encode = |generator: &mut PartGenerator, number: usize| -> Result<(u64, WrittenFile)> {
         let part = &parts[number];
         let rows =
-            maker.rows(part, sorted.as_ref()).map_err(IoError::at("read", staging.path()))?;
+            generator.rows(part, sorted.as_ref()).map_err(IoError::at("read", staging.path()))?;
         let bytes = encode::parquet(table, rows).map_err(Error::polars("encode sensor_hrv"))?;
         Ok((part.rows, staging.write_bytes(&location(part), &bytes)?))
     };
@@ -221,7 +222,7 @@ fn write_parts(
     in_parallel(
         parts.len(),
         threads,
-        || Maker::new(table),
+        || PartGenerator::new(table),
         encode,
         |(rows, file)| {
             rows_written += rows;
@@ -241,8 +242,8 @@ fn write_parts(
     Ok(files)
 }
 
-/// Puts the table's rows into the order of its layout, in temporary files; calls `on_progress` with the
-/// rows that are drawn so far.
+/// Sorts the table's rows into the order of its layout, in temporary files. Calls `on_progress` with the
+/// number of rows generated so far.
 fn sort<'a>(
     table: &'a SensorTable<'a>,
     directory: &Path,
@@ -251,27 +252,27 @@ fn sort<'a>(
 ) -> Result<SortedRows<'a>> {
     let buckets = Buckets::new(table, directory);
     let on_disk = |result: std::io::Result<()>| -> Result<()> {
-        Ok(result.map_err(IoError::at("sort rows in", directory))?)
+        Ok(result.map_err(IoError::at("write temporary files in", directory))?)
     };
     let no_state = || ();
     for first in (0..buckets.batches()).step_by(threads) {
-        // Drawn side by side, and appended in the order of their numbers.
+        // Generate batches in parallel, and append them in the order of their numbers.
         let count = (buckets.batches() - first).min(threads as u64) as usize;
         let mut batches: Vec<Batch> = vec![Vec::new(); count];
-        let draw = |(): &mut (), number| Ok((number, buckets.generate(first + number as u64)));
-        in_parallel(count, threads, no_state, draw, |(number, batch)| batches[number] = batch)?;
+        let generate = |(): &mut (), number| Ok((number, buckets.generate(first + number as u64)));
+        in_parallel(count, threads, no_state, generate, |(number, batch)| batches[number] = batch)?;
         let append = |(): &mut (), bucket| on_disk(buckets.append(bucket, &batches));
         in_parallel(buckets.count(), threads, no_state, append, |()| {})?;
         on_progress(table.rows.min((first + count as u64) * BATCH_ROWS));
     }
     let sort = |(): &mut (), bucket| on_disk(buckets.sort(bucket));
     in_parallel(buckets.count(), threads, no_state, sort, |()| {})?;
-    Ok(buckets.finish().map_err(IoError::at("sort rows in", directory))?)
+    Ok(buckets.finish().map_err(IoError::at("write temporary files in", directory))?)
 }
 
-/// Calls `work` for each number below `tasks`, on `threads` threads with a state each, and calls `done`
-/// with each result, here and as they come. An error or an interrupt ends it, once each thread is done
-/// with its task.
+/// Calls `work` for each number below `tasks`, on `threads` threads that each have a state. Calls `done`
+/// in this thread with each result, in order of completion. After an error or an interrupt, threads
+/// finish their current task and stop.
 fn in_parallel<S, T: Send>(
     tasks: usize,
     threads: usize,
@@ -316,7 +317,7 @@ impl Drop for StopAtTheEnd<'_> {
     }
 }
 
-/// Where a part lies in the dataset's directory.
+/// The path of a part, relative to the dataset's directory.
 fn location(part: &Part) -> String {
     let name = format!("part-{:05}", part.number);
     let name = match part.day {
@@ -324,7 +325,7 @@ fn location(part: &Part) -> String {
             let (year, month, first) = FIRST_DAY;
             let date = chrono::NaiveDate::from_ymd_opt(year, month, first)
                 .and_then(|date| date.checked_add_days(chrono::Days::new(day.into())))
-                .expect("the dataset's days are dates");
+                .expect("all days are valid dates");
             format!("date={date}/{name}")
         }
         None => name,

@@ -4,7 +4,7 @@ use polars::prelude::{DataType, ParquetReader, SerReader};
 use proptest::prelude::*;
 use wearable_datagen::sensor::columns::{Codes, Columns};
 use wearable_datagen::sensor::{
-    Buckets, Layout, Part, Maker, Physiology, SEGMENTS_PER_DAY, SensorTable, encode,
+    Buckets, Layout, Part, PartGenerator, Physiology, SEGMENTS_PER_DAY, SensorTable, encode,
 };
 
 fn some_users(count: u32) -> Vec<Physiology> {
@@ -99,7 +99,7 @@ fn files(table: &SensorTable) -> Vec<(Part, Vec<u8>)> {
         buckets.finish().unwrap()
     });
     let parts = sorted.as_ref().map_or_else(|| table.parts(), |sorted| sorted.parts());
-    let mut generator = Maker::new(table);
+    let mut generator = PartGenerator::new(table);
     let bytes = |part: &Part| {
         encode::parquet(table, generator.rows(part, sorted.as_ref()).unwrap()).unwrap()
     };

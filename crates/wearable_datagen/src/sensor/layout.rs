@@ -60,7 +60,7 @@ impl SensorTable<'_> {
 
     /// Generates `rows` rows, starting with number `first_row`.
     pub fn generate(&self, first_row: u64, rows: u64) -> Columns {
-        let mut generator = Maker::new(self);
+        let mut generator = PartGenerator::new(self);
         generator.generate(first_row, rows);
         generator.rows
     }
@@ -72,15 +72,15 @@ impl SensorTable<'_> {
 }
 
 /// Generates the rows of parts, one part after the other, and reuses their memory.
-pub struct Maker<'a> {
+pub struct PartGenerator<'a> {
     generator: RowGenerator<'a>,
     rows: Columns,
 }
 
-impl<'a> Maker<'a> {
+impl<'a> PartGenerator<'a> {
     /// Creates a generator for parts of `table`.
-    pub fn new(table: &'a SensorTable<'a>) -> Maker<'a> {
-        Maker { generator: RowGenerator::new(table), rows: Columns::default() }
+    pub fn new(table: &'a SensorTable<'a>) -> PartGenerator<'a> {
+        PartGenerator { generator: RowGenerator::new(table), rows: Columns::default() }
     }
 
     /// Returns the rows of a part: read from `sorted`, or generated if the table is unsorted.

@@ -16,7 +16,7 @@ pub mod rows;
 use std::ops::Range;
 
 pub use external_sort::{Buckets, SortedRows};
-pub use layout::{Layout, Part, Maker};
+pub use layout::{Layout, Part, PartGenerator};
 
 /// Days in the dataset.
 pub const DAYS: u32 = 35;

@@ -99,8 +99,8 @@ def check_notebooks() -> None:
 
 def clippy() -> None:
     build_workspace()
-    words = ("clippy", "--workspace", "--all-targets", "--locked", "--quiet")
-    cargo(*words, "--", "--deny", "warnings")
+    arguments = ("clippy", "--workspace", "--all-targets", "--locked", "--quiet")
+    cargo(*arguments, "--", "--deny", "warnings")
 
 
 def rustdoc() -> None:
@@ -115,8 +115,8 @@ def run_rust_tests() -> None:
 
 
 def run_python_tests(options: list[str]) -> None:
-    words = (*paths.PYTHON_MODULE, "pytest", *(options or [TOOLS / "tests"]))
-    run_limited("Python tests", words, PYTHON_TESTS_SECONDS, cwd=TOOLS, env=user_environment())
+    arguments = (*paths.PYTHON_MODULE, "pytest", *(options or [TOOLS / "tests"]))
+    run_limited("Python tests", arguments, PYTHON_TESTS_SECONDS, cwd=TOOLS, env=user_environment())
 
 
 LINTS: Stages = {
