@@ -373,8 +373,8 @@ fn engine_name(engine: Engine) -> &'static str {
     }
 }
 
-/// The worker's `main`: runs the plan in the shared directory and writes the report there. With
-/// [`READ`], reads a Parquet file and reports only whether that is possible.
+/// The worker's `main`: runs the plan in the shared directory and writes the report there. If it is
+/// called to check a Parquet file, it reports only whether the file can be read.
 pub fn serve() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let text = |at: usize| arguments.get(at).and_then(|argument| argument.to_str());
