@@ -40,7 +40,7 @@ fn absolute_near_zero(a: f64, b: f64) -> f64 {
     TOLERANCE * a.abs().max(b.abs()).max(1.0)
 }
 
-fn alike_types(a: &DataType, b: &DataType) -> bool {
+pub(crate) fn alike_types(a: &DataType, b: &DataType) -> bool {
     use DataType::{Array, Datetime, Decimal, Duration, List, Null, Struct};
     match (a, b) {
         (Null, _) | (_, Null) => true,
@@ -81,6 +81,11 @@ fn equal_values(a: &Series, b: &Series, tolerance: Tolerance) -> bool {
     }
     let (a, b) = (a.rechunk(), b.rechunk());
     a.iter().zip(b.iter()).all(|(a, b)| equal_value(&a, &b, tolerance))
+}
+
+/// Whether two values are equal as in [`frames_close`].
+pub(crate) fn equal_across_engines(a: &AnyValue, b: &AnyValue) -> bool {
+    equal_value(a, b, absolute_near_zero)
 }
 
 fn equal_value(a: &AnyValue, b: &AnyValue, tolerance: Tolerance) -> bool {

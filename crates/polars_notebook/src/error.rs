@@ -20,6 +20,22 @@ pub enum Error {
         statement: String,
     },
 
+    /// The source of an exercise is not valid.
+    #[error("The source of exercise {exercise} is not valid: {reason}.\nEdit its Markdown file")]
+    ExerciseSource {
+        /// Number of the exercise.
+        exercise: usize,
+        /// The reason.
+        reason: String,
+    },
+
+    /// An answer that a grading cell checks is not correct.
+    #[error("{feedback}")]
+    NotSolved {
+        /// The feedback of the check.
+        feedback: String,
+    },
+
     /// The source of a function is not among those that `show_source` has.
     #[error(
         "show_source has no source of `{name}`. It has the public functions of {}",

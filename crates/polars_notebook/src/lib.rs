@@ -54,6 +54,7 @@ pub mod compare;
 pub mod display;
 pub mod ensure;
 pub mod error;
+pub mod exercise;
 pub mod files;
 pub mod interrupt;
 pub mod progress;
@@ -65,6 +66,7 @@ pub use compare::{frames_close, frames_equal};
 pub use display::{EvcxrDisplay, head};
 pub use ensure::ensure;
 pub use error::{Error, Result};
+pub use exercise::{Exercise, not_attempted};
 pub use queries::{join_row_count, set_sorted};
 pub use show_source::show_source;
 
