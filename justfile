@@ -28,10 +28,15 @@ test-long *options: _environment
     {{ tools }} setup
     cd notebooks/tools && ../../.venv/bin/python -I -X utf8 -m pytest -m long "$@"
 
-# Open the walkthrough in JupyterLab; options are passed to JupyterLab
+# Open the walkthrough, or a notebook of yours, in JupyterLab; options are passed to JupyterLab
 [no-exit-message]
 lab *options: _environment
-    {{ tools }}.lab "$@"
+    {{ tools }}.lab {{ quote(caller) }} "$@"
+
+# Copy the exercises into a folder of yours (default: exercises/), keeping existing files; --nbgrader writes a course
+[no-exit-message]
+exercises *options: _environment
+    {{ tools }} exercises --caller {{ quote(caller) }} "$@"
 
 # Export notebooks as HTML that works without a network, after running those that changed; --no-code, --slides
 [no-exit-message]

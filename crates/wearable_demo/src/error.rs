@@ -79,6 +79,15 @@ pub enum Error {
         variable: &'static str,
     },
 
+    /// There is no exercise with this number.
+    #[error("There is no exercise {number}. Their numbers are 1 to {last}: exercise(1)?")]
+    NoExercise {
+        /// The number.
+        number: usize,
+        /// The last exercise's number.
+        last: usize,
+    },
+
     /// A polars operation failed.
     #[error("{0}{hint}", hint = damaged_hint(&.0.source))]
     Polars(#[from] QueryError),

@@ -26,6 +26,7 @@
 #![warn(missing_docs)]
 
 pub mod error;
+pub mod exercises;
 pub mod paths;
 pub mod query;
 pub mod scan;
@@ -87,6 +88,7 @@ pub fn show_source<F>(function: F) -> Result<()> {
 
 /// The items that notebooks use.
 pub mod prelude {
+    pub use crate::exercises::exercise;
     pub use crate::paths::{Paths, short};
     pub use crate::scan::{
         check_dataset, has_sensor_data, scan_sensor_hrv, scan_sensor_hrv_repeated,
@@ -104,7 +106,8 @@ pub mod prelude {
         sink_partitioned, with_parquet_sink, write_csv, write_parquet,
     };
     pub use polars_notebook::{
-        Chart, EvcxrDisplay, ensure, frames_close, frames_equal, head, join_row_count, set_sorted,
+        Chart, EvcxrDisplay, ensure, frames_close, frames_equal, head, join_row_count,
+        not_attempted, set_sorted,
     };
     pub use polars_profile::{
         Execution, LimitedRun, Measurement, Plan, QueryProfile, explain, explain_all,

@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "cluster": {"bootstrap", "setup"},
     "kernel": {"bootstrap", "setup"},
     "runner": {"bootstrap", "setup", "kernel", "export"},
+    "exercises": {"bootstrap", "setup", "kernel", "runner", "export"},
     "bench": {"bootstrap", "setup", "kernel", "runner", "export"},
 }
 

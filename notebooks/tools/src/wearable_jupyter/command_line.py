@@ -8,6 +8,7 @@ from pathlib import Path
 
 from . import development, doctor
 from .bootstrap.venv import BUNDLE_VARIABLE
+from .exercises import commands as exercises
 from .kernel import install, template
 from .runner import commands, smoke
 from .runner.strict_run import CELL_SECONDS
@@ -127,6 +128,19 @@ def parser() -> argparse.ArgumentParser:
     measured = command("bench", bench, "benchmark against Python")
     measured.add_argument("what", choices=["kernel", "lab", "queries", "generate"])
     measured.add_argument("--rounds", type=int)
+    copied = command("exercises", exercises.command, "copy the exercises into a folder of yours")
+    copied.add_argument(
+        "folder", nargs="?", help="the folder [default: exercises, or course with --nbgrader]"
+    )
+    copied.add_argument(
+        "--nbgrader", action="store_true", help="write a course for nbgrader, with the solutions"
+    )
+    copied.add_argument(
+        "--update-notebooks",
+        action="store_true",
+        help="write the exercise notebooks in notebooks/ again from their sources",
+    )
+    copied.add_argument("--caller", type=directory, default=Path.cwd(), help=argparse.SUPPRESS)
     command("fmt", development.fmt, "format everything")
     command("lint", development.lint, "check formatting and lints")
     command("test", development.test, "run all tests; options go to pytest")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from . import rust_tests
 from .bootstrap.command_environment import user_environment
+from .exercises import notebooks as exercises
 from .kernel.template import prepare
 from .runner import clean
 from .runner.selection import project_notebooks
@@ -97,6 +98,15 @@ def check_notebooks() -> None:
         )
 
 
+def check_exercises() -> None:
+    """Raise `UserError` if an exercise notebook differs from its sources."""
+    if names := [path.name for path in exercises.outdated()]:
+        raise UserError(
+            f"These notebooks differ from their sources in crates/wearable_demo/exercises/: "
+            f"{', '.join(names)}. Edit the sources, then run: ./justw exercises --update-notebooks"
+        )
+
+
 def clippy() -> None:
     build_workspace()
     arguments = ("clippy", "--workspace", "--all-targets", "--locked", "--quiet")
@@ -125,6 +135,7 @@ LINTS: Stages = {
     "Format of Python": lambda: ruff("format", "--check"),
     "Lints of Python": lambda: ruff("check"),
     "Format of notebooks": check_notebooks,
+    "Exercise notebooks": check_exercises,
     "Lints of Rust": clippy,
     "Documentation of Rust": rustdoc,
 }

@@ -1,22 +1,46 @@
-"""Open the walkthrough in JupyterLab: python -m wearable_jupyter.lab OPTION…
+"""Open a notebook in JupyterLab: python -m wearable_jupyter.lab CALLER [NOTEBOOK] OPTION…
 
-The options are JupyterLab's. A separate module, because it starts faster with few imports.
+Without a notebook, the walkthrough opens. CALLER is the directory to which the notebook's path is
+relative. The options are JupyterLab's. A separate module, because it starts faster with few
+imports.
 """
 
 import os
 import sys
+from pathlib import Path
+from urllib.parse import quote
 
 from .kernel import prewarmed, spec
 from .kernel.template import prepare
 from .setup import entry_point, paths
+from .setup.errors import UserError
+
+WALKTHROUGH = paths.NOTEBOOKS / "02a_lazy_join.ipynb"
 
 # Names that the file browser does not list: the project's own next to the notebooks, and those that
 # Jupyter hides by default. A file with such a name still opens by its path.
 HIDDEN = ("tools", "expected", "__pycache__", "*.pyc", "*.pyo", ".DS_Store", "*~")
 
 
-def main(options: list[str]) -> None:
+def opened(caller: Path, options: list[str]) -> tuple[Path, list[str]]:
+    """The notebook to open, and the other options. Raises `UserError` for a missing notebook."""
+    if not options or options[0].startswith("-"):
+        return WALKTHROUGH, options
+    path = (caller / options[0]).resolve()
+    if not path.is_file():
+        raise UserError(
+            f"File not found: {path}. `./justw lab NOTEBOOK` opens a notebook, and "
+            "`./justw exercises` copies the exercises"
+        )
+    return path, options[1:]
+
+
+def main(caller: Path, options: list[str]) -> None:
     """Replace this process by JupyterLab's server, and start a prewarmed kernel."""
+    notebook, options = opened(caller, options)
+    # JupyterLab serves only files below its root.
+    root = paths.ROOT if notebook.is_relative_to(paths.ROOT) else notebook.parent
+    address = quote(notebook.relative_to(root).as_posix())
     prepare()
     # As a module: the first line of its script contains a path that may have spaces and quotes.
     command = [*paths.PYTHON_MODULE, "jupyterlab"]
@@ -24,15 +48,15 @@ def main(options: list[str]) -> None:
     command += ["--allow-root"] if os.geteuid() == 0 else []
     # The default page, so that the address in the terminal opens the walkthrough too.
     command += [
-        f"--ServerApp.root_dir={paths.ROOT}",
+        f"--ServerApp.root_dir={root}",
         # Offer only this project's kernel, found by its path and not by JUPYTER_PATH. Otherwise
         # JupyterLab shows a list of kernels if you click before the kernel has started.
         f"--ServerApp.kernel_spec_manager_class={spec.__name__}.ProjectKernelSpecManager",
         "--MultiKernelManager.default_kernel_name=rust",
-        "--LabApp.default_url=/lab/tree/notebooks/02a_lazy_join.ipynb",
+        f"--LabApp.default_url=/lab/tree/{address}",
         *(f"--ContentsManager.hide_globs={name}" for name in HIDDEN),
     ]
-    os.chdir(paths.ROOT)
+    os.chdir(root)
     command += options  # last, because later options take precedence
     server = os.getpid()  # exec keeps the process number
     if prewarmed.enable(server):
@@ -41,4 +65,4 @@ def main(options: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(entry_point.exit_code(lambda: main(sys.argv[1:])))
+    sys.exit(entry_point.exit_code(lambda: main(Path(sys.argv[1]), sys.argv[2:])))

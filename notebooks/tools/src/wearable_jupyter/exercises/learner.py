@@ -1,0 +1,57 @@
+"""Copies the exercise notebooks into the learner's own folder."""
+
+import os
+from pathlib import Path
+
+from ..runner import clean, selection
+from ..setup import paths
+from ..setup.errors import UserError
+from . import notebooks
+
+
+def own_folder(folder: Path) -> Path:
+    """The real path of a learner's folder. Raises `UserError` for the project's `notebooks/`."""
+    real = folder.resolve()
+    if real.is_relative_to(paths.NOTEBOOKS):
+        raise UserError(
+            f"{folder} is in the project's notebooks/, whose files git tracks. "
+            "Choose another folder: ./justw exercises FOLDER"
+        )
+    if real.exists() and not real.is_dir():
+        raise UserError(f"{folder} is not a directory. Choose another folder")
+    return real
+
+
+def create(path: Path, text: str) -> bool:
+    """Write a new file completely; False if `path` exists already. Raises `UserError`."""
+    part = path.with_name(f".{path.name}.part-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding="utf-8", newline="")
+        os.link(part, path)  # fails if the file exists
+        return True
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise UserError(
+            f"{path} could not be written: {error.strerror}. Choose another folder"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def copy(folder: Path, caller: Path) -> None:
+    """Copy the exercise notebooks into `folder`, and print the next step. Keeps existing files."""
+    folder = own_folder(folder)
+    library = paths.toml_string(paths.LIBRARY)
+    written, kept = [], []
+    for name, made in notebooks.all_notebooks().items():
+        path = folder / f"{name}{selection.SUFFIX}"
+        text = clean.serialized(notebooks.with_library(made, library))
+        (written if create(path, text) else kept).append(path)
+    for path in written:
+        print(f"Written: {path}")
+    for path in kept:
+        print(f"Kept: {path} exists already. For a new copy, rename or delete it first")
+    first = (written + kept)[0]
+    print(f"Open them: {selection.command('lab', first, caller)}", flush=True)
