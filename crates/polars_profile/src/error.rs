@@ -52,7 +52,7 @@ pub enum Error {
     Write(#[from] dataset_writer::Error),
 
     /// A file cannot be read as Parquet.
-    #[error("{file} is damaged: {reason}\nWrite it again")]
+    #[error("{file} is damaged: {reason}\nWrite the file again")]
     DamagedFile {
         /// The file.
         file: PathBuf,
@@ -62,7 +62,7 @@ pub enum Error {
 
     /// The query contains a value that exists only in this process.
     #[error(
-        "This query cannot run in a worker process: {reason}\npolars cannot serialize a Rust closure. Replace it by an expression, or use explain(&query), which runs nothing"
+        "This query cannot run in a worker process: {reason}\npolars cannot serialize a Rust closure. Replace it with an expression, or use explain(&query), which runs nothing"
     )]
     NotSerializable {
         /// polars' reason.

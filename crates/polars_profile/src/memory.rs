@@ -34,7 +34,8 @@ mod platform {
     /// Limits this process to `mb` MB (1,000,000 bytes) of private memory on top of its current
     /// memory. Pages of files don't count; see RLIMIT_DATA in getrlimit(2).
     pub fn limit(mb: u64) -> io::Result<()> {
-        let now = status_kb("VmData:").ok_or_else(|| io::Error::other("no VmData in /proc"))?;
+        let now = status_kb("VmData:")
+            .ok_or_else(|| io::Error::other("/proc/self/status has no VmData"))?;
         let bytes = now * 1024 + mb * 1_000_000;
         let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
         // SAFETY: the limit is a valid struct for as long as the call takes.
