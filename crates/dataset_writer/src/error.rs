@@ -31,7 +31,7 @@ pub enum Error {
     NotReplaceable {
         /// The path.
         path: PathBuf,
-        /// What is wrong with it, as a verb phrase.
+        /// The problem, as a verb phrase.
         problem: String,
     },
 
@@ -42,7 +42,7 @@ pub enum Error {
     NotADataset {
         /// The file or directory.
         path: PathBuf,
-        /// What is wrong with it, as a verb phrase.
+        /// The problem, as a verb phrase.
         problem: String,
     },
 
@@ -51,7 +51,7 @@ pub enum Error {
     InvalidDirectory {
         /// The directory.
         value: String,
-        /// What is allowed.
+        /// The allowed values.
         allowed: &'static str,
     },
 

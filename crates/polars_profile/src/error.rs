@@ -138,7 +138,7 @@ fn list(paths: &[PathBuf]) -> String {
     paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
-/// The next step where polars reports a full or read-only disk.
+/// The next step for the user if polars reports a full or read-only disk.
 pub fn disk_hint(source: &PolarsError) -> String {
     use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     match source {

@@ -207,7 +207,7 @@ pub const SLEEP_DIARY: Table = Table {
     ],
 };
 
-/// What the devices recorded: many rows per device, each a five-minute segment.
+/// The recordings of the devices: one row per recorded five-minute segment of a device.
 pub const SENSOR_HRV: Table = Table {
     name: "sensor_hrv",
     grain: "recorded five-minute segment of a device (the same segment can occur more than once)",

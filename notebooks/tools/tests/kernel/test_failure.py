@@ -139,7 +139,7 @@ def test_evcxr_that_does_not_start_leaves_a_reason_for_the_launcher(tmp_path, mo
 
 
 def test_compilation_is_killed_with_its_children():
-    """cargo starts its children in a process group of their own, and so do they."""
+    """cargo starts each child in its own process group, and the children do the same."""
     script = "setsid sh -c 'sleep 600 & sleep 601' & sleep 602 & wait"
     root = subprocess.Popen(["sh", "-c", script])
     tree = psutil.Process(root.pid)

@@ -1,4 +1,4 @@
-"""What a snapshot compares in cells with measurements."""
+"""Snapshots of cells with measurements compare everything but measured values."""
 
 import nbformat
 import pytest

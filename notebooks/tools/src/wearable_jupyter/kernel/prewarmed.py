@@ -56,9 +56,9 @@ def start(server: int) -> None:
 
 
 def purpose(server: int) -> dict[str, int | str]:
-    """What a kernel that is created now can be used for: the server, directory and template."""
-    made_from = (paths.TEMPLATE / name for name in (DEPENDENCIES, "sources"))
-    digest = hashlib.sha256(b"".join(file.read_bytes() for file in made_from))
+    """The purpose of a kernel that is created now: the server, directory and template."""
+    inputs = (paths.TEMPLATE / name for name in (DEPENDENCIES, "sources"))
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in inputs))
     return {"server": server, "directory": os.getcwd(), "template": digest.hexdigest()}
 
 
@@ -85,7 +85,7 @@ def take(handoff: Handoff) -> int | None:
 
 
 def read_purpose(directory: Path) -> dict[str, int | str] | None:
-    """What a prewarmed kernel can be used for; None if it is no running prewarmed kernel."""
+    """The purpose of a prewarmed kernel; None if it does not run or is not prewarmed."""
     if directories.evcxr(directory) is not None:
         with suppress(OSError, ValueError):
             return json.loads((directory / directories.PREWARMED).read_text())
