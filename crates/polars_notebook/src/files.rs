@@ -125,6 +125,7 @@ pub fn sink_partitioned(query: &LazyFrame, directory: &Path, column: &str) -> Re
         write_parquet(&empty, &new.join(NO_ROWS))?;
     }
     check_readable(&new, &schema, column)?;
+    check_null_folder(query, &new, &schema, column)?;
     Ok(staging.finish_directory()?)
 }
 
@@ -176,6 +177,27 @@ fn check_readable(new: &Path, schema: &Schema, column: &str) -> Result<()> {
         return refused("it contains an empty text, which a scan would return as null".to_owned());
     }
     Ok(())
+}
+
+/// The folder in which Hive, and polars, keep the rows without a value in the partition column.
+const NULL_FOLDER: &str = "__HIVE_DEFAULT_PARTITION__";
+
+/// Checks that the folder of missing values in `new` has only rows without a value.
+///
+/// polars writes a text with the folder's name to the same folder, and one overwrites the other.
+fn check_null_folder(query: &LazyFrame, new: &Path, schema: &Schema, column: &str) -> Result<()> {
+    let is_text = schema.get(column).is_some_and(DataType::is_string);
+    if !is_text || !new.join(format!("{column}={NULL_FOLDER}")).exists() {
+        return Ok(());
+    }
+    let same_name = query.clone().filter(col(column).eq(lit(NULL_FOLDER))).limit(1);
+    let same_name = without_panic(|| same_name.collect_with_engine(Engine::Streaming))
+        .map_err(QueryError::at("search for texts with the name of a folder"))?;
+    if same_name.unwrap_single().height() == 0 {
+        return Ok(());
+    }
+    let reason = format!("the text {NULL_FOLDER} cannot be distinguished from a missing value");
+    Err(Error::NotPartitionable { column: column.to_owned(), reason })
 }
 
 /// Checks that a partitioned dataset may replace `directory`: it does not exist, is empty, or is a

@@ -165,6 +165,8 @@ fn partition_values_are_read_as_they_were_written_or_refused() {
         texts(&[Some("true")]),
         texts(&[Some("2024-01-01")]),
         texts(&[Some("a"), Some("")]),
+        texts(&[Some("a"), Some("__HIVE_DEFAULT_PARTITION__")]),
+        texts(&[None, Some("a"), Some("__HIVE_DEFAULT_PARTITION__")]),
         texts(&[Some("a"), Some("b*")]),
         texts(&[Some("*")]),
         Series::new("".into(), [1i32, 2]),
