@@ -11,7 +11,6 @@ use polars::prelude::*;
 use crate::error::{Error, Result};
 use crate::plan_graph::{Execution, Graph, Node, logical_graph};
 use crate::text::thousands;
-use crate::timing::MEASURED;
 use crate::worker::{self, Conditions, Count, End, WorkerReport};
 
 /// The result and the metrics of one run of a query.
@@ -178,7 +177,7 @@ impl QueryProfile {
         self.nodes.iter().filter_map(|node| node.bytes).reduce(|a, b| a + b)
     }
 
-    /// The nodes as a table. Columns: `node`, `ran`, `rows_in`, `rows_out`, `≈ ms` (work, summed over
+    /// The nodes as a table. Columns: `node`, `ran`, `rows_in`, `rows_out`, `ms` (work, summed over
     /// all threads), `row_groups` (read / all), `kB` (1000 bytes fetched from files), `build` (the
     /// side of a join). Null if polars does not report the value.
     pub fn table(&self) -> DataFrame {
@@ -192,7 +191,7 @@ impl QueryProfile {
             "ran" => of(nodes, |node| node.execution.map(|execution| execution.to_string())),
             "rows_in" => of(nodes, |node| node.rows_in),
             "rows_out" => of(nodes, |node| node.rows_out),
-            format!("{MEASURED} ms") => of(nodes, |node| (node.seconds * 1e4).round() / 10.0),
+            "ms" => of(nodes, |node| (node.seconds * 1e4).round() / 10.0),
             "row_groups" => of(nodes, groups),
             "kB" => of(nodes, |node| node.bytes.map(|bytes| bytes.div_ceil(1000))),
             "build" => of(nodes, |node| node.build_side.clone()),
@@ -204,10 +203,24 @@ impl QueryProfile {
 impl fmt::Display for QueryProfile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rows = thousands(self.frame.height() as u64);
-        write!(f, "{:?} engine: {rows} rows\n{MEASURED} {:.3} s", self.engine, self.seconds)?;
+        write!(f, "{:?} engine: {rows} rows\n{:.3} s", self.engine, self.seconds)?;
         match self.peak_mb {
             Some(peak) => write!(f, ", {peak:.1} MB at the peak, in a worker process"),
             None => write!(f, ", memory not measured here"),
+        }
+    }
+}
+
+impl fmt::Display for LimitedRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LimitedRun::Finished(run) => match run.peak_mb {
+                Some(peak) => write!(f, "finished with {peak:.0} MB"),
+                None => f.write_str("finished"),
+            },
+            LimitedRun::OutOfMemory { limit_mb, .. } => {
+                write!(f, "out of memory at the limit of {limit_mb} MB")
+            }
         }
     }
 }

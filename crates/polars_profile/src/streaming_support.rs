@@ -11,7 +11,7 @@ use crate::plan_graph::{Execution, physical_graph};
 /// # Errors
 ///
 /// [`Error::Polars`] if polars cannot plan a query.
-pub fn streaming_support(queries: &[(&str, LazyFrame)]) -> Result<DataFrame> {
+pub fn streaming_support<N: AsRef<str>>(queries: &[(N, LazyFrame)]) -> Result<DataFrame> {
     let (mut names, mut ran, mut worst) = (Vec::new(), Vec::new(), Vec::new());
     for (name, query) in queries {
         let graph = physical_graph(query)?;
@@ -23,7 +23,7 @@ pub fn streaming_support(queries: &[(&str, LazyFrame)]) -> Result<DataFrame> {
                 nodes.push(&node.name);
             }
         }
-        names.push(*name);
+        names.push(name.as_ref());
         ran.push(execution.to_string());
         worst.push(nodes.join(", "));
     }
