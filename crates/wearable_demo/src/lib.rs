@@ -31,7 +31,6 @@ pub mod paths;
 pub mod query;
 pub mod scan;
 pub mod stages;
-mod streaming_operations;
 
 pub use chrono;
 pub use dataset_writer;
@@ -41,7 +40,6 @@ pub use polars;
 pub use polars_notebook::{self, interrupt};
 pub use polars_profile::{self, worker::serve as serve_profile_worker};
 pub use spark_stages;
-pub use streaming_operations::streaming_operations;
 pub use wearable_datagen::{self as datagen, tables};
 pub use wearable_datagen::{GenerateOptions, Generated, Layout, Progress, Size};
 pub use wearable_datagen::{free_bytes, generate_dataset, generate_dataset_with_progress};
@@ -97,7 +95,7 @@ pub mod prelude {
     pub use crate::stages::{RECORDED_PLAN, stage_graph};
     pub use crate::{
         GenerateOptions, Layout, Size, chrono, ensure_dataset, generate_dataset_with_progress,
-        plotly, print_progress, query, show_source, streaming_operations, tables,
+        plotly, print_progress, query, show_source, tables,
     };
     pub use polars::prelude::*;
     pub use polars::sql::SQLContext;
