@@ -17,5 +17,5 @@ pub mod runs;
 pub mod stages;
 
 pub use error::{Error, Result};
-pub use runs::{ClusterRun, Figures, plan_scale, quickest, read_cluster_run, read_scale};
+pub use runs::{ClusterRun, Figures, plan_scale, read_cluster_run, read_scale};
 pub use stages::stage_graph;

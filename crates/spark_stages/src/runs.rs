@@ -28,13 +28,14 @@ pub struct ClusterRun {
     pub summary: DataFrame,
 }
 
-/// Reads the last run of `engine` (`spark` or `sail`) below the folder `outputs`; `None` without a run.
+/// Reads the run of `engine` (`spark` or `sail`) in `folder`, which has a folder for each engine; `None`
+/// without a run. `./justw cluster query` writes to `outputs/cluster`.
 ///
 /// # Errors
 ///
 /// [`Error`] if a file of the run is missing or cannot be read.
-pub fn read_cluster_run(outputs: &Path, engine: &str) -> Result<Option<ClusterRun>> {
-    let folder = outputs.join("cluster").join(engine);
+pub fn read_cluster_run(folder: &Path, engine: &str) -> Result<Option<ClusterRun>> {
+    let folder = folder.join(engine);
     let (run, plan) = (folder.join("run.csv"), folder.join("plan.txt"));
     if !run.is_file() {
         return Ok(None);
@@ -53,7 +54,8 @@ pub fn read_cluster_run(outputs: &Path, engine: &str) -> Result<Option<ClusterRu
     }))
 }
 
-/// Reads the measurements of `./justw cluster measure` below the folder `outputs`; `None` without any.
+/// Reads the measurements of `./justw cluster measure` in `folder`, usually `outputs/cluster`; `None`
+/// without any.
 ///
 /// The frame has a row per engine, number of workers and number of rows:
 ///
@@ -73,16 +75,9 @@ pub fn read_cluster_run(outputs: &Path, engine: &str) -> Result<Option<ClusterRu
 /// # Errors
 ///
 /// [`Error::Polars`] if the file cannot be read.
-pub fn read_scale(outputs: &Path) -> Result<Option<DataFrame>> {
-    let file = outputs.join("cluster").join("scale.csv");
+pub fn read_scale(folder: &Path) -> Result<Option<DataFrame>> {
+    let file = folder.join("scale.csv");
     if file.is_file() { read_csv(&file).map(Some) } else { Ok(None) }
-}
-
-/// Returns the least `seconds` of `engine` in a frame of [`read_scale`]; `None` if it has no such row.
-pub fn quickest(scale: &DataFrame, engine: &str) -> Option<f64> {
-    let of_engine = scale.clone().lazy().filter(col("engine").eq(lit(engine)));
-    let least = of_engine.select([col("seconds").min()]).collect().ok()?;
-    least.column("seconds").ok()?.f64().ok()?.get(0)
 }
 
 fn read_csv(path: &Path) -> Result<DataFrame> {
@@ -115,7 +110,7 @@ pub struct Figures {
 /// | `files` | files of [`FILE_BYTES`] bytes; each is one task |
 /// | `shuffled_gigabytes` | upper bound: each task sends each group |
 /// | `core_minutes` | CPU time |
-/// | `machines` | machines with 16 cores that finish in ten minutes |
+/// | `machines_for_10_minutes` | machines with 16 cores that finish in ten minutes |
 ///
 /// # Errors
 ///
@@ -134,7 +129,7 @@ pub fn plan_scale(rows: &[f64], figures: &Figures) -> Result<DataFrame> {
         "files" => column(&files),
         "shuffled_gigabytes" => column(&shuffled),
         "core_minutes" => column(&core_minutes),
-        "machines" => column(&machines),
+        "machines_for_10_minutes" => column(&machines),
     ];
     Ok(estimates.map_err(QueryError::at("build the table of estimates"))?)
 }
@@ -148,7 +143,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert!(read_cluster_run(folder.path(), "spark").unwrap().is_none());
         assert!(read_scale(folder.path()).unwrap().is_none());
-        let spark = folder.path().join("cluster/spark");
+        let spark = folder.path().join("spark");
         std::fs::create_dir_all(&spark).unwrap();
         let write = |name: &str, text: &str| std::fs::write(spark.join(name), text).unwrap();
         write("run.csv", "version,data,seconds,workers,lost_workers\n4.3.0,\"/a, b\",1.5,2,0\n");
@@ -164,13 +159,6 @@ mod tests {
     }
 
     #[test]
-    fn quickest_returns_the_least_seconds() {
-        let scale = df!["engine" => ["a", "b", "a"], "seconds" => [2.0, 0.1, 1.0]].unwrap();
-        assert_eq!(quickest(&scale, "a"), Some(1.0));
-        assert_eq!(quickest(&scale, "c"), None);
-    }
-
-    #[test]
     fn estimates_grow_with_the_rows() {
         let figures = Figures {
             bytes_per_row: 20.0,
@@ -181,7 +169,7 @@ mod tests {
         let plan = plan_scale(&[1e6, 1e10, 1e12], &figures).unwrap();
         let of =
             |name: &str, row: usize| plan.column(name).unwrap().f64().unwrap().get(row).unwrap();
-        assert_eq!((of("files", 0), of("machines", 0)), (1.0, 1.0));
+        assert_eq!((of("files", 0), of("machines_for_10_minutes", 0)), (1.0, 1.0));
         assert_eq!(of("gigabytes", 1), 200.0);
         // The task of each file sends each group at most once.
         assert_eq!(of("shuffled_gigabytes", 1), of("files", 1) * 35_000.0 * 50.0 / 1e9);

@@ -182,6 +182,35 @@ mod tests {
     }
 
     #[test]
+    fn spark_plan_is_divided_at_its_exchanges() {
+        let plan = "== Physical Plan ==\n\
+            AdaptiveSparkPlan isFinalPlan=false\n\
+            +- Sort [town#1 ASC NULLS FIRST], true, 0\n   \
+               +- Exchange rangepartitioning(town#1 ASC NULLS FIRST, 8), [plan_id=9]\n      \
+                  +- HashAggregate(keys=[town#1], functions=[sum(total#2)])\n         \
+                     +- Exchange hashpartitioning(town#1, 8), [plan_id=8]\n            \
+                        +- HashAggregate(keys=[town#1], functions=[partial_sum(total#2)])\n               \
+                           +- Project [total#2, town#1]\n                  \
+                              +- BroadcastHashJoin [shop#3], [shop#4], Inner, BuildRight, false\n                     \
+                                 :- FileScan parquet [shop#3,total#2] Batched: true\n                     \
+                                 +- BroadcastExchange HashedRelationBroadcastMode(List(input[0]))\n                        \
+                                    +- FileScan parquet [shop#4,town#1] Batched: true\n";
+        let graph = stage_graph(plan, "t", &[("orders", "total"), ("shops", "town")]);
+        assert_eq!(graph.nodes.len(), exchanges(plan) + 1);
+        let details: Vec<String> = graph.nodes.iter().map(|node| node.details.join("; ")).collect();
+        assert_eq!(
+            details,
+            [
+                "scan shops; ⇄ broadcast to all workers",
+                "scan orders; join by shop; partial aggregation by town; ⇄ hash partition by town",
+                "final aggregation by town; ⇄ range partition by town",
+                "sort by town",
+            ]
+        );
+        assert_eq!(graph.nodes[1].inputs, [0]);
+    }
+
+    #[test]
     fn empty_plan_has_no_stage() {
         assert!(stage_graph("", "t", &[]).nodes.is_empty());
     }

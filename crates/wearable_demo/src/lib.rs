@@ -30,7 +30,6 @@ pub mod exercises;
 pub mod paths;
 pub mod query;
 pub mod scan;
-pub mod stages;
 
 pub use chrono;
 pub use dataset_writer;
@@ -92,7 +91,6 @@ pub mod prelude {
         check_dataset, has_sensor_data, scan_sensor_hrv, scan_sensor_hrv_repeated,
         scan_sleep_diary, scan_user_profile, sensor_files, verify_dataset,
     };
-    pub use crate::stages::{RECORDED_PLAN, stage_graph};
     pub use crate::{
         GenerateOptions, Layout, Size, chrono, ensure_dataset, generate_dataset_with_progress,
         plotly, print_progress, query, show_source, tables,
@@ -112,5 +110,5 @@ pub mod prelude {
         logical_graph, measure, measure_interleaved, peak_memory, physical_graph, profile,
         profile_with_memory_limit, streaming_support,
     };
-    pub use spark_stages::{Figures, plan_scale, quickest, read_cluster_run, read_scale};
+    pub use spark_stages::{Figures, plan_scale, read_cluster_run, read_scale, stage_graph};
 }

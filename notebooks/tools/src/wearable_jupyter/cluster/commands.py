@@ -24,9 +24,9 @@ from .engines import ENGINES, HERE, Running, logs_folder
 from .processes import Processes
 
 CRATE = paths.ROOT / "crates" / "spark_connect_query"
-# The query that the client sends, and Spark's plan of this query.
+# The query that the client sends, and the runs of this query that notebook 03 shows.
 SQL = paths.LIBRARY / "src" / "summary.sql"
-PLAN = paths.LIBRARY / "src" / "summary.plan.txt"
+RECORDED_RUNS = CRATE / "recorded_runs"
 # A separate target directory, because the client shares no dependencies with the workspace.
 CLIENT_TARGET = paths.TARGET / "cluster-client"
 
