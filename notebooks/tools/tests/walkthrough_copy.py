@@ -9,13 +9,10 @@ import nbformat
 import polars as pl
 import pytest
 
+from wearable_jupyter.bench.measure import WALKTHROUGH, same_work
 from wearable_jupyter.runner import strict_run
 from wearable_jupyter.setup import paths
 
-NOTEBOOK = paths.NOTEBOOKS / "02a_lazy_join.ipynb"
-PYTHON = re.compile(
-    r"<details><summary>Python</summary>\n\n```python\n(.*?)\n```\n\n</details>", re.DOTALL
-)
 # Names of frames that the Python code and the Rust cells of the notebook both define.
 FRAMES = (
     *("users", "sleep_diary", "sensor_raw", "sensor_expr", "sensor_sql", "sensor"),
@@ -139,7 +136,7 @@ def additional_cells(notebook: nbformat.NotebookNode, frames: Path) -> dict[str,
 
 def run(data: Path, folder: Path) -> Walkthrough:
     """Run the copy strictly on the dataset in `data`, and most cells twice."""
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook = nbformat.read(WALKTHROUGH, as_version=4)
     own = {cell.id for cell in notebook.cells}
     outputs, frames = folder / "outputs", folder / "frames"
     frames.mkdir()
@@ -150,7 +147,7 @@ def run(data: Path, folder: Path) -> Walkthrough:
             cells.append(nbformat.v4.new_code_cell(cell.source, id=f"{cell.id}-again"))
     for name, source in additional_cells(notebook, frames).items():
         cells.append(nbformat.v4.new_code_cell(source, id=name))
-    copy = folder / NOTEBOOK.name
+    copy = folder / WALKTHROUGH.name
     notebook.cells = cells
     nbformat.write(notebook, copy)
     with pytest.MonkeyPatch.context() as patch:
@@ -159,7 +156,7 @@ def run(data: Path, folder: Path) -> Walkthrough:
         result = strict_run.run(copy, working_directory=paths.NOTEBOOKS)
     assert result.failure is None, result.failure
     executed = result.executed.cells
-    result.notebook = NOTEBOOK
+    result.notebook = WALKTHROUGH
     result.executed.cells = [cell for cell in executed if cell.id in own]
     result.cells = sum(cell.cell_type == "code" for cell in result.executed.cells)
     added = {cell.id: cell for cell in executed if cell.id not in own}
@@ -174,7 +171,7 @@ def python_frames(data: Path, folder: Path) -> dict[str, pl.DataFrame]:
     before, variables = os.getcwd(), {}
     os.chdir(folder)
     try:
-        for code in PYTHON.findall(text(nbformat.read(NOTEBOOK, as_version=4))):
+        for code in same_work(nbformat.read(WALKTHROUGH, as_version=4))[1]:
             exec(code, variables)
         return {
             name: value.lazy().collect()

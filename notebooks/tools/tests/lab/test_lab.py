@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
 # A cell whose code the tests replace.
-SCRATCH = "csv"
+SCRATCH = "night-hours"
 # The cell of 02a that fails on purpose.
 FAILS = "moved"
 

@@ -12,6 +12,7 @@ import walkthrough_copy
 from polars.testing import assert_frame_equal
 from test_oracle import assert_rows_equal
 
+from wearable_jupyter.bench import measure
 from wearable_jupyter.runner import output_tags
 from wearable_jupyter.runner.streams import without_colors
 
@@ -105,6 +106,15 @@ def python_frames(small_data, tmp_path_factory):
     return walkthrough_copy.python_frames(small_data, folder)
 
 
+def test_cells_have_python_code_unless_they_show_something_of_rust_or_this_project():
+    notebook = nbformat.read(measure.WALKTHROUGH, as_version=4)
+    code = {cell.id for cell in notebook.cells if cell.cell_type == "code"}
+    rust, python = measure.same_work(notebook)
+    without = {"moved", "physical-plan", "memory", "global-sort-picture", "plotly"}
+    assert code - {cell.id for cell in rust} == without
+    assert len(python) == len(rust) - 1  # all but data-setup
+
+
 def test_python_code_defines_the_same_frames_as_rust(python_frames):
     assert python_frames.keys() == {*walkthrough_copy.FRAMES, "bench"}
 
@@ -119,7 +129,7 @@ def test_rows_of_python_and_rust_are_equal(name, walkthrough, python_frames):
 
 
 def test_translation_table_is_right(walkthrough):
-    notebook = nbformat.read(walkthrough_copy.NOTEBOOK, as_version=4)
+    notebook = nbformat.read(measure.WALKTHROUGH, as_version=4)
     values = [value for value, _ in walkthrough_copy.translated(notebook)]
     assert len(values) >= 15
     variables: dict[str, object] = {}
