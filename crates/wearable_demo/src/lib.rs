@@ -4,6 +4,7 @@
 //! 1. [`tables`] declares the three tables, and [`generate_dataset`] writes them as Parquet files.
 //! 2. [`scan`] checks those files and opens them as lazy frames.
 //! 3. [`query`] builds the query from them, with one function per step.
+//! 4. [`exercises`] checks a learner's answers to tasks on the same tables.
 //!
 //! The generator is the crate [`wearable_datagen`]. Notebooks also use three generic crates:
 //! [`polars_profile`] explains, times and profiles queries, [`polars_notebook`] displays values in cells

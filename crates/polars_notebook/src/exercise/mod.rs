@@ -187,7 +187,10 @@ impl Exercise {
                 .sql(&sql)
                 .map_err(|error| wrong(format!("The SQL fails: {}", brief(&error))))?,
             _ if needs_sql => return Err(wrong("The answer must be a text with an SQL query.")),
-            Answer::Number(_) | Answer::Text(_) => return compare_value(&answer, &expected),
+            _ if expected.shape() == (1, 1) => return compare_value(&answer, &expected),
+            Answer::Number(_) | Answer::Text(_) => {
+                return Err(wrong("The answer must be a query, without quotes: a `LazyFrame`."));
+            }
             Answer::Query(query) => *query,
             Answer::Frame(frame) => {
                 // Conditions are about queries. Without one, a collected frame is as good.
@@ -289,9 +292,6 @@ fn brief(error: &PolarsError) -> String {
 /// Compares a number or a text with the only value of the expected result. The message does not
 /// contain that value, because it would be the solution.
 fn compare_value(answer: &Answer, expected: &DataFrame) -> Result<(), Fault> {
-    if expected.shape() != (1, 1) {
-        return Err(wrong("The answer must be a query, without quotes: a `LazyFrame`."));
-    }
     let value = expected.columns()[0].get(0).map_err(not_checked)?;
     match (answer, value.get_str(), value.extract::<f64>()) {
         (Answer::Number(n), None, Some(e)) if (n - e).abs() <= 1e-9 * e.abs().max(1.0) => Ok(()),

@@ -39,7 +39,8 @@ impl Task {
     /// - `conditions`, separated by `;`; see [`Condition::parse`].
     ///
     /// Sections begin with `## ` and their name. `Hints` is a numbered list. `Solution` is Markdown.
-    /// `Expected` has an SQL block, or the line `The rows of the given query.` Other settings and
+    /// `Expected` has an SQL block, or the line `The rows of the given query.` If the expected result
+    /// is one value, the answer must be that number or text, and not a query. Other settings and
     /// sections are for the program that writes notebooks.
     ///
     /// # Errors

@@ -172,6 +172,7 @@ fn value_is_compared_without_revealing_it() {
     assert_eq!(message(&count, &5), "5 is too high.");
     assert_eq!(message(&count, &3), "3 is too low.");
     assert_eq!(message(&count, &"4"), "The answer must be a number, without quotes.");
+    assert_eq!(message(&count, &warm()), "The answer must be a number, without quotes.");
     let coldest = of("SELECT city FROM cities ORDER BY degrees LIMIT 1");
     is_correct(&coldest, &"Oslo");
     assert_eq!(message(&coldest, &"Rome"), "`Rome` is not the answer.");
@@ -266,11 +267,11 @@ fn time_is_compared_with_the_given_query() {
         .replace("key: city\n", "")
         .replace(
             "SELECT city, degrees FROM cities WHERE degrees >= 10",
-            "SELECT max(x) AS x FROM cities",
+            "SELECT max(x) AS x, min(x) AS y FROM cities",
         );
     let exercise =
         Exercise::new(3, &source, [("cities", frame.clone().lazy())], "nowhere").unwrap();
-    let fast = frame.clone().lazy().select([col("x").max()]);
+    let fast = frame.clone().lazy().select([col("x").max(), col("x").min().alias("y")]);
     let slow = frame.lazy().sort(["x"], SortMultipleOptions::default()).map(
         |frame| {
             std::thread::sleep(std::time::Duration::from_millis(20));
@@ -280,7 +281,7 @@ fn time_is_compared_with_the_given_query() {
         None,
         None,
     );
-    let slow = slow.select([col("x").max()]);
+    let slow = slow.select([col("x").max(), col("x").min().alias("y")]);
     assert_eq!(exercise.check(&fast).verdict, Verdict::NotChecked);
     let exercise = exercise.given(&slow);
     is_correct(&exercise, &fast);
