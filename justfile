@@ -75,7 +75,7 @@ doctor: _environment
 
 # Time Rust against Python, some minutes each: `bench kernel`, `bench lab`, `bench queries` or `bench generate`
 [no-exit-message]
-bench what="kernel" *options: _environment
+bench benchmark="kernel" *options: _environment
     {{ tools }} bench "$@"
 
 # Start a cluster on this machine (--engine sail or spark, --workers N); also `cluster query`, `cluster test`, `cluster measure`
