@@ -65,7 +65,7 @@ def output(outputs: Path, path: Path, suffix: str = ".ipynb", folder: str = ".")
 ODD = {
     "heading": "print('## next\\n## c2\\n\\n```text\\nx\\n```')",
     "fences": "print('```\\n````\\n~~~\\n`a`')",
-    "measured": "print('it is ≈ 3 and', 4); print('│ ≈ x │\\n│ 1 │'); print('┌┬┐\\n│≈┆a│\\n└┴┘')",
+    "tables": "print('│ x │\\n│ 1 │'); print('┌┬┐\\n│x┆a│\\n└┴┘'); print('┌\\n└\\n┌┐\\n│')",
     "returns": "print('a\\r\\nb\\rc\\r')",
     "spaces": "print('a  \\n\\t\\n  b   ')",
     "colors": "print('\\x1b[31mred\\x1b[0m \\x1b]8;;x\\x07link')",

@@ -120,6 +120,13 @@ def test_measured_columns_of_a_polars_table_are_omitted():
     assert "│ <factor> │" in normal(BYTES).text(slower) and normal().text(slower) == slower
 
 
+@pytest.mark.parametrize(
+    "text", ["┌\n│ 1 s │\n└", "┌\n└", "┌┐\n│1 s┆│\n│1 s│\n└┘", "┌1 s", "│ 1 s"]
+)
+def test_incomplete_tables_are_lines_of_text(text):
+    assert normal(TIME).text(text) == text.replace("1 s", "<time>")
+
+
 def test_table_with_paths_has_the_same_width_in_every_clone():
     here = box(["file"], ["/tmp/x1/data/a.parquet"])
     there = measured.Normalizer([], {"/work/long/data": "data"})

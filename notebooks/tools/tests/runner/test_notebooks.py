@@ -5,7 +5,7 @@ import re
 import nbformat
 import pytest
 
-from wearable_jupyter.runner import clean, measured, output_tags
+from wearable_jupyter.runner import clean, measured, output_tags, snapshots
 from wearable_jupyter.setup import paths
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
@@ -33,6 +33,17 @@ def test_code_cells_have_output_tags_and_text(path):
             for tag in cell.metadata.get("tags", []):
                 known = {*output_tags.REQUIRED_OUTPUTS, *measured.UNITS, output_tags.FAILS}
                 assert tag in known, f"{cell.id}: {tag}"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_cells_tagged_as_measuring_show_a_measured_value(path):
+    """Without one, the tag would only hide future differences."""
+    snapshot = snapshots.file(path)
+    shown = snapshots.sections(snapshot.read_text()) if snapshot.exists() else {}
+    for cell in nbformat.read(path, as_version=4).cells:
+        for tag in measured.measurements(cell.metadata.get("tags", [])):
+            values = (measured.UNITS[tag][0], measured.FACTOR)
+            assert any(value in shown.get(cell.id, "") for value in values), f"{cell.id}: {tag}"
 
 
 def test_cleaning_an_executed_notebook_restores_the_committed_form(tmp_path):

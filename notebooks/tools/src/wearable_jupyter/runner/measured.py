@@ -190,7 +190,7 @@ class Normalizer:
             [cell.strip() for cell in line[1:-1].split("┆")] for line in lines if line[0] == "│"
         ]
         head = next((n for n, line in enumerate(lines) if line.startswith("╞")), 1) - 1
-        if len({len(row) for row in rows}) != 1:
+        if len({len(row) for row in rows}) != 1 or any(len(line) < 2 for line in lines):
             return [self._values(line) for line in lines]
         masked = self._table(rows, head)
         if masked == rows:

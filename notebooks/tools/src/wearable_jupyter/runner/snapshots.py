@@ -2,12 +2,10 @@
 
 `notebooks/expected/NAME.md` contains the outputs as readable text. `measured` replaces paths, and
 the measured values of cells that are tagged for it, with placeholders. All other output must be the
-same in every run of a commit. The sign ≈ also marks measurements: the rest of a line after it, a
-table's column with the sign in its name, and the values of a chart with the sign in a title.
+same in every run of a commit.
 """
 
 import difflib
-import json
 import re
 from collections.abc import Iterable
 from itertools import chain, combinations
@@ -22,36 +20,10 @@ from .measured import UNITS, Normalizer, measurements, project_directories
 from .streams import without_colors
 from .strict_run import describe
 
-MEASURED = "≈"
 # Summing floats in another order changes their last digits.
 DIGITS = 9
 # The maximum number of printed lines of a diff.
 DIFF_LINES = 200
-
-
-def without_measurements(text: str) -> str:
-    """`text` without measured columns, with each line cut at the first measured number."""
-    lines = without_columns(text.split("\n"))
-    cut = (line.partition(MEASURED) for line in lines)
-    return "\n".join(before + sign for before, sign, _ in cut)
-
-
-def without_columns(lines: list[str]) -> list[str]:
-    """The lines without the measured columns of polars' tables."""
-    result, measured = [], []
-    for line in lines:
-        parts = re.split("[┆┬╪┴]", line) if line[:1] in "│┌╞└" and len(line) > 1 else []
-        is_header = line.startswith("│") and result and result[-1].startswith("┌")
-        if is_header and any(MEASURED in part for part in parts):
-            measured = [at for at, part in enumerate(parts) if MEASURED in part]
-            border = re.split("[┬]", result[-1])
-            result[-1] = "┬".join(p for at, p in enumerate(border) if at not in measured)
-        if parts and measured:
-            line = "┆".join(part for at, part in enumerate(parts) if at not in measured)
-        if line.startswith("└"):
-            measured = []
-        result.append(line)
-    return result
 
 
 def rounded(value: object) -> object:
@@ -61,11 +33,6 @@ def rounded(value: object) -> object:
     if isinstance(value, dict):
         return {key: rounded(item) for key, item in value.items()}
     return [rounded(item) for item in value] if isinstance(value, list) else value
-
-
-def is_measured(figure: dict) -> bool:
-    """Whether a title marks a chart as measured."""
-    return MEASURED in json.dumps(figure.get("layout", {}), ensure_ascii=False)
 
 
 def normalizer(cell: NotebookNode, directories: dict[str, str] | None) -> Normalizer:
@@ -80,12 +47,8 @@ def comparable(output: NotebookNode, normal: Normalizer) -> object:
     shown = {}
     for mime, value in output.data.items():
         if mime == charts.MIME:
-            figure = rounded(normal.chart(value))
-            if is_measured(value):
-                traces = figure.get("data", [])
-                figure["data"] = [trace | {"x": None, "y": None} for trace in traces]
-            shown[mime] = figure
-        elif mime == "text/html" and (normal.units or f">{MEASURED}" in value):
+            shown[mime] = rounded(normal.chart(value))
+        elif mime == "text/html" and normal.units:
             shown[mime] = "<table" in value  # the text form has the same values
         elif mime == "text/plain":
             shown[mime] = text_of(output, normal)
@@ -109,17 +72,13 @@ def outputs(notebook: NotebookNode, directories: dict[str, str] | None = None) -
 def text_of(output: NotebookNode, normal: Normalizer) -> str:
     """An output as text, without measurements."""
     if output.output_type == "stream":
-        return normal.text(without_measurements(output.text))
+        return normal.text(output.text)
     if output.output_type == "error":
-        return normal.text(without_measurements(f"{output.ename}: {output.evalue}"))
+        return normal.text(f"{output.ename}: {output.evalue}")
     figure = output.data.get(charts.MIME)
     if figure is not None:
-        figure = normal.chart(figure)
-        if is_measured(figure):
-            traces = figure.get("data", [])
-            figure = figure | {"data": [t | {"x": t.get("x"), "y": []} for t in traces]}
-        return charts.description(figure)
-    text = without_measurements(str(output.data.get("text/plain", "")))
+        return charts.description(normal.chart(figure))
+    text = str(output.data.get("text/plain", ""))
     is_table = "<table" in output.data.get("text/html", "") and "┌" not in text
     return normal.aligned_table(text) if is_table else normal.text(text)
 
