@@ -54,10 +54,9 @@ pub struct WrittenFile {
 /// The staging directory of a dataset, inside the dataset's directory. Dropping it before
 /// [`finish`](DatasetStaging::finish) deletes its contents.
 ///
-/// Its name is `.generating-…`. Replaced entries are kept in its directory `old` until all moves are
-/// done, and then `old` is renamed to `replaced`. So the next process sees whether it must restore the
-/// old dataset of a killed process.
-/// whether to put the old dataset back.
+/// Its name is `.generating-…`. [`finish`](DatasetStaging::finish) moves replaced entries into `old`.
+/// After the last move it renames `old` to `replaced`. A remaining `old` therefore means that the swap was
+/// interrupted, and the next process restores it.
 pub struct DatasetStaging {
     format: DatasetFormat,
     output_dir: PathBuf,
@@ -75,8 +74,8 @@ impl DatasetStaging {
     /// # Errors
     ///
     /// [`Error::InvalidDirectory`] if the path is empty or inside another dataset, [`Error::Busy`] if
-    /// another process is writing there, [`Error::NotADataset`] if something else has the name of an
-    /// entry, [`Error::NoRoom`] if the disk has too little free space, [`Error::Io`] if the operating
+    /// another process is writing there, [`Error::WouldOverwrite`] if something else has the name of an
+    /// entry, [`Error::NotEnoughSpace`] if the disk has too little free space, [`Error::Io`] if the operating
     /// system refuses an operation.
     pub fn create(format: DatasetFormat, output_dir: &Path, bytes: u64) -> Result<DatasetStaging> {
         check_place(&format, output_dir)?;
@@ -97,7 +96,7 @@ impl DatasetStaging {
         }
         let free = free_bytes(output_dir)?;
         if free < bytes {
-            return Err(Error::NoRoom {
+            return Err(Error::NotEnoughSpace {
                 dir: output_dir.to_owned(),
                 needed_mb: bytes.div_ceil(1_000_000),
                 free_mb: free / 1_000_000,
@@ -135,8 +134,8 @@ impl DatasetStaging {
         })
     }
 
-    /// Creates a directory for temporary files. It is removed with the staging directory, even if the
-    /// process is killed.
+    /// Creates a directory for temporary files. It is deleted with the staging directory. If the process
+    /// is killed, the next generator deletes both.
     ///
     /// # Errors
     ///
@@ -221,7 +220,8 @@ fn sync_directories(directory: &Path) -> Result<()> {
 
 impl Drop for DatasetStaging {
     fn drop(&mut self) {
-        // If `old` is not empty, it has the only copy of the old dataset. The next generator restores it.
+        // If `old` is not empty, it has the only copy of the old dataset. The next generator or reader
+        // restores it.
         let old_is_back = fs::remove_dir(self.dir.join(OLD));
         if old_is_back.is_ok() || !self.dir.join(OLD).exists() {
             // If this fails, the next generator removes the rest.
@@ -321,7 +321,7 @@ fn recover(output_dir: &Path) -> Result<()> {
 /// Checks that `place` is missing, or is an entry of an earlier dataset.
 fn check_replaceable(format: &DatasetFormat, entry: &Entry, place: &Path) -> Result<()> {
     let refuse = |problem: &str| {
-        Err(Error::NotADataset { path: place.to_owned(), problem: problem.to_owned() })
+        Err(Error::WouldOverwrite { path: place.to_owned(), problem: problem.to_owned() })
     };
     let kind = match place.symlink_metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),

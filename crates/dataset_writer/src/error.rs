@@ -37,9 +37,9 @@ pub enum Error {
 
     /// A file or directory that no earlier dataset wrote has the name of a part of the dataset.
     #[error(
-        "{path} {problem}. A new dataset would replace it, so nothing was written.\nMove it away, or choose another directory with --output-dir"
+        "{path} {problem}. A new dataset would replace it, so nothing was written.\nMove it away, or choose another directory"
     )]
-    NotADataset {
+    WouldOverwrite {
         /// The file or directory.
         path: PathBuf,
         /// The problem, as a verb phrase.
@@ -57,7 +57,7 @@ pub enum Error {
 
     /// Another process is writing a dataset into the same directory.
     #[error(
-        "Another process is generating a dataset in {dir}.\nWait for it, or choose another directory with --output-dir"
+        "Another process is generating a dataset in {dir}.\nWait for it, or choose another directory"
     )]
     Busy {
         /// The directory.
@@ -66,9 +66,9 @@ pub enum Error {
 
     /// The disk has too little free space for a dataset.
     #[error(
-        "The dataset may need {needed_mb} MB, but {dir} has only {free_mb} MB of free space.\nFree some space there, choose another directory with --output-dir, or generate fewer rows"
+        "The dataset may need {needed_mb} MB, but {dir} has only {free_mb} MB of free space.\nFree some space there, choose another directory, or generate fewer rows"
     )]
-    NoRoom {
+    NotEnoughSpace {
         /// The directory.
         dir: PathBuf,
         /// The largest size of the dataset, in MB (1,000,000 bytes).

@@ -18,7 +18,7 @@ const NEW: &str = "new";
 const OLD: &str = "old";
 
 /// The staging directory of a target, next to it. Removed when dropped.
-pub struct Staging {
+pub struct FileStaging {
     dir: PathBuf,
     parent: PathBuf,
     name: OsString,
@@ -27,13 +27,13 @@ pub struct Staging {
     _lock: Option<File>,
 }
 
-impl Staging {
+impl FileStaging {
     /// Creates a staging directory next to `target`, whose last component must be a name.
     ///
     /// # Errors
     ///
     /// [`Error::NotReplaceable`] if it is not a name, [`Error::Io`] if the directory cannot be created.
-    pub fn next_to(target: &Path) -> Result<Staging> {
+    pub fn next_to(target: &Path) -> Result<FileStaging> {
         let (parent, name) = split(target)?;
         remove_stale(&parent)?;
         loop {
@@ -51,7 +51,7 @@ impl Staging {
             }
             let new = dir.path().join(NEW);
             fs::create_dir(&new).map_err(Error::io("create", &new))?;
-            return Ok(Staging { dir: dir.keep(), parent, name, _lock: lock });
+            return Ok(FileStaging { dir: dir.keep(), parent, name, _lock: lock });
         }
     }
 
@@ -81,7 +81,7 @@ impl Staging {
     }
 }
 
-impl Drop for Staging {
+impl Drop for FileStaging {
     fn drop(&mut self) {
         // If an old directory could not be moved back, it stays in `old` until the next write.
         let old = self.dir.join(OLD);
@@ -176,9 +176,9 @@ mod tests {
         let target = dir.path().join("x");
         fs::create_dir_all(dir.path().join(".writing-killed/new")).unwrap();
         fs::write(dir.path().join(".writing-killed/new/x"), "half").unwrap();
-        let living = Staging::next_to(&target).unwrap();
+        let living = FileStaging::next_to(&target).unwrap();
         fs::write(living.path(), "1").unwrap();
-        let second = Staging::next_to(&target).unwrap();
+        let second = FileStaging::next_to(&target).unwrap();
         assert_eq!(names(dir.path()).len(), 2, "{:?}", names(dir.path()));
         drop(second);
         living.finish_file().unwrap();
@@ -207,7 +207,7 @@ mod tests {
                 }
                 match moves {
                     1 => recover(&target).unwrap(),
-                    _ => drop(Staging::next_to(&target).unwrap()),
+                    _ => drop(FileStaging::next_to(&target).unwrap()),
                 }
                 let expected = if moves == 3 { "new" } else { "old" };
                 assert_eq!(fs::read_to_string(target.join("file")).unwrap(), expected);
@@ -223,7 +223,7 @@ mod tests {
         fs::create_dir(&target).unwrap();
         fs::write(target.join("file"), "old").unwrap();
         // Nothing was written into the staging directory, so the second move fails.
-        let error = Staging::next_to(&target).unwrap().finish_directory().unwrap_err();
+        let error = FileStaging::next_to(&target).unwrap().finish_directory().unwrap_err();
         assert!(matches!(error, Error::Io { .. }), "{error}");
         assert_eq!(fs::read_to_string(target.join("file")).unwrap(), "old");
         assert_eq!(names(dir.path()), ["data"]);

@@ -1,14 +1,14 @@
 //! Runs several queries at once, and writes results into files.
 //!
-//! A file or a directory appears under its name only when it is complete. If a write fails or is
-//! interrupted or killed, the previous file stays.
+//! All functions except [`with_parquet_sink`] give a file or directory its name only when it is complete.
+//! If a write fails or is interrupted or killed, the previous file stays.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dataset_writer::{Staging, recover};
+use dataset_writer::{FileStaging, recover};
 use polars::prelude::*;
 use polars_profile::parquet::{decode_parquet, footer_rows, without_panic};
 use polars_profile::worker::check_parquet;
@@ -49,7 +49,7 @@ pub fn sink_parquet(query: &LazyFrame, path: &Path) -> Result<DataFrame> {
 ///
 /// As [`sink_parquet`].
 pub fn sink_parquet_with(query: &LazyFrame, path: &Path, rows: Option<usize>) -> Result<DataFrame> {
-    let staging = Staging::next_to(&file_target(path)?)?;
+    let staging = FileStaging::next_to(&file_target(path)?)?;
     let sink = with_parquet_sink(query, &staging.path(), rows)?;
     let returned = without_panic(|| sink.collect_with_engine(Engine::Streaming))
         .map_err(QueryError::at(format!("sink the query into {}", path.display())))?;
@@ -96,7 +96,7 @@ pub fn sink_partitioned(query: &LazyFrame, directory: &Path, column: &str) -> Re
     if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
     }
-    let staging = Staging::next_to(directory)?;
+    let staging = FileStaging::next_to(directory)?;
     let new = staging.path();
     fs::create_dir(&new).map_err(Error::io("create", &new))?;
     let base_path = PlRefPath::try_from_path(&new).map_err(QueryError::at(&action))?;
@@ -353,7 +353,7 @@ pub fn write_csv(frame: &DataFrame, path: &Path) -> Result<()> {
 
 /// Calls `write` with a new file next to `path`, and moves the file to `path`.
 fn write_whole<T>(path: &Path, write: impl FnOnce(&mut Recorder) -> PolarsResult<T>) -> Result<()> {
-    let staging = Staging::next_to(&file_target(path)?)?;
+    let staging = FileStaging::next_to(&file_target(path)?)?;
     let new = staging.path();
     let file = File::create(&new).map_err(Error::io("create", &new))?;
     write_file(path, file, write)?;

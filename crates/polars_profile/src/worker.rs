@@ -18,7 +18,7 @@ use std::str::FromStr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dataset_writer::Staging;
+use dataset_writer::FileStaging;
 use polars::error::abort::try_raise_polars_abort;
 use polars::prelude::*;
 use polars_plan::dsl::DslPlan;
@@ -133,7 +133,7 @@ pub(crate) fn run(query: &LazyFrame, engine: Engine, conditions: Conditions) -> 
         return Err(Error::NoMemoryLimit);
     }
     let program = program()?;
-    let staging = Staging::next_to(&std::env::temp_dir().join("query"))?;
+    let staging = FileStaging::next_to(&std::env::temp_dir().join("query"))?;
     let shared = staging.path();
     fs::create_dir(&shared).map_err(Error::io("create", &shared))?;
     let plan = shared.join(PLAN);

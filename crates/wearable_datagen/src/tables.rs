@@ -219,7 +219,7 @@ pub const SENSOR_HRV: Table = Table {
         column("heart_rate", Kind::Int, "bpm", "40–220", "mean heart rate"),
         column("hrv_sdnn", Kind::Float, "ms", "20–200, 2 decimals", "SDNN"),
         column("hrv_rmssd", Kind::Float, "ms", "10–150, 2 decimals", "RMSSD"),
-        column("hrv_lf_hf_ratio", Kind::Float, "", "0.3–3, 3 decimals", "LF/HF power ratio"),
+        column("hrv_lf_hf_ratio", Kind::Float, "", "0.3–2, 3 decimals", "LF/HF power ratio"),
         column("bvp_mean", Kind::Float, "", "0.3–1.5, 3 decimals", "mean blood volume pulse"),
         column("spo2", Kind::Float, "%", "95–100, 1 decimal", "oxygen saturation"),
         column("eda_mean", Kind::Float, "µS", "0.12–6, 3 decimals", "electrodermal activity"),

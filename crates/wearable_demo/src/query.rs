@@ -1,7 +1,7 @@
 //! The walkthrough's query: one function per step, in the order of the steps.
 //!
 //! Each function takes lazy frames and returns a lazy frame, and runs nothing. The large sensor table
-//! is aggregated before it is joined, so that the join gets one row per user and night instead of every
+//! is aggregated before it is joined, so that the join gets one row per user and `date` instead of every
 //! segment.
 
 use polars::prelude::{
@@ -88,11 +88,12 @@ pub fn night_segments(sensor_keyed: &LazyFrame) -> LazyFrame {
     ])
 }
 
-/// Aggregates night segments to one row per user and calendar date: `user_id`, `date`, `num_segments`,
+/// Aggregates night segments to one row per user and `date`: `user_id`, `date`, `num_segments`,
 /// `night_mean_hr` (bpm), `night_mean_sdnn` (ms), `night_mean_rmssd` (ms), `night_steps` (the sum).
 ///
-/// A calendar date combines its early morning and its late evening, which belong to two different
-/// nights. The walkthrough groups in this way and explains it.
+/// After [`with_keys`], `date` is the calendar date. It combines an early morning and a late evening, which
+/// belong to two different nights. The walkthrough groups in this way and explains it. After
+/// [`with_night_keys`], `date` identifies one night.
 pub fn nightly(night_segments: &LazyFrame) -> LazyFrame {
     night_segments.clone().group_by([col("user_id"), col("date")]).agg([
         len().alias("num_segments"),
@@ -123,7 +124,7 @@ pub fn nightly_by_device(sensor: &LazyFrame) -> LazyFrame {
 /// `ts_start` is a number of microseconds since 1970 without a time zone, so all days have equal length.
 ///
 /// In: the rows of [`quality_filter`], all after 1970. Out: as [`nightly`].
-pub fn nightly_by_arithmetic(sensor: &LazyFrame) -> LazyFrame {
+pub fn nightly_with_integer_time(sensor: &LazyFrame) -> LazyFrame {
     const HOUR: i64 = 3_600_000_000;
     const DAY: i64 = 24 * HOUR;
     let microseconds = || col("ts_start").to_physical();

@@ -340,7 +340,7 @@ fn too_small_disk_is_reported_before_writing() {
     });
     let error = error.unwrap_err();
     assert!(
-        matches!(error, Error::Write(WriteError::NoRoom { needed_mb: 19_000_000.., .. })),
+        matches!(error, Error::Write(WriteError::NotEnoughSpace { needed_mb: 19_000_000.., .. })),
         "{error}"
     );
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
@@ -356,7 +356,7 @@ fn files_of_the_user_are_kept() {
     fs::write(&notes, "important").unwrap();
     let error = generate_dataset(&options(20, dir.path())).unwrap_err();
     assert!(
-        matches!(error, Error::Write(WriteError::NotADataset { .. }))
+        matches!(error, Error::Write(WriteError::WouldOverwrite { .. }))
             && error.to_string().contains("my_notes.txt")
     );
     assert_eq!(fs::read_to_string(&notes).unwrap(), "important");
@@ -368,7 +368,7 @@ fn files_of_the_user_are_kept() {
         let place = dir.path().join(entry);
         if is_directory { fs::create_dir(&place) } else { fs::write(&place, "x") }.unwrap();
         let error = generate_dataset(&options(20, dir.path())).unwrap_err();
-        assert!(matches!(error, Error::Write(WriteError::NotADataset { .. })), "{error}");
+        assert!(matches!(error, Error::Write(WriteError::WouldOverwrite { .. })), "{error}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }
@@ -460,7 +460,10 @@ fn failure_leaves_no_new_directories() {
     let dir = tempfile::tempdir().unwrap();
     let place = dir.path().join("a/b/c");
     let too_many = GenerateOptions { chunk_rows: 10_000_000, ..options(1_000_000_000_000, &place) };
-    assert!(matches!(generate_dataset(&too_many), Err(Error::Write(WriteError::NoRoom { .. }))));
+    assert!(matches!(
+        generate_dataset(&too_many),
+        Err(Error::Write(WriteError::NotEnoughSpace { .. }))
+    ));
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     fs::create_dir(dir.path().join("a")).unwrap();
     assert!(generate_dataset(&too_many).is_err());
@@ -481,7 +484,7 @@ fn temporary_files_are_counted() {
     for layout in [Layout::ByDevice, Layout::ByDate] {
         let sorted = GenerateOptions { layout, ..unsorted.clone() };
         let error = generate_dataset(&sorted).unwrap_err();
-        assert!(matches!(error, Error::Write(WriteError::NoRoom { .. })), "{error}");
+        assert!(matches!(error, Error::Write(WriteError::NotEnoughSpace { .. })), "{error}");
     }
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }

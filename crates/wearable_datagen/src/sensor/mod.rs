@@ -1,9 +1,9 @@
 //! The sensor table: five-minute segments, chosen uniformly and with replacement from all users and all
 //! segments of the dataset's days, and their Parquet files.
 //!
-//! Every value is rounded to at most three decimals, so a column has a few thousand different values.
-//! [`rows`] therefore generates whole numbers, *codes*: the code of 61.27 ms is 6127. [`columns`] stores
-//! them with 26 bytes per row. [`encode`] writes codes with a dictionary of their values, an encoding
+//! Every value is rounded to at most three decimals, so a column has few different values: at most 18,001
+//! in `hrv_sdnn`, and never more than 65,536. [`rows`] therefore generates whole numbers, *codes*: the code
+//! of 61.27 ms is 6127. [`columns`] stores them with 26 bytes per row. [`encode`] writes codes with a dictionary of their values, an encoding
 //! that other Parquet writers must compute by hashing. [`layout`] assigns rows to files, and
 //! [`external_sort`] sorts rows.
 

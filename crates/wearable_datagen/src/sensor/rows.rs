@@ -154,7 +154,7 @@ impl<'a> RowGenerator<'a> {
     /// Generates the values that depend on nothing else.
     fn independent(&self, rows: Range<usize>, columns: &mut [&mut [u16]; WIDTH]) {
         for (word, of, low, high, scale) in [
-            // 0.3 is the lower bound; the upper bound of 3 is never reached.
+            // From 0.3 to 2.
             (Quantity::LfHf, Codes::LfHf, 1.0 - 0.7, 1.0 + 1.0, 1000.0),
             (Quantity::Bvp, Codes::Bvp, 0.3, 1.5, 1000.0),
             (Quantity::Spo2, Codes::Spo2, 95.0, 100.0, 10.0),

@@ -1,6 +1,7 @@
 """Checks the set-up and prints a fix for each fault. Changes nothing; takes about ten seconds."""
 
 import importlib.util
+import shlex
 import shutil
 import subprocess
 import time
@@ -112,10 +113,10 @@ def leftovers() -> str:
             return f"{counts}; one prewarmed" if prewarmed else counts
         if waited < SECONDS_TO_TIDY:
             time.sleep(1)
-    dead = len(kernels) - running
+    stale = [directory for directory, runs in kernels.items() if not runs]
     raise UserError(
-        f"{dead} directories of killed kernels are left; the next kernel deletes them. "
-        f"Or run: rm -r {paths.KERNELS}"
+        f"{len(stale)} directories of killed kernels are left; the next kernel deletes them. "
+        f"Start a kernel, or run: rm -r {shlex.join(map(str, stale))}"
     )
 
 

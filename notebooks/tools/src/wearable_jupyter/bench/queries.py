@@ -34,7 +34,7 @@ fn rewritten(sleep_diary: &LazyFrame, nightly: LazyFrame, users: &LazyFrame) -> 
 let by_device: LazyFrame =
     rewritten(&sleep_diary, query::nightly_by_device(&sensor), &users);
 let by_arithmetic: LazyFrame =
-    rewritten(&sleep_diary, query::nightly_by_arithmetic(&sensor), &users);
+    rewritten(&sleep_diary, query::nightly_with_integer_time(&sensor), &users);
 """
 RUST_TIMED = """\
 println!("{{}}", {{

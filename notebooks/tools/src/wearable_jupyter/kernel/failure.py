@@ -150,8 +150,9 @@ def dependency(errors: list[dict[str, Any]], online: bool, path: str = "") -> Fa
     if package_offline is not None and not online:
         return failure(
             "DependencyNotFound",
-            f"`{package_offline}` is not in the lock file, and this kernel works offline. "
-            "To fetch it from the network, put the line `:offline 0` before its `:dep`.",
+            f"`{package_offline}` is not in the lock file, and this kernel works offline, so that "
+            "the notebook does not depend on the network. To fetch it anyway, put the line "
+            "`:offline 0` before its `:dep`.",
         )
     if folder := re.search(r"failed to read `(.+)/Cargo\.toml`", text):
         path = folder[1]

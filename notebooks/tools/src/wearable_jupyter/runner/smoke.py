@@ -4,6 +4,7 @@ A kernel may fail to start, or to report failing cells, although everything is c
 must pass and one must fail in the strict runner.
 """
 
+import shlex
 import tempfile
 from pathlib import Path
 
@@ -33,7 +34,8 @@ def check_kernel() -> None:
         result = strict_run.run(path, cell_seconds=CELL_SECONDS)
     fault = judge(result)
     if fault is not None:
-        raise UserError(f"a new kernel does not work: {fault}. Run: ./justw doctor")
+        fix = f"rm -rf {shlex.quote(str(paths.TEMPLATE))} && ./justw setup"
+        raise UserError(f"a new kernel does not work: {fault}. Run: {fix}")
 
 
 def judge(result: strict_run.Result) -> str | None:

@@ -213,10 +213,18 @@ def move_into_cache(staged: Path, destination: Path) -> None:
 
 def starts(binary: Path) -> bool:
     """Whether a program exists and runs on this machine."""
+    return start_fault(binary) is None
+
+
+def start_fault(binary: Path) -> str | None:
+    """Why a program does not run on this machine, or None if it runs."""
     try:
-        return subprocess.run([binary, "--help"], capture_output=True).returncode == 0
-    except OSError:
-        return False
+        ran = subprocess.run([binary, "--help"], capture_output=True, text=True, errors="replace")
+    except OSError as error:
+        return error.strerror
+    if ran.returncode == 0:
+        return None
+    return "; ".join(ran.stderr.strip().splitlines()[-1:]) or f"exit status {ran.returncode}"
 
 
 def run_with_progress(
@@ -269,9 +277,11 @@ def install_kernel() -> None:
                 PATH=f"{build / 'root' / 'bin'}:{os.environ['PATH']}",
             )
             installed = build / "root" / "bin" / binary.name
-            if not starts(installed):
+            if (fault := start_fault(installed)) is not None:
                 raise UserError(
-                    "evcxr_jupyter was compiled, but does not start. Run: ./justw doctor"
+                    f"evcxr_jupyter was compiled, but does not start: {fault}. If "
+                    f"{caches.cache_directory()} does not allow programs to run (mount option "
+                    "noexec), set WEARABLE_CACHE_DIR to another directory. Then run: ./justw setup"
                 )
             delete_cache_folder(binary.parent.parent)
             move_into_cache(build / "root", binary.parent.parent)
