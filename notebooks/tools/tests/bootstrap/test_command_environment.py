@@ -218,7 +218,7 @@ def test_setting_that_no_variable_overrides_is_reported(key, text, tmp_path):
         assert cargo_configuration.conflict(clone, home) is None
 
 
-def test_other_linker_has_another_fingerprint(tmp_path):
+def test_other_linker_has_another_key(tmp_path):
     home = tmp_path / ".cargo"
     home.mkdir()
     assert cargo_configuration.linkers(tmp_path / "clone", home) == []

@@ -31,7 +31,11 @@ def test_code_cells_have_output_tags_and_text(path):
     for cell in cells:
         if cell.cell_type == "code":
             for tag in cell.metadata.get("tags", []):
-                known = {*output_tags.REQUIRED_OUTPUTS, *measured.UNITS, output_tags.FAILS}
+                known = {
+                    *output_tags.REQUIRED_OUTPUTS,
+                    *measured.UNITS,
+                    output_tags.RAISES_EXCEPTION,
+                }
                 assert tag in known, f"{cell.id}: {tag}"
 
 

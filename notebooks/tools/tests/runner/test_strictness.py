@@ -13,8 +13,8 @@ from wearable_jupyter.runner import clean, output_tags, streams, strict_run
 from wearable_jupyter.setup import errors, paths
 
 FAKE = str(Path(__file__).with_name("fake_kernel.py"))
-FAILS = {"tags": [output_tags.FAILS]}
-SKIPPED = {"tags": [output_tags.SKIPPED]}
+FAILS = {"tags": [output_tags.RAISES_EXCEPTION]}
+SKIPPED = {"tags": [output_tags.SKIP_EXECUTION]}
 
 
 def use(monkeypatch, report: str) -> None:
@@ -98,7 +98,7 @@ def test_skipped_cells_are_counted_and_still_checked(fake_kernel, run):
     result = run("1", ("1/0", SKIPPED), "")
     assert result.failure is None and result.skipped == [1] and list(result.timings) == [0]
     assert "no cell was run" in run(("1", SKIPPED), "", ("1/0", SKIPPED)).failures[None]
-    promised = {"tags": [output_tags.SKIPPED, "shows-table"]}
+    promised = {"tags": [output_tags.SKIP_EXECUTION, "shows-table"]}
     assert "shows-table" in run("1", ("1", promised)).failures[1]
     assert "shows-table" in run("1", ("", {"tags": ["shows-table"]})).failures[1]
 

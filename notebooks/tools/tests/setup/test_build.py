@@ -110,7 +110,7 @@ class Clone:
         subprocess.run(lock, cwd=root, check=True, env=os.environ | self.environment)
 
     def optimise_less(self) -> None:
-        """Change the profile of dependencies, and so the fingerprint."""
+        """Change the profile of dependencies, and so KEY."""
         file = self.root / ".cargo/config.toml"
         before = file.read_text()
         file.write_text(before.replace("opt-level = 3", "opt-level = 1"))
@@ -184,7 +184,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_dependencies_are_compiled_once_per_fingerprint(clone):
+def test_dependencies_are_compiled_once_per_key(clone):
     one, two = clone("one"), clone("two")
     printed = one.setup()
     assert "Compiling polars and about" in printed and compiles_dependency(printed)
@@ -199,7 +199,7 @@ def test_dependencies_are_compiled_once_per_fingerprint(clone):
     taken = below(first, "libdependency-*.r*")
     here = two.root / "target"
     assert taken and all(path.samefile(here / path.relative_to(first)) for path in taken)
-    # With another fingerprint, dependencies are compiled again. Those of the other clone stay.
+    # With another KEY, dependencies are compiled again. Those of the other clone stay.
     two.optimise_less()
     printed = two.setup()
     assert "Compiling polars and about" in printed and compiles_dependency(printed)

@@ -91,12 +91,12 @@ def dependencies(monkeypatch):
     file.with_name("libb.rlib").symlink_to(file)
     (compiled / artifact_cache.ORIGIN).write_text("{}")
     monkeypatch.setattr(build, "fetch", lambda: None)
-    monkeypatch.setattr(build, "is_seeded", lambda: False)
+    monkeypatch.setattr(build, "has_dependencies", lambda: False)
     monkeypatch.setattr(template, "dependencies_in", lambda folder: None)
     return compiled
 
 
-USES = [build.seed, template.seed, directories.compiled]
+USES = [build.provide_dependencies, template.seed, directories.compiled]
 
 
 @pytest.mark.parametrize("use", USES, ids=lambda use: use.__qualname__)

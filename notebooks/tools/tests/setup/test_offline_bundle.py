@@ -385,7 +385,7 @@ def test_folder_on_another_disk_is_moved_atomically(tmp_path, monkeypatch):
     assert everything(tmp_path / "registry") == {"deep/file": b"content"}
 
 
-def test_file_name_has_platform_and_fingerprint():
+def test_file_name_has_platform_and_key():
     assert (
         toolchain.host() in offline_bundle.name()
         and caches.dependencies_key() in offline_bundle.name()

@@ -59,16 +59,18 @@ def generate(rounds: int = 5) -> None:
     for name, what in (
         ("Rust", "generate_demo_data"),
         ("Python", "numpy and py-polars"),
-        ("write", "py-polars, write only"),
+        ("write", "py-polars, only writing"),
     ):
         print(f"{what:<28}{median_run(runs[name])}")
     ratios = [b.seconds / a.seconds for a, b in zip(runs["Rust"], runs["Python"], strict=True)]
     print(f"Rust is {statistics.median(ratios):.1f} times as fast (median of the ratios per round)")
 
-    print(f"\n{'cost per row':<28}{'core ns':>10}{'bytes':>10}{'at 10 GB/s':>12}")
+    print(f"\n{'per row, on one core':<28}{'time':>13}{'memory traffic':>18}{'at 10 GB/s':>12}")
     for step in steps():
         limit = step["bytes"] / 10
-        print(f"{step['step']:<28}{step['ns']:>10.1f}{step['bytes']:>10.1f}{limit:>9.1f} ns")
+        print(
+            f"{step['step']:<28}{step['ns']:>10.1f} ns{step['bytes']:>12.1f} bytes{limit:>9.1f} ns"
+        )
 
     print(f"\n{'rows and threads':<28}{'time':>10}{'ns/row':>12}{'peak':>10}")
     cores = os.cpu_count() or 1

@@ -5,7 +5,7 @@
     python3 -I notebooks/tools/…/venv.py --just   uv and just only
 
 Runs before anything is installed, so it uses the standard library only. A second call compares a
-fingerprint and returns at once. A working environment is kept, whichever Python runs this.
+hash and returns at once. A working environment is kept, whichever Python runs this.
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ def fail(message: str) -> NoReturn:
     sys.exit(f"error: {message}")
 
 
-def fingerprint(*files: Path) -> str:
-    """A fingerprint of the environment's content."""
+def content_hash(*files: Path) -> str:
+    """A hash of the environment's content."""
     digest = hashlib.sha256(f"{python_version()}{VENV}".encode())
     for file in files:
         digest.update(file.read_bytes())
@@ -292,7 +292,7 @@ def check_location() -> None:
 def install() -> None:
     """Install all locked packages and the project's own package."""
     marker = VENV / ".installed"
-    wanted = fingerprint(REQUIREMENTS, TOOLS / "pyproject.toml", *SHARED)
+    wanted = content_hash(REQUIREMENTS, TOOLS / "pyproject.toml", *SHARED)
     if marker.is_file() and marker.read_text() == wanted:
         return
     print("Installing JupyterLab and the other Python packages (about a minute)", flush=True)

@@ -124,7 +124,10 @@ def client() -> Path:
     prerequisites()
     program = CLIENT_TARGET / toolchain.host() / "debug" / "query_cluster"
     if not program.is_file():
-        print("Compiling the client (only the first time; minutes on 2 cores)", flush=True)
+        print(
+            "Compiling the cluster client: once for this clone, several minutes on 2 cores",
+            flush=True,
+        )
     cargo_of_client("build", "--locked", "--quiet")
     return program
 

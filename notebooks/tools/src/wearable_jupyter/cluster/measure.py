@@ -36,12 +36,19 @@ COLUMNS = (
 def measure(options: Sequence[str]) -> None:
     """Measure the query and write `outputs/cluster/scale.csv`, which notebook 03 shows."""
     parser = argparse.ArgumentParser(prog="justw cluster measure", description=measure.__doc__)
-    parser.add_argument("--rows", type=int, nargs="+", default=[10_000_000, 100_000_000])
+    parser.add_argument(
+        "--rows",
+        type=int,
+        nargs="+",
+        metavar="N",
+        default=[10_000_000, 100_000_000],
+        help="numbers of sensor rows; each gets its own dataset (default: 10000000 100000000)",
+    )
     parser.add_argument(
         "--rounds",
         type=int,
         default=3,
-        help="runs after the first one, which is reported separately",
+        help="runs after the first one, whose time is a column of its own (default: 3)",
     )
     parser.add_argument(
         "--engines", nargs="+", choices=sorted(engines.ENGINES), default=["sail", "spark"]

@@ -44,14 +44,16 @@ def watch(poller: select.poll, *pids: int) -> None:
             poller.register(os.pidfd_open(pid), select.POLLIN)
 
 
-def wait_for_handoff(evcxr: subprocess.Popen, directory: Path, waiting_for: int) -> Handoff | None:
-    """Return the handoff, or None if evcxr or the process `waiting_for` it ends first."""
+def wait_for_handoff(
+    evcxr: subprocess.Popen, directory: Path, requester_pid: int
+) -> Handoff | None:
+    """Return the handoff, or None if evcxr or the process `requester_pid` ends first."""
     pipe = os.open(directory / directories.HANDOFF, os.O_RDWR)
     poller = select.poll()
     poller.register(pipe, select.POLLIN)
-    watch(poller, evcxr.pid, waiting_for)
+    watch(poller, evcxr.pid, requester_pid)
     was_prewarmed, taken = directories.is_prewarmed(directory), None
-    while evcxr.poll() is None and is_alive(waiting_for):
+    while evcxr.poll() is None and is_alive(requester_pid):
         if was_prewarmed and not directories.is_prewarmed(directory):
             taken = taken or time.monotonic()
             if time.monotonic() > taken + HANDOFF_SECONDS:

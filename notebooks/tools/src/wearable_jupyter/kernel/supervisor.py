@@ -2,11 +2,11 @@
 
     python -m wearable_jupyter.kernel.supervisor DIRECTORY
 
-Each kernel has a supervisor in a session of its own, so that it survives whatever ends a kernel:
-closing a notebook, or killing Jupyter. The supervisor starts evcxr in the kernel's directory, waits
-for the handoff, and relays messages (`proxy.py`) until evcxr, the launcher (`launcher.py`) or
-Jupyter ends. Then it kills everything that evcxr started, such as a compiler or a running cell, and
-deletes the directory.
+Each kernel has a supervisor in a session of its own. So the supervisor still runs when the user
+closes the notebook or kills Jupyter, and cleans up. The supervisor starts evcxr in the kernel's
+directory, waits for the handoff, and relays messages (`proxy.py`) until evcxr, the launcher
+(`launcher.py`) or Jupyter ends. Then it kills all processes that evcxr started, such as a compiler
+or a running cell, and deletes the directory.
 """
 
 import json
@@ -33,7 +33,7 @@ from .handoff import POLL_SECONDS, Handoff, hand_off, wait_for_handoff, watch
 QUIET_SECONDS = 10.0
 # How long clients have to read the last reply before the kernel ends.
 LAST_REPLY_SECONDS = 0.5
-# How long the reason for evcxr's end waits for the rest of its stderr.
+# Seconds to wait for the rest of evcxr's stderr after its end, because it may contain the reason.
 LAST_OUTPUT_SECONDS = 1.0
 # The last bytes of evcxr's stderr, enough for a panic message with a backtrace.
 STDERR_LIMIT = 1 << 16
@@ -124,7 +124,8 @@ def relay_messages(
 ) -> str | None:
     """Relay messages until evcxr, the launcher or Jupyter ends.
 
-    Returns the reason if evcxr ended before its first reply, because no cell could show it.
+    Returns the reason if evcxr ended before its first reply. No cell could show this reason, so the
+    launcher starts a kernel that reports it.
     """
     from . import proxy  # after evcxr's start, because loading ZeroMQ takes a moment
 
@@ -149,7 +150,7 @@ def relay_messages(
     by_itself = evcxr.poll() is not None and wanted() and not messages.shutdown_requested
     if execution.stopped is not None or by_itself:
         reason = execution.stopped or output.reason(evcxr.poll())
-    # A cell may print endlessly, and no client reads it.
+    # End evcxr first, because a cell may print endlessly although no client reads its output.
     directories.end(evcxr.pid)
     messages.close(reason)
     if reason is None:
@@ -161,11 +162,13 @@ def relay_messages(
 
 def supervise(
     directory: Path,
-    waiting_for: int,
+    requester_pid: int,
     started: Callable[[], object] = lambda: None,
     handed_off: Callable[[], object] = lambda: None,
 ) -> None:
-    """Supervise a kernel until it ends, or until the process `waiting_for` it ends.
+    """Supervise a kernel until it ends.
+
+    Before the handoff, the end of the process `requester_pid`, which needs the kernel, ends it too.
 
     Calls `started` when evcxr runs, and `handed_off` after the handoff.
     """
@@ -178,7 +181,7 @@ def supervise(
         # SIGTERM runs the clean-up too.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit())
         started()
-        handoff = wait_for_handoff(evcxr, directory, waiting_for)
+        handoff = wait_for_handoff(evcxr, directory, requester_pid)
         if handoff is not None:
             handed_off()
             reason = relay_messages(evcxr, directory, handoff, events, output)

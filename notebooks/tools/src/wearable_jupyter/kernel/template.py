@@ -137,7 +137,7 @@ BARE = Project(paths.TEMPLATE / "bare", manifest(2, ""), ())
 
 
 def state() -> str:
-    """A fingerprint of all crates and of this module: names, times and sizes."""
+    """A hash of all crates and of this module: names, times and sizes."""
     folders = sorted(path.parent for path in paths.ROOT.glob("crates/*/Cargo.toml"))
     files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
     files.append(Path(__file__))

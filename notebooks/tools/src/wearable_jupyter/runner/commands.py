@@ -21,10 +21,10 @@ CHECKED = paths.OUTPUTS / "check"
 def execute(path: Path, limit: int, **environment: str) -> strict_run.Result:
     """Run a notebook strictly, and print failures.
 
-    Without an `environment`, the fingerprint of the inputs is recorded in the notebook.
+    Without an `environment`, the hash of the inputs is recorded in the notebook.
     """
     print(f"Running {selection.label(path)}", flush=True)
-    made_from = provenance.fingerprint()
+    made_from = provenance.inputs_hash()
     result = strict_run.run(path, cell_seconds=limit, environment=environment, progress=on_terminal)
     on_terminal("")
     if not environment:

@@ -7,9 +7,9 @@ from . import measured
 from .streams import without_colors
 
 # Jupyter's tag for a cell that must fail.
-FAILS = "raises-exception"
+RAISES_EXCEPTION = "raises-exception"
 # Jupyter's tag for a cell that is not run.
-SKIPPED = "skip-execution"
+SKIP_EXECUTION = "skip-execution"
 
 
 def outputs(cell: NotebookNode, mime: str) -> list:
@@ -37,8 +37,12 @@ def fault(cell: NotebookNode) -> str | None:
     """Why an executed cell counts as failed, or None."""
     tags = cell.metadata.get("tags", [])
     errors = [o for o in cell.outputs if o.output_type == "error"]
-    if FAILS in tags:
-        return None if errors else f"the tag {FAILS} requires a failure, but the cell passed"
+    if RAISES_EXCEPTION in tags:
+        return (
+            None
+            if errors
+            else f"the tag {RAISES_EXCEPTION} requires a failure, but the cell passed"
+        )
     if errors:
         return "\n".join(
             without_colors("\n".join(e.traceback) or f"{e.ename}: {e.evalue}") for e in errors

@@ -10,7 +10,7 @@ from nbformat import NotebookNode
 from ..setup import paths
 from .load import read
 from .output_tags import fault
-from .strict_run import runs
+from .strict_run import is_executed
 
 # In an executed notebook's metadata.
 KEY = "wearable_demo"
@@ -35,8 +35,8 @@ def inputs() -> Iterator[Path]:
                 yield file
 
 
-def fingerprint() -> str:
-    """The fingerprint of the inputs and of their directories."""
+def inputs_hash() -> str:
+    """A hash of the inputs and of their directories."""
     digest = hashlib.sha256()
     for path in (paths.data_directory(), output_directory()):
         digest.update(os.fsencode(f"{path.absolute()}\0"))
@@ -47,7 +47,7 @@ def fingerprint() -> str:
 
 
 def record(executed: NotebookNode, made_from: str, *, passed: bool) -> None:
-    """Record in an executed notebook the fingerprint of its inputs, and whether it passed."""
+    """Record in an executed notebook the hash of its inputs, and whether it passed."""
     executed.metadata[KEY] = {"inputs": made_from, "passed": passed}
 
 
@@ -56,11 +56,11 @@ def is_current(path: Path, copy: Path) -> bool:
     if not copy.is_file():
         return False
     executed = read(copy)
-    if executed.metadata.get(KEY) != {"inputs": fingerprint(), "passed": True}:
+    if executed.metadata.get(KEY) != {"inputs": inputs_hash(), "passed": True}:
         return False
     cells = read(path).cells
     return list(map(source, cells)) == list(map(source, executed.cells)) and all(
-        cell.execution_count and fault(cell) is None for cell in executed.cells if runs(cell)
+        cell.execution_count and fault(cell) is None for cell in executed.cells if is_executed(cell)
     )
 
 

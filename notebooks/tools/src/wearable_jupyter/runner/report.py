@@ -7,7 +7,7 @@ from junitparser import Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from ..setup.atomic_write import replacing
 from ..setup.atomic_write import write as write_file
-from .output_tags import SKIPPED
+from .output_tags import SKIP_EXECUTION
 from .selection import label
 from .strict_run import Result
 
@@ -96,7 +96,7 @@ def case(name: str, index: int | None, result: Result) -> TestCase:
         failure.text = printable(source + reason)
         test_case.result = [failure]
     elif index in result.skipped:
-        test_case.result = [Skipped(f"tagged {SKIPPED}")]
+        test_case.result = [Skipped(f"tagged {SKIP_EXECUTION}")]
     return test_case
 
 

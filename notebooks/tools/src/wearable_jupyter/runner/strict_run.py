@@ -1,12 +1,13 @@
 """Runs a notebook headless and strictly.
 
-nbclient runs the cells. A cell passes only if the kernel's reply has the cell's own report that it
-began and that it ended without an error (`kernel/execution.py`). A cell also fails if
+nbclient runs the cells. A cell with Rust code fails if its report in the kernel's reply lacks a
+begin, or an end without error (`kernel/execution.py`). A cell without Rust code has nothing to
+report. A cell also fails if
 
 - it exceeds its time limit or `OUTPUT_LIMIT`, or the kernel dies;
 - an output is missing that a tag requires: `shows-table`, `shows-chart`, `shows-picture`,
   `shows-text` or `shows-source`;
-- it has Jupyter's tag `raises-exception`, but passes.
+- it has Jupyter's tag `raises-exception`, but passes. Such a cell must fail.
 
 A cell with Jupyter's tag `skip-execution` is not run, and is reported as skipped.
 """
@@ -34,7 +35,7 @@ from ..kernel import directories, spec
 from ..setup import paths, signals
 from ..setup.errors import UserError
 from .load import read
-from .output_tags import FAILS, SKIPPED, fault
+from .output_tags import RAISES_EXCEPTION, SKIP_EXECUTION, fault
 from .streams import merged
 
 CELL_SECONDS = 300
@@ -44,8 +45,8 @@ OUTPUT_LIMIT = 100_000_000
 LOG_LINES = 5
 
 NO_REPORT = (
-    "the kernel's reply does not report how the cell ended. The kernel is not this project's, or "
-    "this project's cargo does not compile its cells. Run: ./justw doctor"
+    "The reply has no cell report. Either another kernel ran the notebook, or a command such as "
+    "`:toolchain` bypassed the kernel's cargo. Remove such commands, or run: ./justw doctor"
 )
 
 
@@ -91,21 +92,21 @@ def has_report(reply: dict[str, Any]) -> bool:
         return False
     if reply["content"]["status"] == "error":
         return True
-    # A cell without Rust code does not report.
+    # A cell without Rust code has nothing to report.
     return cell.get("code") is False or (cell.get("began") is True and cell.get("ended") == "ok")
 
 
-def verdict(cell: NotebookNode, reply: dict[str, Any] | None) -> str | None:
+def failure_reason(cell: NotebookNode, reply: dict[str, Any] | None) -> str | None:
     """Why a cell failed, from its outputs, its tags and the reply, or None."""
     content = reply["content"] if reply else {}
     failed = content.get("status") == "error"
-    if failed and FAILS not in tags(cell):
+    if failed and RAISES_EXCEPTION not in tags(cell):
         return fault(cell) or content.get("evalue") or content.get("ename") or "it failed"
     if reply is None or not has_report(reply):
         shown = [o for o in cell.outputs if o.output_type == "error"]
         return "\n".join([*(f"{error.ename}: {error.evalue}" for error in shown), NO_REPORT])
-    if FAILS in tags(cell) and not failed:
-        return f"the tag {FAILS} requires a failure, but the cell passed"
+    if RAISES_EXCEPTION in tags(cell) and not failed:
+        return f"the tag {RAISES_EXCEPTION} requires a failure, but the cell passed"
     return fault(cell)
 
 
@@ -156,7 +157,7 @@ class StrictClient(NotebookClient):
         finally:
             if self.km is not None:
                 await self._async_cleanup_kernel()
-            # nbclient leaves tasks that poll the kernel. Cancel them.
+            # nbclient does not end its tasks that poll the kernel.
             left = asyncio.all_tasks() - {task}
             for other in left:
                 other.cancel()
@@ -181,7 +182,7 @@ class StrictClient(NotebookClient):
     async def _check_raise_for_error(
         self, cell: NotebookNode, cell_index: int, exec_reply: dict | None
     ) -> None:
-        reason = "" if self._over_limit() else verdict(cell, exec_reply)
+        reason = "" if self._over_limit() else failure_reason(cell, exec_reply)
         if reason is not None:
             raise CellFailed(reason)
 
@@ -205,7 +206,7 @@ class StrictClient(NotebookClient):
         return self.received > OUTPUT_LIMIT or time.monotonic() > self.deadline
 
     async def async_execute_cell(self, cell, cell_index, *args, **options):
-        if not runs(cell):
+        if not is_executed(cell):
             if cell.cell_type == "code" and (reason := fault(cell)) is not None:
                 raise CellFailed(describe(self.nb, cell_index, reason), cell_index)
             return cell
@@ -249,9 +250,11 @@ def variables() -> dict[str, str]:
     return user_environment() | {"WEARABLE_OFFLINE": "1"}
 
 
-def runs(cell: NotebookNode) -> bool:
+def is_executed(cell: NotebookNode) -> bool:
     """Whether a cell is sent to the kernel."""
-    return cell.cell_type == "code" and bool(cell.source.strip()) and SKIPPED not in tags(cell)
+    return (
+        cell.cell_type == "code" and bool(cell.source.strip()) and SKIP_EXECUTION not in tags(cell)
+    )
 
 
 def describe(notebook: NotebookNode, index: int, reason: str) -> str:
@@ -303,7 +306,7 @@ def run(
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
             result.cells += 1
-            if SKIPPED in tags(cell):
+            if SKIP_EXECUTION in tags(cell):
                 result.skipped.append(index)
     check_limits(notebook, path)
     client = StrictClient(
@@ -331,8 +334,8 @@ def run(
             end_group(client.group)
     result.seconds = time.monotonic() - start
     result.timings = client.seconds
-    if not result.failures and result.skipped and not any(map(runs, notebook.cells)):
-        result.failures[None] = f"all code cells are tagged {SKIPPED}, so no cell was run"
+    if not result.failures and result.skipped and not any(map(is_executed, notebook.cells)):
+        result.failures[None] = f"all code cells are tagged {SKIP_EXECUTION}, so no cell was run"
     return result
 
 

@@ -29,7 +29,7 @@ def record_origin(compiled: Path) -> None:
 
 
 def find_compatible() -> Path | None:
-    """Dependencies with the same fingerprint, compiled for another user or at another path."""
+    """Compiled dependencies with the same KEY, and the HOME of another user or path."""
     name = caches.compiled_dependencies().name
     same_key = re.sub("-[0-9a-f]+$", "-*", name)
     return next(

@@ -63,8 +63,8 @@ def prerequisites(*, fetch: bool = True) -> None:
 def check_toolchain(fetch: bool) -> None:
     """Check the toolchain of `rust-toolchain.toml`; with `fetch`, run rustup to install it.
 
-    rustup installs a toolchain by itself only without RUSTUP_AUTO_INSTALL=0, and never a missing
-    component. Raises `UserError`.
+    rustup itself installs a missing toolchain unless RUSTUP_AUTO_INSTALL=0 is set. It never
+    installs a missing component. Raises `UserError`.
     """
     pinned = toolchain.pinned()
     try:
@@ -116,7 +116,10 @@ def rustup(*arguments: str) -> None:
 
 
 def cargo_variables(given: dict[str, str]) -> dict[str, str]:
-    """The environment for cargo, with the caller's variables. The build directory is the target."""
+    """Return the environment for cargo, with the caller's variables.
+
+    If they set CARGO_TARGET_DIR, cargo also writes intermediate files there.
+    """
     if "CARGO_TARGET_DIR" in given:
         given = {"CARGO_BUILD_BUILD_DIR": given["CARGO_TARGET_DIR"], **given}
     return toolchain.cargo_environment() | given
@@ -139,7 +142,8 @@ def run_cargo(
     )
     if result.returncode != 0:
         if not quiet:
-            print(result.stdout, end="", flush=True)  # of a test, it has the failure
+            # A test program prints its failures on stdout.
+            print(result.stdout, end="", flush=True)
         reason = f":\n{result.stderr.strip()}" if quiet else "; see above"
         raise UserError(f"`cargo {' '.join(arguments)}` failed{reason}")
     return result
@@ -200,8 +204,8 @@ def delete_cache_folder(folder: Path) -> None:
 def move_into_cache(staged: Path, destination: Path) -> None:
     """Move a staged folder to its destination, unless another process did so meanwhile.
 
-    Other users cannot change it there. In a shared cache, every user can read it. The umask
-    changes neither.
+    Sets the permissions regardless of the umask: other users cannot change the folder, and can read
+    it only in a shared cache.
     """
     trust.protect(staged, readable=is_shared())
     try:
@@ -288,7 +292,7 @@ def install_kernel() -> None:
 
 
 def packages() -> list[str]:
-    """The names of all packages to compile; a name occurs once for each version."""
+    """List the names of all packages that cargo compiles, once for each version of a package."""
     tree = ("tree", "--workspace", "--locked", "--offline", "--edges=normal,build,dev")
     listed = cargo(*tree, "--prefix=none", "--format={p}", quiet=True).splitlines()
     return [line.split()[0] for line in {" ".join(line.split()[:2]) for line in listed if line}]
@@ -315,8 +319,9 @@ UNIT = re.compile("(^|-)[0-9a-f]{16}$")
 def is_own(path: Path, own: set[str]) -> bool:
     """Whether a path in `target/` belongs to the workspace itself, by its name.
 
-    The folders change with cargo's releases, but the names do not. A file in the directory of one
-    compilation belongs to that package, whatever its name is: each build script has an `output`.
+    cargo's releases change the folders, but not the names. A file in the directory of one
+    compilation belongs to the compiled package, even if it has another name, such as a build
+    script's `output`.
     """
     if any(map(UNIT.search, path.relative_to(paths.TARGET).parts[:-1])):
         return False
@@ -326,8 +331,8 @@ def is_own(path: Path, own: set[str]) -> bool:
 
 # A file in a folder with compiled dependencies; it contains their name in the cache.
 DEPENDENCIES = ".dependencies"
-# Options that compile all dependencies, also those of tests. The tests themselves are compiled when
-# they run, because they take longer than the rest of the workspace.
+# With these options, cargo compiles all dependencies, also those of tests, but no test programs.
+# `./justw test` compiles those, because they take longer than the rest of the workspace.
 ALL_DEPENDENCIES = ("--workspace", "--lib", "--bins", "--examples", "--locked")
 
 
@@ -342,32 +347,33 @@ def fetch() -> None:
 def build_workspace() -> None:
     """Compile the workspace, and its dependencies first if they are not compiled."""
     compiled = caches.compiled_dependencies()
-    if is_seeded() and compiled.is_dir():
-        # Do not wait for another clone that compiles dependencies.
+    if has_dependencies() and compiled.is_dir():
+        # This clone needs no lock, so it does not wait for a clone that compiles dependencies.
         fetch()
         with suppress(PermissionError):
             os.utime(compiled)
         delete_unused(compiled)
     else:
         with locked("dependencies"):
-            seed()
-    # Without the lock, because other clones need not wait for this clone's own code.
+            provide_dependencies()
+    # cargo compiles this clone's own code without the lock, so that other clones do not wait.
     cargo("build", "--workspace", "--locked", "--quiet")
 
 
 def only_dependencies() -> None:
     """Compile the dependencies, and delete what was compiled of the workspace.
 
-    In an image, sources are copied after this. cargo would treat older sources as unchanged.
+    A container image copies the sources after this step. If cargo found artifacts of the workspace
+    that are newer than these sources, it would not compile the sources.
     """
     with locked("dependencies"):
-        if is_seeded():
+        if has_dependencies():
             return
-        seed()
+        provide_dependencies()
         for part in compiled_parts():
             shutil.rmtree(paths.TARGET / part)
         (paths.TARGET / DEPENDENCIES).unlink()
-        seed()
+        provide_dependencies()
 
 
 def compiled_parts() -> tuple[str, str]:
@@ -381,23 +387,23 @@ def dependencies_in(folder: Path) -> str | None:
     return stamp.read_text() if stamp.is_file() else None
 
 
-def is_seeded() -> bool:
-    """Whether `target/` contains the dependencies for this fingerprint."""
+def has_dependencies() -> bool:
+    """Whether `target/` contains the dependencies for this KEY and HOME."""
     return dependencies_in(paths.TARGET) == caches.compiled_dependencies().name
 
 
-def seed() -> None:
+def provide_dependencies() -> None:
     """Put the dependencies into the cache and into `target/`. The caller must hold their lock."""
     compiled = caches.compiled_dependencies()
     fetch()
     if not compiled.is_dir():
-        if not is_seeded():
+        if not has_dependencies():
             make_dependencies()
         publish(compiled)
-    elif not is_seeded():
+    elif not has_dependencies():
         print("Linking the compiled dependencies from the cache", flush=True)
         link_compiled(compiled, paths.TARGET)
-    with suppress(PermissionError):  # they belong to root after a call with sudo
+    with suppress(PermissionError):  # root owns them if a user ran set-up with sudo
         os.utime(compiled)
     (paths.TARGET / DEPENDENCIES).write_text(compiled.name)
     delete_unused(compiled)
@@ -492,8 +498,7 @@ def publish(compiled: Path) -> None:
 def delete_unused(compiled: Path) -> None:
     """Delete compiled dependencies that no clone used for a while.
 
-    Keep those with the same fingerprint for another home, because symbolic links may refer to
-    them.
+    Keep those with the same KEY and another HOME, because symbolic links may refer to them.
     """
     oldest = time.time() - KEEP_DAYS * 24 * 3600
     same_key = f"dependencies-{caches.dependencies_key()}-"

@@ -83,7 +83,7 @@ CONTENT_VERSION = 2
 
 @cache
 def dependencies_key(rustc: str | None = None) -> str:
-    """The fingerprint of everything that determines the compiled dependencies.
+    """KEY: a hash of everything that determines the compiled dependencies.
 
     `rustc` is the compiler's version and host; the default is the installed compiler.
     """
