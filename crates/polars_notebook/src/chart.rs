@@ -109,12 +109,12 @@ impl<'a> Chart<'a> {
     pub fn plot(&self) -> Result<Plot> {
         let scales = [self.scale(self.x)?, self.scale(self.y)?];
         if scales[1] == Scale::Text {
-            return Err(self.refused(self.y, "its values are text, which only x can show"));
+            return Err(self.refused(self.y, "its values are text, which only x can show. Swap x and y, or show a column of numbers"));
         }
         if self.kind == Kind::Bar && !matches!(scales[1], Scale::Numbers | Scale::Seconds) {
             return Err(self.refused(
                 self.y,
-                "a bar's height must be a number or a duration, not a date or time",
+                "a bar's height must be a number or a duration, not a date or time. Show another column on y",
             ));
         }
         if self.logarithmic {
@@ -122,7 +122,7 @@ impl<'a> Chart<'a> {
                 // A bar chart's x axis is not logarithmic.
                 let is_bar_position = self.kind == Kind::Bar && column == self.x;
                 if !is_bar_position && !matches!(scale, Scale::Numbers | Scale::Seconds) {
-                    return Err(self.refused(column, "a logarithmic axis needs numbers"));
+                    return Err(self.refused(column, "a logarithmic axis needs numbers. Remove log_log(), or show a column of numbers"));
                 }
             }
         }

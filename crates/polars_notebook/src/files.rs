@@ -1,4 +1,4 @@
-//! Runs several queries at once, and writes results into files.
+//! Writes results into files, and reads them.
 //!
 //! All functions except [`with_parquet_sink`] give a file or directory its name only when it is complete.
 //! If a write fails or is interrupted or killed, the previous file stays.
@@ -14,19 +14,6 @@ use polars_profile::parquet::{decode_parquet, footer_rows, without_panic};
 use polars_profile::worker::check_parquet;
 
 use crate::error::{Error, QueryError, Result};
-
-/// Runs several queries together with `engine`. Work that they share is done once.
-///
-/// Returns their results, in the order of `queries`.
-///
-/// # Errors
-///
-/// [`Error::Polars`] if a query fails.
-pub fn collect_all(queries: &[&LazyFrame], engine: Engine) -> Result<Vec<DataFrame>> {
-    let plans = queries.iter().map(|query| query.logical_plan.clone()).collect();
-    let collect = || LazyFrame::collect_all_with_engine(plans, engine, OptFlags::default());
-    Ok(without_panic(collect).map_err(QueryError::at("run the queries together"))?)
-}
 
 /// Runs `query` with the streaming engine straight into a snappy Parquet file at `path`. Batches go
 /// from the engine to the file, and the result is never a frame in memory. A step such as a final
@@ -92,7 +79,7 @@ pub fn sink_partitioned(query: &LazyFrame, directory: &Path, column: &str) -> Re
     let schema = query.clone().collect_schema().map_err(QueryError::at(&action))?;
     check_key(&schema, column)?;
     recover(directory)?;
-    check_partitioned(directory)?;
+    check_replaceable(directory)?;
     if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
     }
@@ -202,7 +189,7 @@ fn check_null_folder(query: &LazyFrame, new: &Path, schema: &Schema, column: &st
 
 /// Checks that a partitioned dataset may replace `directory`: it does not exist, is empty, or is a
 /// partitioned dataset, and the working directory is not in it.
-fn check_partitioned(directory: &Path) -> Result<()> {
+fn check_replaceable(directory: &Path) -> Result<()> {
     let refused = |problem: &str| Err(Error::not_replaceable(directory, problem));
     let kind = match directory.symlink_metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -335,7 +322,7 @@ fn snappy(row_group_size: Option<usize>) -> ParquetWriteOptions {
 /// [`Error::Write`] if `path` exists and is not a file, [`Error::Io`] if the file cannot be
 /// written or moved into place, [`Error::Polars`] if the frame cannot be encoded.
 pub fn write_parquet(frame: &DataFrame, path: &Path) -> Result<()> {
-    write_whole(path, |file| {
+    write_atomically(path, |file| {
         ParquetWriter::new(file)
             .with_compression(ParquetCompression::Snappy)
             .finish(&mut frame.clone())
@@ -348,11 +335,14 @@ pub fn write_parquet(frame: &DataFrame, path: &Path) -> Result<()> {
 ///
 /// As [`write_parquet`].
 pub fn write_csv(frame: &DataFrame, path: &Path) -> Result<()> {
-    write_whole(path, |file| CsvWriter::new(file).finish(&mut frame.clone()))
+    write_atomically(path, |file| CsvWriter::new(file).finish(&mut frame.clone()))
 }
 
 /// Calls `write` with a new file next to `path`, and moves the file to `path`.
-fn write_whole<T>(path: &Path, write: impl FnOnce(&mut Recorder) -> PolarsResult<T>) -> Result<()> {
+fn write_atomically<T>(
+    path: &Path,
+    write: impl FnOnce(&mut ErrorRecordingFile) -> PolarsResult<T>,
+) -> Result<()> {
     let staging = FileStaging::next_to(&file_target(path)?)?;
     let new = staging.path();
     let file = File::create(&new).map_err(Error::io("create", &new))?;
@@ -366,9 +356,9 @@ fn write_whole<T>(path: &Path, write: impl FnOnce(&mut Recorder) -> PolarsResult
 fn write_file<T>(
     path: &Path,
     file: File,
-    write: impl FnOnce(&mut Recorder) -> PolarsResult<T>,
+    write: impl FnOnce(&mut ErrorRecordingFile) -> PolarsResult<T>,
 ) -> Result<()> {
-    let mut recorder = Recorder { file, error: None };
+    let mut recorder = ErrorRecordingFile { file, error: None };
     let result = write(&mut recorder);
     match (result, recorder.error) {
         (Ok(_), _) => Ok(()),
@@ -380,12 +370,12 @@ fn write_file<T>(
 }
 
 /// A file that stores the error of a failed write.
-struct Recorder {
+struct ErrorRecordingFile {
     file: File,
     error: Option<std::io::Error>,
 }
 
-impl Recorder {
+impl ErrorRecordingFile {
     fn store_error<T>(&mut self, result: std::io::Result<T>) -> std::io::Result<T> {
         if let Err(error) = &result {
             self.error = Some(match error.raw_os_error() {
@@ -397,7 +387,7 @@ impl Recorder {
     }
 }
 
-impl Write for Recorder {
+impl Write for ErrorRecordingFile {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let result = self.file.write(bytes);
         self.store_error(result)

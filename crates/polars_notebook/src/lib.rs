@@ -67,7 +67,7 @@ pub use display::{EvcxrDisplay, head};
 pub use ensure::ensure;
 pub use error::{Error, Result};
 pub use exercise::{Exercise, not_attempted};
-pub use queries::{join_row_count, set_sorted};
+pub use queries::{collect_all, join_row_count, set_sorted};
 pub use show_source::show_source;
 
 /// The sources of this crate's modules, for [`show_source`](show_source::show_source).

@@ -103,6 +103,15 @@ pub enum Error {
         value: String,
     },
 
+    /// The worker process could not allocate memory, although it had no memory limit.
+    #[error(
+        "The machine ran out of memory during the query ({reason}).\nUse fewer rows, or the streaming engine"
+    )]
+    OutOfMemory {
+        /// The message of the allocator or of the operating system.
+        reason: String,
+    },
+
     /// The worker process ended without a result.
     #[error(
         "The worker process of the query ended without a result ({status}). {reason}\nCheck whether the machine is out of memory: free -m. If not, compile the worker again: cargo build --workspace"

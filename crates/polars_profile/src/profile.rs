@@ -84,8 +84,8 @@ pub struct PeakMemory {
 /// # Errors
 ///
 /// [`Error::Polars`] if the query fails, [`Error::NotSerializable`] if it contains a Rust closure,
-/// [`Error::NoWorker`] if the worker program is not compiled, [`Error::WorkerEnded`] if the worker
-/// ends without a result, [`Error::TimeLimit`] if the query runs longer than ten minutes, or than
+/// [`Error::NoWorker`] if the worker program is not compiled, [`Error::OutOfMemory`] if the machine has
+/// too little memory, [`Error::WorkerEnded`] if the worker ends without a result, [`Error::TimeLimit`] if the query runs longer than ten minutes, or than
 /// the seconds in `PROFILE_TIME_LIMIT`.
 pub fn profile(query: &LazyFrame, engine: Engine) -> Result<QueryProfile> {
     let conditions =
@@ -97,9 +97,7 @@ pub fn profile(query: &LazyFrame, engine: Engine) -> Result<QueryProfile> {
 fn finished(query: &LazyFrame, engine: Engine, conditions: Conditions) -> Result<WorkerReport> {
     match worker::run(query, engine, conditions)? {
         End::Result(report) => Ok(*report),
-        End::OutOfMemory(reason) => {
-            Err(Error::WorkerEnded { status: "out of memory".to_owned(), reason })
-        }
+        End::OutOfMemory(reason) => Err(Error::OutOfMemory { reason }),
     }
 }
 
@@ -167,7 +165,8 @@ impl QueryProfile {
         self.nodes.iter().find(|node| node.name.starts_with(name))
     }
 
-    /// Row groups read and the number of all row groups, over all scans for which polars reports them.
+    /// Row groups that the plan's only scan with a filter read, and the number of all row groups. None
+    /// if the plan has no such scan or several, or if polars does not report them.
     pub fn row_groups(&self) -> Option<(u64, u64)> {
         self.nodes.iter().filter_map(|node| node.row_groups).reduce(|a, b| (a.0 + b.0, a.1 + b.1))
     }

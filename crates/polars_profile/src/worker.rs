@@ -160,7 +160,7 @@ pub(crate) fn run(query: &LazyFrame, engine: Engine, conditions: Conditions) -> 
         .env("POLARS_VERBOSE", "1")
         .env("POLARS_TRACK_METRICS", "1");
     let (status, stderr) = finish(command, &program, time_limit)?;
-    ended(status, stderr, &shared, memory_mb)
+    ended(status, stderr, &shared)
 }
 
 /// Reads the Parquet file at `path` in a worker process, because polars aborts the process for some
@@ -239,7 +239,7 @@ fn time_limit_of_the_environment() -> Result<Duration> {
     })
 }
 
-fn ended(status: ExitStatus, stderr: String, shared: &Path, memory_mb: Option<u64>) -> Result<End> {
+fn ended(status: ExitStatus, stderr: String, shared: &Path) -> Result<End> {
     if status.success() {
         return Ok(End::Result(Box::new(report(shared, stderr)?)));
     }
@@ -249,7 +249,7 @@ fn ended(status: ExitStatus, stderr: String, shared: &Path, memory_mb: Option<u6
         ["memory allocation of", "Cannot allocate memory", "Resource temporarily unavailable"];
     let is_about_memory = |text: &str| memory.iter().any(|message| text.contains(message));
     let line = stderr.lines().find(|line| is_about_memory(line));
-    if memory_mb.is_some() && (line.is_some() || is_about_memory(&error)) {
+    if line.is_some() || is_about_memory(&error) {
         let message = line.map(str::to_owned).or_else(|| last_line(&error)).unwrap_or_default();
         return Ok(End::OutOfMemory(message.trim().to_owned()));
     }
@@ -527,6 +527,19 @@ mod tests {
         };
         assert_eq!(Count::read(count.line().trim_end_matches('\n')), Some(count));
         assert_eq!(Count::read("1\t2"), None);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn failed_allocation_is_reported_as_out_of_memory() {
+        use std::os::unix::process::ExitStatusExt;
+        let folder = tempfile::tempdir().unwrap();
+        let aborted = ExitStatus::from_raw(6);
+        let stderr = "memory allocation of 8000 bytes failed\n".to_owned();
+        let end = ended(aborted, stderr, folder.path()).unwrap();
+        assert!(matches!(end, End::OutOfMemory(reason) if reason.contains("8000 bytes")));
+        let error = ended(aborted, "other\n".to_owned(), folder.path()).unwrap_err();
+        assert!(matches!(error, Error::WorkerEnded { .. }), "{error}");
     }
 
     /// A query of many joins that needs minutes and little memory.

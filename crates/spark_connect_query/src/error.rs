@@ -35,9 +35,9 @@ pub enum Error {
         /// The operating system's reason.
         reason: String,
     },
-    /// The server at the address does not speak Spark Connect.
+    /// The server at the address is not a Spark Connect server.
     #[error(
-        "The server at {address} does not speak Spark Connect ({reason}). Use the port of the \
+        "The server at {address} is not a Spark Connect server ({reason}). Use the port of the \
          Connect server (15002; for Sail often 50051), not that of a web page or of the master"
     )]
     WrongProtocol {

@@ -1,9 +1,10 @@
 //! Runs a plan in a session and collects its result, which may arrive in several streams.
 //!
-//! A server may end a stream of responses at any time (Spark ends it after two minutes). A separate
-//! response reports that the result is complete; until then, the client must reattach and read on. The
-//! `DataFrame` API of `apache-spark-connect` 4.2.0 reattaches only after a broken connection. It
-//! mistakes an ordinary end of a stream for the end of the result, so this module uses the layer below.
+//! A stream that ends normally is not the end of the result: Spark ends each stream after two minutes.
+//! Only the response `ResultComplete` reports the end of the result. The `DataFrame` API of
+//! `apache-spark-connect` 4.2.0 reattaches only after a broken connection, and mistakes the end of a
+//! stream for the end of the result. So this module uses [`SparkConnectClient`], the layer below, and
+//! reattaches until `ResultComplete`.
 
 use std::time::Duration;
 

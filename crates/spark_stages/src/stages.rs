@@ -1,8 +1,8 @@
 //! Divides a cluster's plan into stages, at the exchanges of rows between workers.
 //!
 //! Engines print a plan as a tree with one operation per line. An operation is indented below the one
-//! that consumes its rows. This module reads the plans of Spark 4.3 and Sail 0.7. Other operations keep
-//! the engine's name.
+//! that consumes its rows. This module reads the plans of Spark 4.3 and Sail 0.7. Operations without a
+//! label here keep the engine's name.
 
 use polars_profile::plan_graph::{Graph, Node};
 
@@ -11,8 +11,8 @@ const INDENTATION: [char; 5] = [' ', '+', '-', ':', '|'];
 
 /// Returns the stages of `plan` as a graph with the title `title`; without nodes if the plan is empty.
 ///
-/// Each node is a stage. Its details are its operations in order, and then, after `⇄`, the exchange that
-/// receives its rows. Its inputs are the stages whose rows it reads.
+/// Each node is a stage. Its details list the operations in execution order. The last line, `⇄ …`, is the
+/// exchange that sends the rows on. The node's inputs are the stages whose rows it reads.
 ///
 /// `tables` has pairs of a table's name and a column that only this table has. Both identify the table of
 /// a scan, because the plan has its files or its columns, depending on the engine.

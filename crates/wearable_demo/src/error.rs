@@ -70,7 +70,7 @@ pub enum Error {
 
     /// No project around the working directory, and the library's own project has moved.
     #[error(
-        "{cwd} is not inside the wearable_demo project, and the project is no longer where this library was compiled.\nStart inside the project, or set {variable} to the directory of the files"
+        "{cwd} is not inside the wearable_demo project, and the project is no longer where this library was compiled.\nIf you moved the project, run ./justw setup in it, and start inside it. Or set {variable} to the directory of the files"
     )]
     NoProject {
         /// The working directory.

@@ -99,11 +99,11 @@ pub mod prelude {
     pub use polars::prelude::*;
     pub use polars::sql::SQLContext;
     pub use polars_notebook::files::{
-        collect_all, read_parquet, scan_parquet_files, sink_parquet, sink_parquet_with,
-        sink_partitioned, with_parquet_sink, write_csv, write_parquet,
+        read_parquet, scan_parquet_files, sink_parquet, sink_parquet_with, sink_partitioned,
+        with_parquet_sink, write_csv, write_parquet,
     };
     pub use polars_notebook::{
-        Chart, EvcxrDisplay, ensure, frames_close, frames_equal, head, join_row_count,
+        Chart, EvcxrDisplay, collect_all, ensure, frames_close, frames_equal, head, join_row_count,
         not_attempted, set_sorted,
     };
     pub use polars_profile::{

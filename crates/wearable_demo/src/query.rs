@@ -61,10 +61,10 @@ pub fn with_keys(sensor: &LazyFrame) -> LazyFrame {
     ])
 }
 
-/// Like [`with_keys`], but `date` is the date of the evening for the whole night: segments before 07:00
-/// get the previous date.
+/// Like [`with_keys`], but all segments of a night get the date of its evening: segments before 07:00 get
+/// the previous date. The sleep diary's `date` has the same meaning, because it is the day of the bedtime.
 ///
-/// In and out: one row per segment. In the sleep diary, too, `date` is the day of the bedtime.
+/// In and out: one row per segment.
 pub fn with_night_keys(sensor: &LazyFrame) -> LazyFrame {
     let evening = (col("ts_start") - lit(chrono::TimeDelta::hours(7))).dt().date();
     with_keys(sensor).with_column(evening.alias("date"))
@@ -142,8 +142,8 @@ pub fn nightly_with_integer_time(sensor: &LazyFrame) -> LazyFrame {
     ])
 }
 
-/// Joins the sleep diary with [`nightly`] and the users: one row per user and day in both tables. Out:
-/// the columns of the sleep diary and of [`nightly`], and the user's `age` (years), `gender` and
+/// Joins the sleep diary with [`nightly`] and the users: one row for each user and `date` that both the
+/// sleep diary and [`nightly`] contain. Out: the columns of the sleep diary and of [`nightly`], and the user's `age` (years), `gender` and
 /// `occupation`, which are null for a user without a profile.
 pub fn joined(sleep_diary: &LazyFrame, nightly: &LazyFrame, users: &LazyFrame) -> LazyFrame {
     let night = [col("user_id"), col("date")];
@@ -173,8 +173,8 @@ pub fn summary(joined: &LazyFrame) -> LazyFrame {
         .sort(["occupation", "gender"], SortMultipleOptions::default())
 }
 
-/// [`summary`] of the three tables as SQL, which a cluster runs, too. The tables' names are
-/// `sensor_hrv`, `sleep_diary` and `user_profile`.
+/// The whole query from the three tables to [`summary`] as SQL. A cluster runs the same SQL. The tables'
+/// names are `sensor_hrv`, `sleep_diary` and `user_profile`.
 pub const SUMMARY_SQL: &str = include_str!("summary.sql");
 
 /// Does the same as [`summary`] of [`joined`], with [`SUMMARY_SQL`].

@@ -108,7 +108,7 @@ def test_server_with_another_protocol_is_reported(client):
 
             threading.Thread(target=serve, daemon=True).start()
             run = client.run(f"sc://127.0.0.1:{server.getsockname()[1]}", seconds=30)
-        assert run.code == 1 and "does not speak Spark Connect" in run.output
+        assert run.code == 1 and "is not a Spark Connect server" in run.output
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:15002", "sc://127.0.0.1", "http://127.0.0.1:1"])
