@@ -1,9 +1,9 @@
 //! The runtime of a cell, a crate that is linked into every cell; see `source.rs`.
 //!
 //! evcxr replies "ok" to Jupyter for a cell that failed by `?` or panicked. It forwards the cell's output
-//! from two threads. So another process can observe neither the end of a cell nor the end of its output,
-//! and the cell reports both. It writes events into a pipe, and an end marker into stdout and stderr. The
-//! kernel's supervisor reads them.
+//! from two threads. So another process can observe neither the end of a cell nor the end of its output.
+//! The cell reports both: it writes events into a pipe, and an end marker into stdout and stderr. The
+//! kernel's supervisor reads the pipe and both streams.
 //!
 //! An event consists of fields. The control characters below separate the fields and end the event:
 //!
@@ -13,7 +13,7 @@
 //! | `failed` | type and message of the error with which `?` ended the cell; file, line, column |
 //! | `panicked` | message of the panic; file, line, column; if that file is not the cell: file of the compiled cell, and addresses of calls in it; backtrace, if enabled |
 //! | `dropped` | name of a variable that no longer exists; `changed` if its type changed, else `missing` |
-//! | `end` | number of the cell; `ok`, `panicked` or `interrupted` |
+//! | `end` | number of the cell; `ok`, `panicked` or `interrupted`. `ok` also after `failed` |
 //!
 //! The crate uses only the standard library, because cells may have no dependencies.
 
@@ -39,12 +39,12 @@ const CELL: &str = "src/lib.rs";
 /// evcxr's control line for an error at a `?`; evcxr then discards the variables that the cell declared.
 const ERROR: &str = "EVCXR_ERROR_OCCURRED";
 
-/// A stored variable whose type the cells define, with a hash of the type's definition. A redefined type
-/// keeps its name and `TypeId`, but the `TypeId` of this wrapper changes with the hash.
+/// A stored variable whose type is defined in cells. `DEFINITION` is a hash of the type's definition. A
+/// redefined type keeps its name and `TypeId`, but the hash changes the `TypeId` of this wrapper.
 pub struct Versioned<T, const DEFINITION: u64>(pub T);
 
-/// The thread that runs cells. It is compared by ID, because evcxr named it with another copy of the
-/// standard library.
+/// The thread that runs cells, by its ID. Its name cannot be read here, because evcxr set it with another
+/// copy of the standard library.
 static THREAD: OnceLock<ThreadId> = OnceLock::new();
 /// The event fields of the last panic in this thread, without the message.
 static PANIC: Mutex<Option<String>> = Mutex::new(None);
@@ -70,7 +70,7 @@ fn place(location: &Location) -> String {
 
 /// Writes the end marker into stdout and stderr.
 ///
-/// A start-up command runs without a supervisor that reads the marker, so it writes none.
+/// A start-up command runs before the supervisor reads the output, so it writes no marker.
 fn write_end_marker(number: u32) {
     if !file("attended").exists() {
         return;
@@ -100,24 +100,24 @@ pub fn missing(name: &str) {
 }
 
 /// A value that a cell can `return`: nothing, or a result.
-pub trait Ending {
+pub trait IntoCellResult {
     type Error;
 
-    fn ending(self) -> Result<(), Self::Error>;
+    fn into_cell_result(self) -> Result<(), Self::Error>;
 }
 
-impl Ending for () {
+impl IntoCellResult for () {
     type Error = ::std::convert::Infallible;
 
-    fn ending(self) -> Result<(), Self::Error> {
+    fn into_cell_result(self) -> Result<(), Self::Error> {
         Ok(())
     }
 }
 
-impl<T, E> Ending for Result<T, E> {
+impl<T, E> IntoCellResult for Result<T, E> {
     type Error = E;
 
-    fn ending(self) -> Result<(), E> {
+    fn into_cell_result(self) -> Result<(), E> {
         self.map(drop)
     }
 }
@@ -265,15 +265,15 @@ fn filter(stream: ::std::os::fd::BorrowedFd) -> ::std::io::Result<()> {
 }
 
 /// Whether the cell's code ran to its end, without `return` or `?`.
-static REACHED: AtomicBool = AtomicBool::new(false);
+static COMPLETED: AtomicBool = AtomicBool::new(false);
 /// Whether a panic of the cell ends the process, as after `:preserve_vars_on_panic 0`.
 static UNCAUGHT: AtomicBool = AtomicBool::new(false);
 /// The process in which the cell began, and its real stdin while the cell reads an empty one.
 static PROCESS: Mutex<(u32, Option<OwnedFd>)> = Mutex::new((0, None));
 
 /// Called at the end of the cell's code.
-pub fn reached() {
-    REACHED.store(true, Ordering::Relaxed);
+pub fn mark_completed() {
+    COMPLETED.store(true, Ordering::Relaxed);
 }
 
 /// Reports that the cell begins. The cell gets an empty stdin, because the real one has evcxr's commands.
@@ -282,7 +282,7 @@ fn begin(number: u32, input: bool) {
     prepare_process();
     let _ = THREAD.set(::std::thread::current().id());
     set_hook(::std::boxed::Box::new(on_panic));
-    // From now on, the definitions of this cell are those of the process.
+    // This cell compiled, so its definitions become those of the process.
     let _ = ::std::fs::rename(file("definitions.next"), file("definitions"));
     let stdin = match input {
         true => None,
@@ -331,23 +331,24 @@ pub fn end_uncaught(number: u32) {
     end(number, "ok");
 }
 
-/// Runs a cell that cannot be interrupted. Returns false, because it was not.
-pub fn whole(cell: &mut dyn FnMut()) -> bool {
+/// Runs a cell that cannot be interrupted. Returns false, because the cell was not interrupted.
+pub fn run_uninterruptible(cell: &mut dyn FnMut()) -> bool {
     cell();
     false
 }
 
-/// Runs a cell like `catch_unwind`, and reports how it ended.
+/// Runs a cell like `catch_unwind`, and reports how the cell ended.
 ///
-/// `run` runs the cell and returns whether it was interrupted. A panic hook of an earlier cell is replaced.
-pub fn caught<R>(
+/// `run` runs the cell and returns whether it was interrupted. If an earlier cell set a panic hook, this
+/// function replaces the hook.
+pub fn run_catching_panics<R>(
     number: u32,
     input: bool,
     run: fn(&mut dyn FnMut()) -> bool,
     cell: impl FnOnce() -> R,
 ) -> Result<R, Payload> {
     let (mut cell, mut value) = (Some(cell), None);
-    let ended = reported(number, input, run, &mut || value = cell.take().map(|cell| cell()));
+    let ended = run_and_report(number, input, run, &mut || value = cell.take().map(|cell| cell()));
     match value {
         Some(value) => ended.map(|()| value),
         None => Err(ended.err().unwrap_or_else(|| ::std::boxed::Box::new("interrupted"))),
@@ -357,8 +358,8 @@ pub fn caught<R>(
 /// The payload of a panic.
 type Payload = ::std::boxed::Box<dyn Any + Send>;
 
-/// The part of `caught` that is not generic, so that it is not compiled again for each cell.
-fn reported(
+/// The part of `run_catching_panics` that is not generic. So rustc compiles it once, and not for each cell.
+fn run_and_report(
     number: u32,
     input: bool,
     run: fn(&mut dyn FnMut()) -> bool,
@@ -368,7 +369,7 @@ fn reported(
     let result = catch_unwind(AssertUnwindSafe(|| run(cell)));
     let how = match &result {
         Ok(false) => {
-            if !REACHED.load(Ordering::Relaxed) {
+            if !COMPLETED.load(Ordering::Relaxed) {
                 // The rest of the cell did not run, so its variables do not exist.
                 let _ =
                     ::std::io::stdout().lock().write_all(::std::format!("{ERROR}\n").as_bytes());

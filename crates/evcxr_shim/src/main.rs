@@ -364,7 +364,11 @@ fn change_source(directory: &Path, interruptible: Option<&str>, checks: bool) ->
     };
     let changed = std::thread::Builder::new().stack_size(STACK).spawn(work)?.join();
     let changed =
-        changed.map_err(|_| io::Error::other("the instrumentation of the cell panicked"))??;
+        changed.map_err(|_| {
+        io::Error::other(
+            "evcxr_shim panicked while it instrumented the cell. Split the cell, and rewrite the statement that causes this",
+        )
+    })??;
     fs::write(directory.join("generated"), changed.shown)?;
     fs::write(file, changed.compiled)?;
     Ok(changed.defines_display)

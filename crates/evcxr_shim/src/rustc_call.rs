@@ -39,7 +39,8 @@ impl Call {
         let words: Vec<String> = text.split('\0').map(str::to_owned).collect();
         fs::copy(self.0.join("cell"), report)?;
         let variables = variables(&words);
-        let empty = || io::Error::other("the cached rustc call is empty; restart the kernel");
+        let empty =
+            || io::Error::other("the file with the cached rustc call is empty. Restart the kernel");
         let program = words.get(variables).ok_or_else(empty)?;
         let mut command = Command::new(program);
         command

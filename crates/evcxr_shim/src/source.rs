@@ -119,9 +119,9 @@ fn changed(source: &str, file: &syn::File, kernel: &Kernel) -> Result<Changed, S
         Some(catch) => {
             let run = match kernel.interruptible {
                 Some(name) => format!("::{name}"),
-                None => "::kernel_cell::whole".to_owned(),
+                None => "::kernel_cell::run_uninterruptible".to_owned(),
             };
-            let call = format!("::kernel_cell::caught({number}, {input}, {run}, ");
+            let call = format!("::kernel_cell::run_catching_panics({number}, {input}, {run}, ");
             shown.replace(catch.clone(), call.as_str());
             edits.replace(catch.clone(), call);
         }
@@ -134,7 +134,7 @@ fn changed(source: &str, file: &syn::File, kernel: &Kernel) -> Result<Changed, S
         }
     }
     if parts.catch.is_some() {
-        edits.insert(parts.users_end, "::kernel_cell::reached(); ");
+        edits.insert(parts.users_end, "::kernel_cell::mark_completed(); ");
     }
     returns(&parts, &mut edits);
     if parts.handles_errors {
@@ -739,7 +739,10 @@ fn returns(parts: &Parts, edits: &mut Edits) {
                     true => (" Ok(", ")"),
                     false => (" ", ""),
                 };
-                edits.insert(value.start, format!("{open}::kernel_cell::Ending::ending("));
+                edits.insert(
+                    value.start,
+                    format!("{open}::kernel_cell::IntoCellResult::into_cell_result("),
+                );
                 edits.insert(value.end, format!(")?{close}"));
             }
         }
@@ -920,11 +923,14 @@ mod tests {
     #[test]
     fn cell_reports_its_begin_and_end() {
         let result = Cell { code: "let n = 1;", ..CELL }.changed();
-        let call = "match ::kernel_cell::caught(7, false, ::kernel_cell::whole, \n";
+        let call = "match ::kernel_cell::run_catching_panics(7, false, ::kernel_cell::run_uninterruptible, \n";
         assert!(result.contains(call), "{result}");
-        assert!(result.contains("::kernel_cell::reached(); }))"), "{result}");
+        assert!(result.contains("::kernel_cell::mark_completed(); }))"), "{result}");
         let result = Cell { code: "let n = 1;", question: true, ..CELL }.changed();
-        assert!(result.contains(call) && result.contains("::kernel_cell::reached(); Ok(())})();"));
+        assert!(
+            result.contains(call)
+                && result.contains("::kernel_cell::mark_completed(); Ok(())})();")
+        );
         assert!(result.contains("#[track_caller] fn from(error: T)"), "{result}");
         assert!(
             result.contains("::kernel_cell::failed::<T>(&format!(\"{}\", error));"),
@@ -996,13 +1002,15 @@ mod tests {
             ("return Err(\"a\")?;", None, None),
             (
                 "return Err(b);",
-                Some("return  ::kernel_cell::Ending::ending(Err::<(), _>(b))?;"),
-                Some("return  Ok(::kernel_cell::Ending::ending(Err::<(), _>(b))?);"),
+                Some("return  ::kernel_cell::IntoCellResult::into_cell_result(Err::<(), _>(b))?;"),
+                Some(
+                    "return  Ok(::kernel_cell::IntoCellResult::into_cell_result(Err::<(), _>(b))?);",
+                ),
             ),
             (
                 "return f();",
-                Some("return  ::kernel_cell::Ending::ending(f())?;"),
-                Some("return  Ok(::kernel_cell::Ending::ending(f())?);"),
+                Some("return  ::kernel_cell::IntoCellResult::into_cell_result(f())?;"),
+                Some("return  Ok(::kernel_cell::IntoCellResult::into_cell_result(f())?);"),
             ),
             ("a(|| { return; });", None, None),
             ("fn f() { return; }", None, None),

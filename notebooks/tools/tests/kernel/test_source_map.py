@@ -40,7 +40,7 @@ fn twice(x: i32) -> i32 {
 mod evcxr_internal_runtime {
 }
 pub extern "C" fn run_user_code_3(
-match kernel_cell::caught(3, kernel_cell::whole,
+match kernel_cell::run_catching_panics(3, kernel_cell::run_uninterruptible,
   std::panic::AssertUnwindSafe(||{
 let _ = (|| -> std::result::Result<(), EvcxrUserCodeError> {
 let a = 1; 

@@ -16,7 +16,7 @@ class Place(NamedTuple):
 
 
 # The call whose argument contains the statements of the cell; see evcxr_shim.
-CALL = "kernel_cell::caught("
+CALL = "kernel_cell::run_catching_panics("
 
 
 def locate(cell: str, generated: str, place: Place) -> Place | None:
