@@ -122,6 +122,6 @@ def test_text_has_one_form_of_callouts_and_no_marks(name):
         if cell.cell_type == "markdown":
             quotes = re.findall(r"(?:^>.*\n?)+", cell.source, re.MULTILINE)
             assert all(CALLOUT.match(quote) for quote in quotes), cell.id
-            folded = re.findall(r"<details><summary>(.*?)</summary>\n\n```", cell.source)
+            folded = re.findall(r"<details><summary>(.*?)</summary>\n\n", cell.source)
             assert len(folded) == cell.source.count("<details>"), cell.id
     assert sum(cell.source.startswith("## Key takeaways\n\n|") for cell in cells) == 1
