@@ -34,7 +34,10 @@ def prewarm() -> None:
     while time.monotonic() < deadline:
         for directory in prewarmed_kernels():
             # The last step before it waits for requests is the compilation of the warm-up.
-            if prewarmed.read_purpose(directory) and list(directory.glob("project/**/*code_*.so")):
+            # `walk` ignores directories that rustc deletes meanwhile.
+            files = (name for *_, names in os.walk(directory / "project") for name in names)
+            compiled = any("code_" in name and name.endswith(".so") for name in files)
+            if compiled and prewarmed.read_purpose(directory):
                 time.sleep(0.5)
                 return
         time.sleep(0.1)

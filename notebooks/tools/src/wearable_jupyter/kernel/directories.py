@@ -265,9 +265,21 @@ def compiled() -> Path:
     return folder
 
 
+def loopback_address() -> str:
+    """A random loopback address on Linux; other systems have only one.
+
+    Jupyter chooses free ports of 127.0.0.1 and passes them to a kernel, which binds them later. On
+    an address of its own, evcxr cannot take one of these ports in between.
+    """
+    if sys.platform != "linux":
+        return "127.0.0.1"
+    return f"127.{1 + secrets.randbelow(254)}.{secrets.randbelow(256)}.{1 + secrets.randbelow(254)}"
+
+
 def write_connection(file: Path) -> None:
     """Write a connection file for evcxr, with free local ports and a new key."""
-    connection = {"transport": "tcp", "ip": "127.0.0.1", "signature_scheme": "hmac-sha256"}
+    connection = {"transport": "tcp", "ip": loopback_address()}
+    connection["signature_scheme"] = "hmac-sha256"
     connection["key"] = secrets.token_hex(16)
     with ExitStack() as stack:
         for name in PORTS:
