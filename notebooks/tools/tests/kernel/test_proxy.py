@@ -4,6 +4,7 @@ import ipaddress
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from jupyter_client.session import Session
 
 from wearable_jupyter.kernel import directories, execution, messages, proxy
 from wearable_jupyter.kernel.events import Events
+from wearable_jupyter.setup.errors import UserError
 
 NUMBER = "7"
 
@@ -363,6 +365,19 @@ def test_quiet_seconds_count_from_the_last_cell(ends):
     ends.publish(message("status", "1", execution_state="idle"))
     ends.pass_on(0.3)
     assert ends.proxy.quiet_seconds() > 0.2
+
+
+def test_used_port_is_reported(tmp_path, monkeypatch):
+    monkeypatch.setattr(proxy, "BIND_SECONDS", 0.1)
+    public, private = ({}, {})
+    for connection, name in ((public, "public"), (private, "private")):
+        directories.write_connection(tmp_path / name)
+        connection.update(json.loads((tmp_path / name).read_text()))
+    with socket.socket() as other:
+        other.bind((public["ip"], public["stdin_port"]))
+        other.listen()
+        with pytest.raises(UserError, match=r"Another program uses .* Start the kernel again"):
+            proxy.Proxy(public, private, Events(tmp_path), tmp_path)
 
 
 def test_connection_file_of_evcxr_is_private(tmp_path):

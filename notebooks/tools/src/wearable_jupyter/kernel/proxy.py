@@ -17,6 +17,7 @@ from pathlib import Path
 
 import zmq
 
+from ..setup.errors import UserError
 from .events import Events
 from .execution import Execution
 from .messages import SESSION, Message, address, new_message
@@ -87,8 +88,14 @@ class Proxy:
                 front.bind(where)
                 return
             except zmq.ZMQError as error:
-                if error.errno != zmq.EADDRINUSE or time.monotonic() > deadline:
+                if error.errno != zmq.EADDRINUSE:
                     raise
+                if time.monotonic() > deadline:
+                    self.context.destroy(linger=0)
+                    raise UserError(
+                        f"Another program uses {where}, which Jupyter chose for this kernel. "
+                        "Start the kernel again"
+                    ) from error
                 time.sleep(0.05)
 
     # The methods of `execution.Outlet`.

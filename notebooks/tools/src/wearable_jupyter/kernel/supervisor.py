@@ -24,6 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..setup import caches, paths, toolchain
+from ..setup.errors import UserError
 from . import directories, prewarmed
 from .directories import is_alive
 from .events import Events
@@ -131,7 +132,13 @@ def relay_messages(
 
     private = json.loads((directory / directories.CONNECTION).read_text())
     public = json.loads(Path(handoff.connection_file).read_text())
-    messages = proxy.Proxy(public, private, events, directory, lambda: output.reason(evcxr.poll()))
+    why_evcxr_stopped = lambda: output.reason(evcxr.poll())  # noqa: E731
+    try:
+        messages = proxy.Proxy(public, private, events, directory, why_evcxr_stopped)
+    except UserError as error:
+        # No kernel can report this in a cell, because it could not use these ports either.
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return None
     execution = messages.execution
     watch(messages.poller, evcxr.pid, handoff.launcher, handoff.jupyter)
     to_prewarm = prewarmed.is_enabled(handoff.jupyter)
