@@ -347,7 +347,7 @@ def test_streams_and_errors_are_rendered_like_a_terminal(export):
     stream, first, second = (tag.get_text() for tag in soup.select(".jp-OutputArea-output"))
     assert stream.strip() == "progress 22\nac\nred <b>"
     assert soup.select_one(".ansi-red-fg").get_text() == "red"
-    assert (first.strip(), second.strip()) == ("E1: why <T>", "line <T>")
+    assert (first.strip(), second.strip()) == ("Error\nE1: why <T>", "Error\nline <T>")
 
 
 def test_scripts_in_markdown_and_links_are_removed(export):
