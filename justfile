@@ -22,7 +22,7 @@ run *notebooks: _environment
 test *options: _environment
     {{ tools }} test "$@"
 
-# Run the tests that take an hour: unusual environment settings, many kernels; options are passed to pytest
+# Run the tests that take one to two hours: unusual environment settings, many kernels; options are passed to pytest
 [no-exit-message]
 test-long *options: _environment
     {{ tools }} setup

@@ -36,18 +36,6 @@ pub enum Error {
         feedback: String,
     },
 
-    /// The source of a function is not among those that `show_source` has.
-    #[error(
-        "show_source has no source of `{name}`. It has the public functions of {}",
-        modules.join(", ")
-    )]
-    NoSource {
-        /// Full path of the function.
-        name: String,
-        /// Paths of the modules with a source.
-        modules: Vec<String>,
-    },
-
     /// The values of a column cannot be the names of folders.
     #[error(
         "Rows cannot be partitioned by `{column}`: {reason}.\nChoose another column, or change the values first, for example with a cast"

@@ -59,7 +59,6 @@ pub mod files;
 pub mod interrupt;
 pub mod progress;
 pub mod queries;
-pub mod show_source;
 
 pub use chart::Chart;
 pub use compare::{frames_close, frames_equal};
@@ -67,14 +66,4 @@ pub use display::{EvcxrDisplay, head};
 pub use ensure::ensure;
 pub use error::{Error, Result};
 pub use exercise::{Exercise, not_attempted};
-pub use queries::{collect_all, join_row_count, set_sorted};
-pub use show_source::show_source;
-
-/// The sources of this crate's modules, for [`show_source`](show_source::show_source).
-pub const SOURCES: [(&str, &str); 5] = [
-    ("polars_notebook::chart", include_str!("chart.rs")),
-    ("polars_notebook::compare", include_str!("compare.rs")),
-    ("polars_notebook::ensure", include_str!("ensure.rs")),
-    ("polars_notebook::files", include_str!("files.rs")),
-    ("polars_notebook::queries", include_str!("queries.rs")),
-];
+pub use queries::{collect_all, set_sorted};

@@ -33,17 +33,3 @@ pub fn set_sorted(frame: &LazyFrame, column: &str) -> Result<LazyFrame> {
     let marked = frame.clone().hint(hint);
     Ok(marked.map_err(QueryError::at(format!("mark column {column} as sorted")))?)
 }
-
-/// Counts the rows of an inner join of `left` and `right` on the columns `on`, without joining them.
-///
-/// Returns one row with `rows` (i64): the sum of n · m over the keys that occur n times in `left` and
-/// m times in `right`.
-pub fn join_row_count(left: &LazyFrame, right: &LazyFrame, on: &[&str]) -> LazyFrame {
-    let keys: Vec<Expr> = on.iter().map(|name| col(*name)).collect();
-    let count = |side: &LazyFrame, name: &str| {
-        side.clone().group_by(&keys).agg([len().cast(DataType::Int64).alias(name)])
-    };
-    count(left, "n")
-        .join(count(right, "m"), &keys, &keys, JoinArgs::new(JoinType::Inner))
-        .select([(col("n") * col("m")).sum().alias("rows")])
-}

@@ -76,11 +76,3 @@ pub use plan_graph::{Execution, Graph, logical_graph, physical_graph};
 pub use profile::{LimitedRun, QueryProfile, peak_memory, profile, profile_with_memory_limit};
 pub use streaming_support::streaming_support;
 pub use timing::{Measurement, measure, measure_interleaved};
-
-/// The sources of this crate's modules, for a notebook that shows a function's source.
-pub const SOURCES: [(&str, &str); 4] = [
-    ("polars_profile::explain", include_str!("explain.rs")),
-    ("polars_profile::plan_graph", include_str!("plan_graph.rs")),
-    ("polars_profile::profile", include_str!("profile.rs")),
-    ("polars_profile::timing", include_str!("timing.rs")),
-];

@@ -70,20 +70,6 @@ pub fn progress_bar(progress: Progress) -> String {
     polars_notebook::progress::progress_bar("sensor_hrv", rows_done, rows_total, "rows")
 }
 
-/// Shows the source of a public function with its documentation: `show_source(query::nightly)?`.
-///
-/// # Errors
-///
-/// The errors of [`polars_notebook::show_source()`].
-pub fn show_source<F>(function: F) -> Result<()> {
-    let own = [
-        ("wearable_demo::query", include_str!("query.rs")),
-        ("wearable_demo::scan", include_str!("scan.rs")),
-    ];
-    let sources = [&own[..], &polars_notebook::SOURCES, &polars_profile::SOURCES].concat();
-    Ok(polars_notebook::show_source(function, &sources)?)
-}
-
 /// The items that notebooks use.
 pub mod prelude {
     pub use crate::exercises::exercise;
@@ -94,7 +80,7 @@ pub mod prelude {
     };
     pub use crate::{
         GenerateOptions, Layout, Size, chrono, ensure_dataset, generate_dataset_with_progress,
-        plotly, print_progress, query, show_source, tables,
+        plotly, print_progress, query, tables,
     };
     pub use polars::prelude::*;
     pub use polars::sql::SQLContext;
@@ -103,8 +89,8 @@ pub mod prelude {
         with_parquet_sink, write_csv, write_parquet,
     };
     pub use polars_notebook::{
-        Chart, EvcxrDisplay, collect_all, ensure, frames_close, frames_equal, head, join_row_count,
-        not_attempted, set_sorted,
+        Chart, EvcxrDisplay, collect_all, ensure, frames_close, frames_equal, head, not_attempted,
+        set_sorted,
     };
     pub use polars_profile::{
         Execution, LimitedRun, Measurement, Plan, QueryProfile, explain, explain_all,

@@ -61,15 +61,6 @@ pub fn with_keys(sensor: &LazyFrame) -> LazyFrame {
     ])
 }
 
-/// Like [`with_keys`], but all segments of a night get the date of its evening: segments before 07:00 get
-/// the previous date. The sleep diary's `date` has the same meaning, because it is the day of the bedtime.
-///
-/// In and out: one row per segment.
-pub fn with_night_keys(sensor: &LazyFrame) -> LazyFrame {
-    let evening = (col("ts_start") - lit(chrono::TimeDelta::hours(7))).dt().date();
-    with_keys(sensor).with_column(evening.alias("date"))
-}
-
 /// Keeps segments that start from 22:00 to 23:59 or from 00:00 to 06:59.
 ///
 /// In: segments with keys. Out: one row per kept segment with `user_id`, `date`, `hrv_sdnn` (ms),
@@ -92,8 +83,7 @@ pub fn night_segments(sensor_keyed: &LazyFrame) -> LazyFrame {
 /// `night_mean_hr` (bpm), `night_mean_sdnn` (ms), `night_mean_rmssd` (ms), `night_steps` (the sum).
 ///
 /// After [`with_keys`], `date` is the calendar date. It combines an early morning and a late evening, which
-/// belong to two different nights. The walkthrough groups in this way and explains it. After
-/// [`with_night_keys`], `date` identifies one night.
+/// belong to two different nights. The walkthrough groups in this way and explains it.
 pub fn nightly(night_segments: &LazyFrame) -> LazyFrame {
     night_segments.clone().group_by([col("user_id"), col("date")]).agg([
         len().alias("num_segments"),

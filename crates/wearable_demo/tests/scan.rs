@@ -27,7 +27,7 @@ fn ensure_dataset_generates_only_if_there_are_no_sensor_rows() {
     let own = dataset();
     ensure_dataset(own.path()).unwrap();
     assert_eq!(scan::check_dataset(own.path()).unwrap().rows[2], 10);
-    // A file in the place of the directory is an error that names it.
+    // A file with the name of the directory is an error that names it.
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
     let message = ensure_dataset(&file).unwrap_err().to_string();

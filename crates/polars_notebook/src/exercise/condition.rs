@@ -62,41 +62,30 @@ impl Condition {
         match self {
             // Checked before the query runs.
             Condition::Sql | Condition::Sink(_) => Ok(()),
-            Condition::FiltersInScan => match first(query, |node| {
-                matches!(node, IR::Filter { .. })
-            })? {
-                false => Ok(()),
-                true => {
-                    let plan = explain(query).map_err(not_checked)?.to_string();
-                    let line = plan.lines().map(str::trim).find(|line| line.starts_with("FILTER"));
-                    Err(wrong(format!(
-                        "The rows are right, but a filter is not pushed down to the scan: `{}`.",
-                        line.unwrap_or("FILTER")
-                    )))
+            Condition::FiltersInScan => {
+                if !has_node(query, |node| matches!(node, IR::Filter { .. }))? {
+                    return Ok(());
                 }
-            },
-            Condition::NoFullSort => {
-                match first(query, |node| matches!(node, IR::Sort { slice: None, .. }))? {
-                    false => Ok(()),
-                    true => Err(wrong(
-                        "The rows are right, but the plan sorts all rows: its `SORT BY` has no limit.",
-                    )),
-                }
+                let plan = explain(query).map_err(not_checked)?.to_string();
+                let line = plan.lines().map(str::trim).find(|line| line.starts_with("FILTER"));
+                Err(wrong(format!(
+                    "The rows are right, but a filter is not pushed down to the scan: `{}`.",
+                    line.unwrap_or("FILTER")
+                )))
             }
-            Condition::ValidatedJoins => {
-                let unguarded = |node: &IR| match node {
-                    IR::Join { options, .. } => {
-                        options.args.validation == JoinValidation::ManyToMany
-                    }
-                    _ => false,
-                };
-                match first(query, unguarded)? {
-                    false => Ok(()),
-                    true => Err(wrong(
-                        "The rows are right, but a join does not check that its keys are unique.",
-                    )),
-                }
-            }
+            Condition::NoFullSort => refuse(
+                query,
+                |node| matches!(node, IR::Sort { slice: None, .. }),
+                "The rows are right, but the plan sorts all rows: its `SORT BY` has no limit.",
+            ),
+            Condition::ValidatedJoins => refuse(
+                query,
+                |node| {
+                    matches!(node, IR::Join { options, .. }
+                        if options.args.validation == JoinValidation::ManyToMany)
+                },
+                "The rows are right, but a join does not check that its keys are unique.",
+            ),
             Condition::FitsIn(limit) => {
                 match profile_with_memory_limit(query, Engine::Streaming, *limit) {
                     Ok(LimitedRun::Finished(_)) => Ok(()),
@@ -129,9 +118,17 @@ impl Condition {
 }
 
 /// Whether the optimised plan has such a node.
-fn first(query: &LazyFrame, is_such: impl Fn(&IR) -> bool) -> Result<bool, Fault> {
+fn has_node(query: &LazyFrame, is_such: impl Fn(&IR) -> bool) -> Result<bool, Fault> {
     let plan = without_panic(|| query.clone().to_alp_optimized()).map_err(not_checked)?;
     Ok(plan.lp_arena.iter(plan.lp_top).any(|(_, node)| is_such(node)))
+}
+
+/// The fault `message` if the optimised plan has such a node.
+fn refuse(query: &LazyFrame, is_such: impl Fn(&IR) -> bool, message: &str) -> Result<(), Fault> {
+    match has_node(query, is_such)? {
+        false => Ok(()),
+        true => Err(wrong(message)),
+    }
 }
 
 /// The file that a query writes, if it ends in a sink into one.

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from ..setup import paths
 from ..setup.errors import UserError
-from . import learner, nbgrader, notebooks
+from . import learner, notebooks
+from .nbgrader import write_course
 
 
 def command(folder: str | None, caller: Path, nbgrader: bool, update_notebooks: bool) -> None:
@@ -18,6 +19,3 @@ def command(folder: str | None, caller: Path, nbgrader: bool, update_notebooks: 
         write_course(caller / (folder or "course"), caller)
     else:
         learner.copy(caller / (folder or "exercises"), caller)
-
-
-write_course = nbgrader.write_course

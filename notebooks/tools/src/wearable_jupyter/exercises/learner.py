@@ -40,18 +40,24 @@ def create(path: Path, text: str) -> bool:
         part.unlink(missing_ok=True)
 
 
+def create_all(texts: dict[Path, str]) -> None:
+    """Write new files, and print which files are written and which are kept."""
+    for path, text in texts.items():
+        if create(path, text):
+            print(f"Written: {path}")
+        else:
+            print(f"Kept: {path} exists already. For a new copy, rename or delete it first")
+
+
 def copy(folder: Path, caller: Path) -> None:
     """Copy the exercise notebooks into `folder`, and print the next step. Keeps existing files."""
     folder = own_folder(folder)
     library = paths.toml_string(paths.LIBRARY)
-    written, kept = [], []
-    for name, made in notebooks.all_notebooks().items():
-        path = folder / f"{name}{selection.SUFFIX}"
-        text = clean.serialized(notebooks.with_library(made, library))
-        (written if create(path, text) else kept).append(path)
-    for path in written:
-        print(f"Written: {path}")
-    for path in kept:
-        print(f"Kept: {path} exists already. For a new copy, rename or delete it first")
-    first = (written + kept)[0]
-    print(f"Open them: {selection.command('lab', first, caller)}", flush=True)
+    texts = {
+        folder / f"{name}{selection.SUFFIX}": clean.serialized(
+            notebooks.with_library(made, library)
+        )
+        for name, made in notebooks.all_notebooks().items()
+    }
+    create_all(texts)
+    print(f"Open them: {selection.command('lab', next(iter(texts)), caller)}", flush=True)

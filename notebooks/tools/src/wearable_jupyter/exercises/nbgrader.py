@@ -13,8 +13,8 @@ from nbformat import NotebookNode
 from ..kernel import install
 from ..runner import clean
 from ..setup import paths
-from . import notebooks, sources
-from .learner import create, own_folder
+from . import notebooks
+from .learner import create_all, own_folder
 from .sources import Task
 
 KERNELSPEC = install.SPEC | {"name": install.NAME}
@@ -77,29 +77,20 @@ def assignment(tasks: list[Task]) -> NotebookNode:
 
 def assignments() -> dict[str, NotebookNode]:
     """The assignments by their names."""
-    tasks = sources.tasks()
-    return {
-        notebooks.notebook_name(walkthrough): assignment(
-            [task for task in tasks if task.walkthrough == walkthrough]
-        )
-        for walkthrough in dict.fromkeys(task.walkthrough for task in tasks)
-    }
+    return {name: assignment(tasks) for name, tasks in notebooks.tasks_by_notebook().items()}
 
 
 def write_course(folder: Path, caller: Path) -> None:
     """Write the course into `folder`, and print the next step. Keeps existing files."""
     folder = own_folder(folder)
     texts = {folder / CONFIGURATION: CONFIGURATION_TEXT}
+    names = []
     for name, made in assignments().items():
+        names.append(name)
         texts[folder / "source" / name / f"{name}.ipynb"] = clean.serialized(made)
-    for path, text in texts.items():
-        if create(path, text):
-            print(f"Written: {path}")
-        else:
-            print(f"Kept: {path} exists already. For a new copy, rename or delete it first")
-    name = next(iter(assignments()))
+    create_all(texts)
     print(
         "Install the kernel for nbgrader with `./justw install-kernel`. Then create the students' "
-        f"version in {folder}: nbgrader generate_assignment {name}",
+        f"version in {folder}: nbgrader generate_assignment {names[0]}",
         flush=True,
     )

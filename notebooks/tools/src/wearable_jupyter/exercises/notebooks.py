@@ -24,11 +24,15 @@ def notebook_name(walkthrough: str) -> str:
 
 def all_notebooks() -> dict[str, NotebookNode]:
     """The exercise notebooks by their names without suffix."""
-    tasks = sources.tasks()
-    return {
-        notebook_name(walkthrough): notebook([t for t in tasks if t.walkthrough == walkthrough])
-        for walkthrough in dict.fromkeys(task.walkthrough for task in tasks)
-    }
+    return {name: notebook(tasks) for name, tasks in tasks_by_notebook().items()}
+
+
+def tasks_by_notebook() -> dict[str, list[Task]]:
+    """The tasks of each exercise notebook, by its name."""
+    groups: dict[str, list[Task]] = {}
+    for task in sources.tasks():
+        groups.setdefault(notebook_name(task.walkthrough), []).append(task)
+    return groups
 
 
 def markdown(name: str, text: str) -> NotebookNode:
@@ -95,18 +99,18 @@ def files() -> dict[Path, str]:
     }
 
 
-def outdated() -> list[Path]:
-    """The exercise notebooks in `notebooks/` that differ from their sources."""
-    return [
-        path
+def outdated() -> dict[Path, str]:
+    """The new content of each exercise notebook in `notebooks/` that differs from its sources."""
+    return {
+        path: text
         for path, text in files().items()
         if not path.is_file() or path.read_text(encoding="utf-8") != text
-    ]
+    }
 
 
 def update() -> list[Path]:
     """Write the exercise notebooks in `notebooks/`; the changed files."""
     changed = outdated()
-    for path in changed:
-        write(path, files()[path])
-    return changed
+    for path, text in changed.items():
+        write(path, text)
+    return list(changed)

@@ -26,7 +26,6 @@ REQUIRED_OUTPUTS = {
     "shows-table": lambda cell: any("<table" in html for html in outputs(cell, "text/html")),
     "shows-chart": lambda cell: any(chart.get("data") for chart in outputs(cell, CHART)),
     "shows-picture": lambda cell: any("<svg" in html for html in outputs(cell, "text/html")),
-    "shows-source": lambda cell: any("```rust" in text for text in outputs(cell, "text/markdown")),
     "shows-text": lambda cell: bool(
         stream(cell, "stdout").strip() or "".join(outputs(cell, "text/plain")).strip()
     ),

@@ -102,11 +102,11 @@ def shown_texts(
 ) -> dict[str, str]:
     """The text output of each cell, by its id; omits cells without text.
 
-    Omits source code that a cell shows. `directories` as in `outputs`.
+    `directories` as in `outputs`.
     """
     shown = {}
     for cell in notebook.cells:
-        if cell.cell_type != "code" or "shows-source" in cell.metadata.get("tags", []):
+        if cell.cell_type != "code":
             continue
         normal = normalizer(cell, directories)
         text = normalized("\n".join(text_of(output, normal).rstrip() for output in cell.outputs))

@@ -5,8 +5,8 @@ begin, or an end without error (`kernel/execution.py`). A cell without Rust code
 report. A cell also fails if
 
 - it exceeds its time limit or `OUTPUT_LIMIT`, or the kernel dies;
-- an output is missing that a tag requires: `shows-table`, `shows-chart`, `shows-picture`,
-  `shows-text` or `shows-source`;
+- an output is missing that a tag requires: `shows-table`, `shows-chart`, `shows-picture`
+  or `shows-text`;
 - it has Jupyter's tag `raises-exception`, but passes. Such a cell must fail.
 
 A cell with Jupyter's tag `skip-execution` is not run, and is reported as skipped.
