@@ -2,7 +2,8 @@
 //!
 //! [`profile`] runs the query in a worker process. polars counts only bytes that it fetches from an
 //! object store, and maps local files into memory. So [`profile`] makes the streaming engine fetch
-//! local files, too, which makes short queries 10 to 15 ms slower.
+//! local files, too (with `POLARS_FORCE_ASYNC`). That added 10 to 15 ms to queries of about 50 ms in
+//! py-polars 1.43.2.
 
 use std::fmt;
 

@@ -4,10 +4,12 @@
 //! `sensor` the segments that their devices record.
 //!
 //! Every table uses its own ChaCha8 stream, and the sensor table a new one for every block of 4,000
-//! rows. ChaCha8 is specified, so the same options give the same bytes with the locked versions of
-//! rand's distributions and of polars, whatever the number of threads. An unsorted dataset begins with
-//! the rows of a shorter one of the same seed and number of users, and rows do not depend on the size of
-//! a part. Each thread needs memory for one part, or for [`BATCH_ROWS`] rows while it sorts.
+//! rows. So a row depends only on the seed, the users and its number, and not on threads or on the size
+//! of a part. An unsorted dataset begins with the rows of a shorter one of the same seed and number of
+//! users. ChaCha8 is specified, but rand's distributions and polars' files are not, so the same bytes
+//! need the versions of rand and polars in the lock file. Tests pin the values of three seeds.
+//!
+//! Each thread needs memory for one part, or for [`BATCH_ROWS`] rows while it sorts.
 
 use std::fmt;
 use std::fs;

@@ -9,7 +9,18 @@
 //!    can be read ([`SortedRows`]).
 //!
 //! The time grows linearly with the rows, and the memory is constant. The temporary files need
-//! [`ROW_BYTES`] per row.
+//! [`ROW_BYTES`] per row. Seconds and peak MB in one run, on two cores that other programs kept busy.
+//! Compare these times only with each other:
+//!
+//! | rows | unsorted | by device | by date |
+//! | ---: | ---: | ---: | ---: |
+//! | 1,000,000 | 0.6 s, 73 MB | 1.1 s, 107 MB | 0.8 s, 74 MB |
+//! | 10,000,000 | 5.6 s, 76 MB | 12.0 s, 113 MB | 8.0 s, 77 MB |
+//! | 30,000,000 | 15.8 s, 76 MB | 23.7 s, 146 MB | 22.9 s, 77 MB |
+//! | 100,000,000 | | 146 MB | |
+//!
+//! polars' partitioned sink would need 120 bytes of memory per row instead of 26. It would write files
+//! twice as large, because it cannot use the dictionaries of [`encode`](crate::sensor::encode).
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
