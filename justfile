@@ -53,7 +53,7 @@ check *notebooks: _environment
 data size="small" *options: _environment
     {{ tools }} data "$@"
 
-# Install and compile everything; --from FILE uses an offline bundle instead of compiling
+# Install everything: downloaded from the repository's releases, from a bundle with --from FILE, or compiled with --compile
 [no-exit-message]
 setup *options: _environment
     {{ tools }} setup "$@"

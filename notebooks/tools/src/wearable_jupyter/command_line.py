@@ -15,14 +15,14 @@ from .runner.strict_run import CELL_SECONDS
 from .setup import dataset, offline_bundle
 
 
-def setup(bundle: str | None, dependencies: bool) -> None:
+def setup(bundle: str | None, dependencies: bool, download: bool) -> None:
     # justw has already installed the bundle, because it needs the Python packages in it.
     if bundle is not None and not os.environ.get(BUNDLE_VARIABLE):
         offline_bundle.install(Path(bundle))
     if dependencies:
-        template.prepare_dependencies()
+        template.prepare_dependencies(download)
         return
-    template.prepare()
+    template.prepare(download)
     print("Running two cells in a new kernel", flush=True)
     smoke.check_kernel()
     print("Everything is ready: ./justw lab, ./justw run or ./justw test")
@@ -97,6 +97,12 @@ def parser() -> argparse.ArgumentParser:
         "--dependencies",
         action="store_true",
         help="compile third-party packages only, for an image or a shared cache",
+    )
+    ready.add_argument(
+        "--compile",
+        action="store_false",
+        dest="download",
+        help="compile, and download no bundle from the repository's releases",
     )
     packed = command(
         "offline-bundle", offline_bundle.create, "write an offline bundle for other machines"

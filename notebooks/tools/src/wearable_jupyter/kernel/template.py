@@ -210,16 +210,28 @@ def build() -> None:
         sources.write_text(now)
 
 
-def prepare() -> None:
-    """Prepare everything that a kernel needs."""
+def prepare(download: bool = True) -> None:
+    """Prepare everything that a kernel needs; with `download`, from a release if possible."""
     prerequisites()
+    if download:
+        download_bundle()
     compile_all()
     build()
 
 
-def prepare_dependencies() -> None:
+def prepare_dependencies(download: bool = True) -> None:
     """Prepare only third-party code, for an image or a shared cache."""
     prerequisites()
+    if download:
+        download_bundle()
     compile_all(only_dependencies)
     with locked():
         seed()
+
+
+def download_bundle() -> None:
+    """Download and install a bundle if something would have to be compiled."""
+    # Imports an HTTP client, and each launch of a kernel imports this module.
+    from ..setup import release_download
+
+    release_download.provide()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from . import paths
+from . import paths, release_download
 from .build import build_workspace, prerequisites, run_binary
 from .errors import UserError
 
@@ -20,6 +20,7 @@ def make(size: str, options: Sequence[str] = ()) -> None:
         raise UserError(
             f"Unknown size of the dataset: {size}. Use small, large, or a number of rows from 1,000"
         )
+    release_download.provide()
     build_workspace()
     run_binary("generate_demo_data", *arguments, *options)
 

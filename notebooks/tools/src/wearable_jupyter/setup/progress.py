@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 # A log gets a line in this interval; on a terminal, one line is updated.
 LOG_SECONDS = 60
@@ -68,13 +69,20 @@ class Task:
         return f"{self.name}: {len(self.done)} of {self.total} packages"
 
 
+class Reported(Protocol):
+    """Something with progress: `str()` is its state."""
+
+    def seconds_left(self) -> float | None:
+        """An estimate of the remaining seconds, or None."""
+
+
 # Concurrent tasks, and the condition that wakes the reporting thread.
-running: list[Task] = []
+running: list[Reported] = []
 changed = threading.Condition()
 
 
 @contextmanager
-def reporting(task: Task) -> Iterator[Task]:
+def reporting(task: Reported) -> Iterator[Reported]:
     """Report the progress of a task while it runs, in one line with concurrent tasks."""
     with changed:
         running.append(task)
