@@ -9,7 +9,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from wearable_jupyter.cluster.processes import LOOPBACK, Processes
+from wearable_jupyter.bootstrap.platform import LOOPBACK
+from wearable_jupyter.cluster.processes import Processes
 
 CONFIGURATION = """\
 apiVersion: v1

@@ -19,8 +19,9 @@ from conftest import SETTINGS, Client, by_polars, generated, needs_java
 from kubernetes import Kubernetes
 from test_engines import next_stage, wait_for_work
 
+from wearable_jupyter.bootstrap.platform import LOOPBACK
 from wearable_jupyter.cluster import commands, engines
-from wearable_jupyter.cluster.processes import LOOPBACK, Processes
+from wearable_jupyter.cluster.processes import Processes
 from wearable_jupyter.setup.venvs import ensure_venv
 
 # How often a test kills a worker; by default once at each of three moments.

@@ -7,8 +7,9 @@ import polars as pl
 import pytest
 from conftest import Client
 
+from wearable_jupyter.bootstrap.platform import LOOPBACK
 from wearable_jupyter.cluster import commands
-from wearable_jupyter.cluster.processes import LOOPBACK, Processes, free_port, listens
+from wearable_jupyter.cluster.processes import Processes, free_port, listens
 from wearable_jupyter.setup import paths
 from wearable_jupyter.setup.build import run_cargo
 

@@ -8,6 +8,7 @@ import sys
 import psutil
 import pytest
 
+from wearable_jupyter.bootstrap import platform
 from wearable_jupyter.cluster import commands, engines, processes
 from wearable_jupyter.setup.errors import UserError
 
@@ -88,7 +89,7 @@ def test_ended_process_is_reported_and_the_others_are_ended(tmp_path):
 def test_process_does_not_start_if_its_parent_ended_before_it_requested_the_signal(tmp_path):
     """The process then has another parent, and would never receive the signal."""
     ran = tmp_path / "ran"
-    command = [*processes.end_with_parent(), "touch", str(ran)]
+    command = [*platform.end_with_parent(), "touch", str(ran)]
     subprocess.run(command, check=True)
     ran.unlink()
     # The shell in between is another parent than this process.

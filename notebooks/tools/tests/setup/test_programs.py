@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 
-from wearable_jupyter.bootstrap import command_environment
+from wearable_jupyter.bootstrap import command_environment, platform
 from wearable_jupyter.setup import build, links, paths, toolchain
 
 
@@ -13,7 +13,7 @@ def test_program_with_a_wrong_rpath_finds_the_standard_library(tmp_path, monkeyp
     here = f"{toolchain.host()}/debug"
     home = tmp_path / "deeper/than/any/clone"
     (home / here).mkdir(parents=True)
-    for name in ("generate_demo_data", toolchain.shared_library(paths.CRATE)):
+    for name in ("generate_demo_data", platform.shared_library(paths.CRATE)):
         links.link(paths.TARGET / here / name, home / here / name)
     program = home / here / "generate_demo_data"
     without = {k: v for k, v in os.environ.items() if k != "LD_LIBRARY_PATH"}

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from wearable_jupyter.bootstrap.platform import is_alive
 from wearable_jupyter.rust_tests import run_with_limit
 from wearable_jupyter.setup.errors import UserError
 
@@ -40,18 +41,9 @@ def test_hanging_test_is_reported_and_killed(tmp_path):
     assert "cargo test NAME" in str(error.value)
     # The child process that the test started has ended, too.
     child, deadline = int(pid.read_text()), time.monotonic() + 10
-    while is_running(child):
+    while is_alive(child):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
-    try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def test_output_renews_the_limit():

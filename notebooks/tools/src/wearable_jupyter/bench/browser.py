@@ -6,10 +6,9 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import sync_playwright
 
+from ..bootstrap import platform
 from ..setup.errors import UserError
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-HINT = "Chromium is not installed. On Debian and Ubuntu, run: sudo apt install chromium"
 SWITCHES = (
     "--disable-gpu",
     "--disable-background-networking",
@@ -24,9 +23,9 @@ def chromium() -> str:
     Raises:
         UserError: Chromium is not installed.
     """
-    path = next(filter(None, map(shutil.which, NAMES)), None)
+    path = next(filter(None, map(shutil.which, platform.browsers())), None)
     if path is None:
-        raise UserError(HINT)
+        raise UserError(f"Chromium is not installed. {platform.install_hint('chromium')}")
     return path
 
 

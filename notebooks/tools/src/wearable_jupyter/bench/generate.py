@@ -12,6 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..bootstrap import platform
 from ..kernel.template import prepare
 from ..setup import errors, paths, toolchain
 from ..setup.venvs import ensure_venv
@@ -102,13 +103,12 @@ def rust_run(rows: int, threads: int | None = None) -> Run:
 # A child process starts with its parent's peak memory, and this process's peak is large. So a small
 # process starts and measures the generator.
 MEASURE = """
-import os, resource, subprocess, sys, time
+import resource, subprocess, sys, time
 start = time.perf_counter()
 process = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE, text=True)
 seconds = time.perf_counter() - start
-# ru_maxrss is in kilobytes on Linux.
-peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6
-print(process.returncode, seconds, peak_mb, *process.stdout.split())
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+print(process.returncode, seconds, peak, *process.stdout.split())
 """
 
 
@@ -123,12 +123,13 @@ def measured(command: list, rows: int) -> Run:
         target = Path(folder) / "data"
         launched = [sys.executable, "-S", "-c", MEASURE, *command, target]
         result = subprocess.run(launched, stdout=subprocess.PIPE, text=True, check=True)
-        status, seconds, peak_mb, *reported = map(float, result.stdout.split())
+        status, seconds, maxrss, *reported = map(float, result.stdout.split())
         if status != 0:
             raise errors.UserError(
                 f"{command[0]} failed with status {status:.0f}. Its error is printed above"
             )
         written = sum(file.stat().st_size for file in target.rglob("*.parquet")) / 1e6
+        peak_mb = platform.peak_memory(round(maxrss)) / 1e6
         # The Python generator prints its seconds without the interpreter's start.
         return Run(rows, reported[0] if reported else seconds, peak_mb, written)
 

@@ -20,12 +20,14 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from . import platform
+
 # Shell patterns of names.
 FOR_TOOLS = (
     # The user and the machine.
     *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "TZ", "TMPDIR", "XDG_*"),
     # Compilers of module systems and Nix find their libraries through these.
-    *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SDKROOT", "DEVELOPER_DIR", "NIX_*"),
+    *(*platform.LIBRARY_PATH_VARIABLES.values(), "SDKROOT", "DEVELOPER_DIR", "NIX_*"),
     # Networks: proxies, certificates, mirrors and credentials.
     *("[Hh][Tt][Tt][Pp]_[Pp][Rr][Oo][Xx][Yy]", "[Hh][Tt][Tt][Pp][Ss]_[Pp][Rr][Oo][Xx][Yy]"),
     *("[Aa][Ll][Ll]_[Pp][Rr][Oo][Xx][Yy]", "[Nn][Oo]_[Pp][Rr][Oo][Xx][Yy]"),
@@ -80,8 +82,8 @@ NOT_FOR_KERNELS = (
 
 # For all tools. Variables override configuration files. An empty value resets a setting of pip.
 SETTINGS = {
-    "LANG": "C.UTF-8",
-    "LC_ALL": "C.UTF-8",
+    "LANG": platform.utf8_locale(),
+    "LC_ALL": platform.utf8_locale(),
     "PYTHONUTF8": "1",
     "PIP_BREAK_SYSTEM_PACKAGES": "0",
     "PIP_CONSTRAINT": "",

@@ -62,7 +62,7 @@ IMPOSSIBLE = {
 
 if not __package__:
     sys.path.insert(0, str(TOOLS / "src"))
-from wearable_jupyter.bootstrap import trust  # noqa: E402
+from wearable_jupyter.bootstrap import platform, trust  # noqa: E402
 from wearable_jupyter.bootstrap.command_environment import tool_environment  # noqa: E402
 
 
@@ -252,7 +252,7 @@ def installer() -> tuple[str | Path, ...]:
     fail(
         f"Neither {sys.executable} nor another Python on the PATH has pip "
         f"{'.'.join(map(str, OLDEST_PIP))} or newer. "
-        "Debian and Ubuntu: sudo apt install python3-pip"
+        f"{platform.install_hint('pip')}"
     )
 
 
@@ -312,7 +312,7 @@ def main() -> None:
     if sys.version_info < OLDEST:
         fail(
             f"Python 3.11 or newer is needed; {sys.executable} is {sys.version.split()[0]}. "
-            "Debian and Ubuntu: sudo apt install python3"
+            f"{platform.install_hint('python')}"
         )
     with (ROOT / ".venv.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -10,10 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..bootstrap import platform
+from ..bootstrap.platform import LOOPBACK
 from ..setup import paths
 from ..setup.errors import UserError
 from ..setup.venvs import ensure_venv
-from .processes import LOOPBACK, Processes, free_port, listens
+from .processes import Processes, free_port, listens
 
 HERE = Path(__file__).parent
 OLDEST_JAVA = 17
@@ -50,7 +52,7 @@ class Running:
 def java() -> str:
     """Return the path of Java. Raises `UserError` if it is missing, or too old for Spark."""
     program = shutil.which("java")
-    install = "Install it on Debian and Ubuntu: sudo apt install openjdk-17-jre-headless"
+    install = platform.install_hint("java")
     if program is None:
         raise UserError(f"Spark needs Java {OLDEST_JAVA} or newer, but java is missing. {install}")
     version_output = subprocess.run([program, "-version"], capture_output=True, text=True).stderr

@@ -1,7 +1,6 @@
 """Starts the processes of a cluster, writes a log for each, and ends all of them."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -10,9 +9,9 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from ..bootstrap.platform import LOOPBACK, end_with_parent
 from ..setup.errors import UserError
 
-LOOPBACK = "127.0.0.1"
 # How long a process may take to end after SIGTERM.
 TERMINATE_SECONDS = 10
 
@@ -26,14 +25,13 @@ class Processes(ExitStack):
         self.running: dict[str, subprocess.Popen] = {}
 
     def start(self, name: str, *command: str | Path, **environment: str) -> subprocess.Popen:
-        """Start a process that also ends if this process is killed.
+        """Start a process that also ends if this process is killed, if the system can do that.
 
-        Without `setpriv`, as on macOS, the process ends only on exit of this context.
+        It ends on exit of this context in any case.
         """
-        guard = end_with_parent() if shutil.which("setpriv") else ()
         with (self.logs / f"{name}.log").open("w") as log:
             process = subprocess.Popen(
-                [*guard, *map(str, command)],
+                [*end_with_parent(), *map(str, command)],
                 env=os.environ | environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -68,16 +66,6 @@ class Processes(ExitStack):
         log = self.logs / f"{name}.log"
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
         return f"{lines[-1] if lines else 'its log is empty'} ({log})"
-
-
-def end_with_parent() -> tuple[str, ...]:
-    """A prefix for a command: Linux kills the command's process when this process ends.
-
-    This process may end before the child requests that signal. So the child checks its parent after
-    the request.
-    """
-    script = '[ "$PPID" = "$0" ] && exec "$@"'
-    return ("setpriv", "--pdeathsig", "KILL", "sh", "-c", script, str(os.getpid()))
 
 
 def end(process: subprocess.Popen) -> None:

@@ -33,6 +33,8 @@ import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from ..bootstrap import platform
+from ..bootstrap.platform import is_alive
 from ..setup import caches, paths, toolchain
 from ..setup.build import prerequisites
 from ..setup.errors import UserError
@@ -56,19 +58,6 @@ let warm_up = {{
 }};
 drop(warm_up);
 """
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    return True
 
 
 def folder() -> Path:
@@ -141,7 +130,7 @@ def evcxr(directory: Path) -> int | None:
     with suppress(OSError, ValueError):
         pid = int((directory / EVCXR).read_text())
         # Another process may have this number after evcxr's end.
-        if directory.name in Path(f"/proc/{pid}/cmdline").read_text():
+        if directory.name in platform.command_line(pid):
             return pid
     return None
 
@@ -230,7 +219,7 @@ def populate(directory: Path, prewarm: bool) -> None:
         key = rustc_call.key(toolchain.RUSTFLAGS, project_.arguments(), project_.manifest)
         folder = rustc_call.output_folder(call)
         folder.mkdir(parents=True, exist_ok=True)
-        cell = folder / toolchain.shared_library("ctx")
+        cell = folder / platform.shared_library("ctx")
         rustc_call.save_call(directory / "calls" / name, key, call, cell)
 
     lock = config / "Cargo.lock"
@@ -265,20 +254,9 @@ def compiled() -> Path:
     return folder
 
 
-def loopback_address() -> str:
-    """A random loopback address on Linux; other systems have only one.
-
-    Jupyter chooses free ports of 127.0.0.1 and passes them to a kernel, which binds them later. On
-    an address of its own, evcxr cannot take one of these ports in between.
-    """
-    if sys.platform != "linux":
-        return "127.0.0.1"
-    return f"127.{1 + secrets.randbelow(254)}.{secrets.randbelow(256)}.{1 + secrets.randbelow(254)}"
-
-
 def write_connection(file: Path) -> None:
     """Write a connection file for evcxr, with free local ports and a new key."""
-    connection = {"transport": "tcp", "ip": loopback_address()}
+    connection = {"transport": "tcp", "ip": platform.loopback_address()}
     connection["signature_scheme"] = "hmac-sha256"
     connection["key"] = secrets.token_hex(16)
     with ExitStack() as stack:

@@ -25,8 +25,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..bootstrap.platform import is_alive
 from . import cell_code, failure, line_table, processes
-from .directories import is_alive
 from .events import Events
 from .failure import Failure
 from .messages import SESSION, Message, new_message

@@ -14,7 +14,7 @@ ENDED = "Subprocess terminated with status: "
 # so after a stack overflow.
 SIGNALS = {
     6: "It aborted, or a memory allocation failed.",
-    9: "It was killed. Linux kills processes when memory runs out.",
+    9: "It was killed. The operating system kills processes when memory runs out.",
     11: "Its stack overflowed, probably by infinite recursion.",
 }
 VARIABLES_GONE = "All variables are lost. Run the cells that define them again."

@@ -10,16 +10,18 @@ import os
 import select
 import subprocess
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from ..bootstrap import platform
+from ..bootstrap.platform import is_alive
 from . import directories
-from .directories import is_alive
 
 POLL_SECONDS = 1.0
 # How long a supervisor waits after a launcher took its kernel. The launcher may have been killed.
 HANDOFF_SECONDS = 10.0
+# More than a handoff, whose longest part is a path.
+READ_BYTES = 1 << 16
 
 
 class Handoff(NamedTuple):
@@ -38,10 +40,10 @@ def hand_off(directory: Path, handoff: Handoff) -> None:
 
 
 def watch(poller: select.poll, *pids: int) -> None:
-    """Wake up a poller when one of the processes ends, on systems with pidfd."""
+    """Wake up a poller when one of the processes ends, if the system can."""
     for pid in pids:
-        with suppress(AttributeError, OSError):
-            poller.register(os.pidfd_open(pid), select.POLLIN)
+        if (descriptor := platform.end_descriptor(pid)) is not None:
+            poller.register(descriptor, select.POLLIN)
 
 
 def wait_for_handoff(
@@ -69,4 +71,4 @@ def has_data(pipe: int) -> bool:
 
 
 def read_handoff(pipe: int) -> Handoff:
-    return Handoff(*json.loads(os.read(pipe, select.PIPE_BUF)))
+    return Handoff(*json.loads(os.read(pipe, READ_BYTES)))

@@ -8,6 +8,7 @@ of running cargo again. This module stores the first call, which compiled the te
 import subprocess
 from pathlib import Path
 
+from ..bootstrap import platform
 from ..setup import links, paths, toolchain
 
 # The library's function that runs a cell so that an interrupt stops its query.
@@ -53,7 +54,7 @@ def install_wrappers(directory: Path, program: Path, library: Path, module: str)
         ("interruptible", INTERRUPTIBLE),
         ("cell_runtime", library),
         ("source", library.with_name("cell.rs")),
-        ("cell", toolchain.shared_library("ctx")),
+        ("cell", platform.shared_library("ctx")),
         *(("link", word) for word in (*paths.PYTHON_MODULE, module, "--link", directory)),
     ]
     (directory / "settings").write_text("".join(f"{name}={value}\n" for name, value in settings))

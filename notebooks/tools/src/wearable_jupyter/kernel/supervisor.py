@@ -23,10 +23,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from ..bootstrap.platform import is_alive
 from ..setup import caches, paths, toolchain
 from ..setup.errors import UserError
 from . import directories, prewarmed
-from .directories import is_alive
 from .events import Events
 from .handoff import POLL_SECONDS, Handoff, hand_off, wait_for_handoff, watch
 

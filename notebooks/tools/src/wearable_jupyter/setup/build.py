@@ -13,7 +13,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 import time
 import tomllib
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..bootstrap import command_environment, trust
+from ..bootstrap import command_environment, platform, trust
 from ..bootstrap.venv import is_shared
 from . import artifact_cache, caches, cargo_configuration, paths, progress, toolchain
 from .errors import UserError
@@ -39,10 +38,8 @@ def prerequisites(*, fetch: bool = True) -> None:
 
     Raises `UserError` with the missing program and the command that installs it.
     """
-    if sys.platform not in ("linux", "darwin"):
-        raise UserError(
-            f"{sys.platform} is not supported. Use Linux, or WSL2 on Windows; macOS is untested."
-        )
+    if (fault := platform.fault()) is not None:
+        raise UserError(fault)
     toolchain.find_rust()
     if shutil.which("cargo") is None or shutil.which("rustc") is None:
         raise UserError(
@@ -55,8 +52,7 @@ def prerequisites(*, fetch: bool = True) -> None:
         raise UserError(conflict)
     if shutil.which("cc") is None:
         raise UserError(
-            "No C compiler found; Rust needs it as a linker. "
-            "Debian and Ubuntu: sudo apt install build-essential"
+            f"No C compiler found; Rust needs it as a linker. {platform.install_hint('cc')}"
         )
 
 

@@ -5,6 +5,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from ..bootstrap import platform
+
 
 def link(source: Path, target: Path) -> None:
     """Create a hard link, or a copy if the file system does not allow a link.
@@ -51,7 +53,7 @@ def link_tree(
 
 
 # Artifacts that rustc and linkers replace and never modify in place.
-COMPILED = (".rlib", ".rmeta", ".so", ".dylib")
+COMPILED = (".rlib", ".rmeta", platform.shared_library_suffix())
 
 
 def is_rewritten(path: Path) -> bool:

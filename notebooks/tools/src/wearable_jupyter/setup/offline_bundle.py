@@ -9,7 +9,6 @@ dependencies, the evcxr binary, the sources that cargo and rust-analyzer read, a
 import hashlib
 import json
 import os
-import platform
 import re
 import shlex
 import shutil
@@ -22,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..bootstrap import trust
+from ..bootstrap import platform, trust
 from ..bootstrap.venv import REQUIREMENTS, TOOLS, WHEEL_INDEX, is_shared, python_version, wheels
 from . import caches, entry_point, paths, toolchain
 from .build import compile_all, locked, move_into_cache, prerequisites, staging
@@ -78,7 +77,7 @@ def create(with_toolchain: bool) -> None:
         pack(files, oldest, pythons, bundle)
     size = bundle.stat().st_size / 1e6
     print(f"\n{paths.display_path(bundle)}: {size:.0f} MB, for {toolchain.host()},")
-    print(f"glibc {oldest} or newer, Python {', '.join(pythons)}")
+    print(f"{f'glibc {oldest} or newer, ' if oldest else ''}Python {', '.join(pythons)}")
 
 
 def pack(files: dict[str, Path], oldest_glibc: str, pythons: Sequence[str], bundle: Path) -> None:
@@ -335,7 +334,7 @@ def check_compatible(bundle: Path, manifest: dict) -> None:
         )
     rustc = toolchain.rustc_version() if rust_here else manifest["rustc"]
     here = {
-        "platform": toolchain.host() if rust_here else with_this_processor(manifest["platform"]),
+        "platform": toolchain.host() if rust_here else platform.target_triple(),
         "key": caches.dependencies_key(rustc),
     }
     descriptions = {
@@ -348,10 +347,11 @@ def check_compatible(bundle: Path, manifest: dict) -> None:
                 f"{bundle.name} is for {descriptions[field]}: {manifest[field]} instead of "
                 f"{wanted}. Create one that matches: ./justw offline-bundle"
             )
-    if version(glibc()) < version(manifest["glibc"]):
+    here_glibc = platform.glibc()
+    if version(here_glibc) < version(manifest["glibc"]):
         raise UserError(
-            f"{bundle.name} needs glibc {manifest['glibc']} or newer; this machine has {glibc()}. "
-            "Create a bundle on an older system"
+            f"{bundle.name} needs glibc {manifest['glibc']} or newer; this machine has "
+            f"{here_glibc or 'another C library'}. Create a bundle on an older system"
         )
     if python_version() not in manifest["python"]:
         print(
@@ -359,11 +359,6 @@ def check_compatible(bundle: Path, manifest: dict) -> None:
             f"Python {python_version()}: setup downloads its packages",
             flush=True,
         )
-
-
-def with_this_processor(platform_: str) -> str:
-    """The target triple `platform_` with this machine's processor."""
-    return platform_.replace(platform_.split("-")[0], platform.machine(), 1)
 
 
 def merge(source: Path, destination: Path) -> None:
@@ -403,14 +398,10 @@ def digest(path: Path) -> str:
 
 
 def needed_glibc(files: dict[str, Path]) -> str:
-    """The oldest glibc that the programs and shared libraries run on."""
-    linked = (path for name_, path in files.items() if name_.endswith((".so", "/evcxr_jupyter")))
-    return max((platform.libc_ver(str(path))[1] for path in linked), key=version)
-
-
-def glibc() -> str:
-    """The glibc of this machine."""
-    return (os.confstr("CS_GNU_LIBC_VERSION") or "").removeprefix("glibc ")
+    """The oldest glibc that the programs and shared libraries run on; empty without glibc."""
+    linked = (platform.shared_library_suffix(), "/evcxr_jupyter")
+    paths_ = (path for name_, path in files.items() if name_.endswith(linked))
+    return max(map(platform.needed_glibc, paths_), key=version)
 
 
 def version(text: str) -> tuple[int, ...]:
@@ -421,7 +412,7 @@ def version(text: str) -> tuple[int, ...]:
 def require_zstd() -> None:
     """Raise `UserError` if zstd is not installed."""
     if shutil.which("zstd") is None:
-        raise UserError("zstd is not installed. Debian and Ubuntu: sudo apt install zstd")
+        raise UserError(f"zstd is not installed. {platform.install_hint('zstd')}")
 
 
 def run(*command: str | Path) -> None:

@@ -1,16 +1,14 @@
 """The pinned Rust toolchain, and the environments for cargo and kernels."""
 
 import os
-import platform
 import shutil
 import subprocess
-import sys
 import tomllib
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..bootstrap import command_environment
+from ..bootstrap import command_environment, platform
 from . import paths
 
 # The flags that evcxr passes to rustc; .cargo/config.toml has the same for a plain `cargo test`.
@@ -31,10 +29,7 @@ def pinned() -> dict[str, Any]:
 def toolchain() -> Path:
     """The folder in which rustup and offline bundles install the pinned toolchain."""
     home = Path(os.environ.get("RUSTUP_HOME") or Path.home() / ".rustup")
-    processor, system = platform.machine(), "unknown-linux-gnu"
-    if sys.platform == "darwin":
-        processor, system = processor.replace("arm64", "aarch64"), "apple-darwin"
-    return home / "toolchains" / f"{pinned()['channel']}-{processor}-{system}"
+    return home / "toolchains" / f"{pinned()['channel']}-{platform.target_triple()}"
 
 
 def find_rust() -> None:
@@ -120,7 +115,7 @@ def with_standard_library() -> dict[str, str]:
     Their rpath is relative to `deps/`, where they were linked, but cargo moves them one folder up.
     So the rpath is wrong if the clone and rustup have a common parent folder, such as a home.
     """
-    variable = "DYLD_LIBRARY_PATH" if sys.platform == "darwin" else "LD_LIBRARY_PATH"
+    variable = platform.library_path_variable()
     folders = (os.environ.get(variable), rustc("--print", "target-libdir").strip())
     return {variable: os.pathsep.join(folder for folder in folders if folder)}
 
@@ -137,8 +132,3 @@ def host() -> str:
         for line in rustc_version().splitlines()
         if line.startswith("host: ")
     )
-
-
-def shared_library(crate: str) -> str:
-    """The file name of a crate's shared library here."""
-    return f"lib{crate}.dylib" if sys.platform == "darwin" else f"lib{crate}.so"
