@@ -28,12 +28,12 @@ test-long *options: _environment
     {{ tools }} setup
     cd notebooks/tools && ../../.venv/bin/python -I -X utf8 -m pytest -m long "$@"
 
-# Open the walkthrough, or a notebook of yours, in JupyterLab; options are passed to JupyterLab
+# Open the walkthrough, or one of your notebooks, in JupyterLab; options are passed to JupyterLab
 [no-exit-message]
 lab *options: _environment
     {{ tools }}.lab {{ quote(caller) }} "$@"
 
-# Copy the exercises into a folder of yours (default: exercises/), keeping existing files; --nbgrader writes a course
+# Copy the exercises into your own directory (default: exercises/), keeping existing files; --nbgrader writes a course
 [no-exit-message]
 exercises *options: _environment
     {{ tools }} exercises --caller {{ quote(caller) }} "$@"

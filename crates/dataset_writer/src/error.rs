@@ -114,7 +114,7 @@ pub fn io_hint(source: &std::io::Error, path: &Path) -> String {
         ErrorKind::InvalidFilename => {
             "Rename the directories whose names are not valid UTF-8, or move the files".to_owned()
         }
-        _ => "Check that the path exists and is a file or directory as expected".to_owned(),
+        _ => format!("Check the path: ls -ld {}", nearest_existing(path).display()),
     }
 }
 

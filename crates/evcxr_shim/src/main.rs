@@ -259,10 +259,10 @@ fn cargo(directory: &Path, settings: &Settings, arguments: &[OsString]) -> io::R
     Ok(ExitCode::FAILURE)
 }
 
-/// Changes the file name in hints about a user's trait with a method `evcxr_display`.
+/// Changes the file name in compiler hints about a user's trait with a method `evcxr_display`.
 ///
-/// evcxr tries this method first to display a value. If a message refers to a line of the user, evcxr does
-/// not try another way.
+/// evcxr displays a value first with this method, and then in other ways. It does not try them if a message
+/// refers to a line of the user's code, as such a hint does.
 fn without_display_hints(messages: &str) -> String {
     let (children, file) = ("\"children\":[", "\"file_name\":\"src/lib.rs\"");
     let without = |line: &str| match line.split_once(children) {
@@ -395,7 +395,8 @@ fn redefined(directory: &Path, definitions: &Definitions) -> u64 {
         }
     }
     let lines: String = all.iter().map(|(name, hash)| format!("{hash} {name}\n")).collect();
-    // Without the file, the next count would be too low. The maximum drops values of unknown types now.
+    // If this write fails, a later cell would read a count that is too low, and could reuse a trait object
+    // of an old type. With the maximum as count, all stored trait objects are dropped now.
     let written = fs::write(directory.join("definitions.next"), format!("{count}\n{lines}"));
     if written.is_err() { u64::MAX } else { count }
 }

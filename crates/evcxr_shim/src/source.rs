@@ -412,7 +412,7 @@ fn variables(
             continue;
         }
         if !call.name.is_ascii() {
-            // `stringify!` normalizes such a name, and evcxr does not find the normalized one.
+            // `stringify!` normalises such a name, and evcxr does not find the normalised one.
             let text = call.name.as_str();
             edits.replace(edits::range(&call.call.args[0]), format!("{text:?}"));
         }

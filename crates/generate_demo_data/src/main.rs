@@ -29,7 +29,7 @@ Examples:
   generate_demo_data --rows 250000 --seed 7
       another number of rows and other random values
   generate_demo_data --layout by-date --dry-run
-      report the size of a dataset with one folder per date, and the free space
+      report the size of a dataset with one directory per date, and the free space
   generate_demo_data --verify
       read all files of the existing dataset and compare their checksums
   generate_demo_data --describe
@@ -134,7 +134,7 @@ enum LayoutName {
     Unsorted,
     /// Sorted by device, then time
     ByDevice,
-    /// One folder per date, in Hive's layout (date=2026-03-01)
+    /// One directory per date, in Hive's layout (date=2026-03-01)
     ByDate,
 }
 

@@ -21,7 +21,7 @@ use polars::prelude::*;
 
 use crate::error::{Error, QueryError, Result};
 
-/// Colors that color-blind readers can distinguish (Okabe and Ito).
+/// Colours that colour-blind readers can distinguish (Okabe and Ito).
 const COLORS: [&str; 7] =
     ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999"];
 
@@ -69,7 +69,7 @@ impl<'a> Chart<'a> {
         Chart { frame, kind, x, y, color, hover, titles, logarithmic: false, size: (850, 470) }
     }
 
-    /// Gives each value of `column` a color and a legend entry.
+    /// Gives each value of `column` a colour and a legend entry.
     pub fn color(self, column: &'a str) -> Chart<'a> {
         Chart { color: Some(column), ..self }
     }
@@ -171,7 +171,7 @@ impl<'a> Chart<'a> {
         Ok(plot)
     }
 
-    /// Splits the rows by color, in the order of the values.
+    /// Splits the rows by colour, in the order of the values.
     fn groups(&self) -> Result<Vec<(String, DataFrame)>> {
         let Some(column) = self.color else {
             return Ok(vec![(self.y.to_owned(), self.frame.clone())]);

@@ -19,9 +19,9 @@ pub fn frames_equal(a: &DataFrame, b: &DataFrame) -> bool {
 /// Whether `a` and `b` are results that two engines may return for one query: the same column names,
 /// rows and row order.
 ///
-/// Like [`frames_equal`], but integers and floats may have any width, times any unit, and a text may
+/// Like [`frames_equal`], but integers and floats may have any width, times any unit, and a string may
 /// be a category. A column without values may have any type. A float never equals an integer, and a
-/// text never equals a number. Finite floats may differ by [`TOLERANCE`] · max(1, |a|, |b|): the
+/// string never equals a number. Finite floats may differ by [`TOLERANCE`] · max(1, |a|, |b|): the
 /// relative error of a correlation near zero can be large.
 pub fn frames_close(a: &DataFrame, b: &DataFrame) -> bool {
     a.get_column_names() == b.get_column_names()

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 ///
-/// [`Error::EnsureFailed`] if it does not hold, so that a notebook never claims something false.
+/// [`Error::EnsureFailed`] if it does not hold, so a notebook with a false statement fails.
 pub fn ensure(holds: bool, statement: impl Display) -> Result<()> {
     if !holds {
         return Err(Error::EnsureFailed { statement: statement.to_string() });

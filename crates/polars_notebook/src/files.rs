@@ -119,7 +119,7 @@ pub fn sink_partitioned(query: &LazyFrame, directory: &Path, column: &str) -> Re
 /// The file of a partitioned dataset without rows.
 const NO_ROWS: &str = "00000000.parquet";
 
-/// Checks that rows can be partitioned by `column`: its name and values become folder names.
+/// Checks that rows can be partitioned by `column`: its name and values become directory names.
 fn check_key(schema: &Schema, column: &str) -> Result<()> {
     let refused = |reason: &str| {
         Err(Error::NotPartitionable { column: column.to_owned(), reason: reason.to_owned() })
@@ -128,7 +128,7 @@ fn check_key(schema: &Schema, column: &str) -> Result<()> {
         return refused("the query has no such column");
     };
     if column.is_empty() || column.contains(['/', '=', '*', '\0']) {
-        return refused("its name cannot be the name of a folder");
+        return refused("its name cannot be the name of a directory");
     }
     if schema.len() == 1 {
         return refused("the query has no other column, so the files would have none");
@@ -136,13 +136,13 @@ fn check_key(schema: &Schema, column: &str) -> Result<()> {
     let is_temporal = matches!(dtype, DataType::Date | DataType::Datetime(..) | DataType::Time);
     match dtype.is_primitive_numeric() || dtype.is_bool() || dtype.is_string() || is_temporal {
         true => Ok(()),
-        false => refused(&format!("a value of type {dtype} cannot be the name of a folder")),
+        false => refused(&format!("a value of type {dtype} cannot be the name of a directory")),
     }
 }
 
 /// Checks that a scan of `new` returns the partition column with its type.
 ///
-/// The files omit that column, so polars infers its type from the folder names: the text "007" would
+/// The files omit that column, so polars infers its type from the directory names: the string "007" would
 /// be returned as the number 7.
 fn check_readable(new: &Path, schema: &Schema, column: &str) -> Result<()> {
     let refused =
@@ -150,28 +150,33 @@ fn check_readable(new: &Path, schema: &Schema, column: &str) -> Result<()> {
     let scanned = scan_parquet_files(new)?.collect_schema();
     let scanned = match scanned {
         Ok(scanned) => scanned,
-        Err(error) => return refused(format!("a scan of the folders fails: {error}")),
+        Err(error) => return refused(format!("a scan of the directories fails: {error}")),
     };
     let Some(written) = schema.get(column) else { return Ok(()) };
     match scanned.get(column) {
         Some(read) if read == written => {}
         Some(read) => {
-            return refused(format!("a scan of the folders would return {read} and not {written}"));
+            return refused(format!(
+                "a scan of the directories would return {read} and not {written}"
+            ));
         }
-        None => return refused("a scan of the folders would not return the column".to_owned()),
+        None => return refused("a scan of the directories would not return the column".to_owned()),
     }
     if written.is_string() && new.join(format!("{column}=")).exists() {
-        return refused("it contains an empty text, which a scan would return as null".to_owned());
+        return refused(
+            "it contains an empty string, which a scan would return as null".to_owned(),
+        );
     }
     Ok(())
 }
 
-/// The folder in which Hive, and polars, keep the rows without a value in the partition column.
+/// The directory in which Hive, and polars, keep the rows without a value in the partition column.
 const NULL_FOLDER: &str = "__HIVE_DEFAULT_PARTITION__";
 
-/// Checks that the folder of missing values in `new` has only rows without a value.
+/// Checks that the directory of missing values in `new` has only rows without a value.
 ///
-/// polars writes a text with the folder's name to the same folder, and one overwrites the other.
+/// polars writes a string that equals the directory's name to the same directory, and one overwrites
+/// the other.
 fn check_null_folder(query: &LazyFrame, new: &Path, schema: &Schema, column: &str) -> Result<()> {
     let is_text = schema.get(column).is_some_and(DataType::is_string);
     if !is_text || !new.join(format!("{column}={NULL_FOLDER}")).exists() {
@@ -179,11 +184,11 @@ fn check_null_folder(query: &LazyFrame, new: &Path, schema: &Schema, column: &st
     }
     let same_name = query.clone().filter(col(column).eq(lit(NULL_FOLDER))).limit(1);
     let same_name = without_panic(|| same_name.collect_with_engine(Engine::Streaming))
-        .map_err(QueryError::at("search for texts with the name of a folder"))?;
+        .map_err(QueryError::at("search for strings with the name of a directory"))?;
     if same_name.unwrap_single().height() == 0 {
         return Ok(());
     }
-    let reason = format!("the text {NULL_FOLDER} cannot be distinguished from a missing value");
+    let reason = format!("the string {NULL_FOLDER} cannot be distinguished from a missing value");
     Err(Error::NotPartitionable { column: column.to_owned(), reason })
 }
 

@@ -23,7 +23,9 @@ pub fn interruptible(cell: &mut dyn FnMut()) -> bool {
         Ok(()) => false,
         Err(abort::QueryAborted::KeyboardInterrupt) => true,
         Err(abort::QueryAborted::OocOutOfDisk) => {
-            panic!("the disk is full: polars could not spill what the query holds")
+            panic!(
+                "The disk is full, so polars could not spill intermediate data. Free some disk space, then run the cell again"
+            )
         }
     }
 }

@@ -62,7 +62,7 @@ pub enum Error {
 
     /// The query contains a value that exists only in this process.
     #[error(
-        "This query cannot run in a worker process: {reason}\npolars cannot serialize a Rust closure. Replace it with an expression, or use explain(&query), which runs nothing"
+        "This query cannot run in a worker process: {reason}\npolars cannot serialise a Rust closure. Replace it with an expression, or use explain(&query), which runs nothing"
     )]
     NotSerializable {
         /// polars' reason.

@@ -74,7 +74,7 @@ pub fn physical_graph(query: &LazyFrame) -> Result<Graph> {
 }
 
 impl Execution {
-    /// The execution that a node's color stands for in the legend of polars' graph.
+    /// The execution that a node's colour stands for in the legend of polars' graph.
     pub(crate) fn of_color(attributes: &str) -> Execution {
         if attributes.contains("fillcolor=\"0.0 0.3 1.0\"") {
             Execution::InMemoryFallback
@@ -97,7 +97,7 @@ impl fmt::Display for Execution {
 }
 
 impl Graph {
-    /// Parses polars' `dot`. If `physical`, colors show how nodes run.
+    /// Parses polars' `dot`. If `physical`, colours show how nodes run.
     pub(crate) fn parse(dot: &str, title: &str, physical: bool) -> Graph {
         let mut nodes: Vec<Node> = Vec::new();
         let mut arrows: Vec<(String, String)> = Vec::new();
@@ -467,7 +467,7 @@ label=<<B>Legend</B>>
         }
     }
 
-    /// Our reading of the colors depends on polars' legend, so a change of the legend must fail here.
+    /// Our reading of the colours depends on polars' legend, so a change of the legend must fail here.
     #[test]
     fn colors_match_the_legend_of_polars() {
         let query = df!["x" => [1i64]].unwrap().lazy();

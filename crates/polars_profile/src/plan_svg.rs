@@ -1,7 +1,7 @@
 //! A plan as a picture: boxes and arrows in SVG, without external programs or fonts.
 //!
 //! Rows flow down, from the scans to the result. layout-rs places the boxes. This module renders
-//! them itself, so that the picture uses the page's colors (light or dark) and is never wider than
+//! them itself, so that the picture uses the page's colours (light or dark) and is never wider than
 //! the page.
 
 use std::fmt::Write as _;
@@ -29,7 +29,7 @@ const MARGIN: f64 = 9.0;
 const HALO: Point = Point { x: 14.0, y: 20.0 };
 
 impl Execution {
-    /// The color of a node's box, from a palette that color-blind readers can distinguish (Okabe and Ito).
+    /// The colour of a node's box, from a palette that colour-blind readers can distinguish (Okabe and Ito).
     fn color(self) -> &'static str {
         match self {
             Execution::Streaming => "#009E73",
@@ -39,7 +39,7 @@ impl Execution {
     }
 }
 
-/// Renders `graph` as an SVG element for an HTML page. Text and lines use the page's colors.
+/// Renders `graph` as an SVG element for an HTML page. Text and lines use the page's colours.
 pub fn svg(graph: &Graph) -> String {
     let mut plan = VisualGraph::new(Orientation::TopToBottom);
     let boxes: Vec<Box> = graph.nodes.iter().map(Box::of).collect();

@@ -206,7 +206,7 @@ impl fmt::Display for QueryProfile {
         write!(f, "{:?} engine: {rows} rows\n{:.3} s", self.engine, self.seconds)?;
         match self.peak_mb {
             Some(peak) => write!(f, ", {peak:.1} MB at the peak, in a worker process"),
-            None => write!(f, ", memory not measured here"),
+            None => write!(f, ", peak memory not available on this system"),
         }
     }
 }

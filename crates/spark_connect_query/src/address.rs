@@ -53,7 +53,7 @@ pub(crate) fn connect(address: &str) -> Result<TcpStream> {
     Err(failed(last))
 }
 
-/// Checks that the server at `HOST:PORT` speaks HTTP/2, the transport of Spark Connect.
+/// Checks that the server at `HOST:PORT` supports HTTP/2, the transport of Spark Connect.
 ///
 /// # Errors
 ///

@@ -27,7 +27,7 @@ const MAX_FAILED_CHECKS: usize = 4;
 /// How long the cluster may take to confirm a cancellation.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A session on a server that speaks Spark Connect.
+/// A session on a Spark Connect server.
 pub struct Cluster {
     client: Arc<SparkConnectClient>,
     address: String,
@@ -250,7 +250,7 @@ impl Cluster {
     }
 }
 
-/// Sends a request that the server answers without running a query.
+/// Sends a request that the server handles without running a query.
 fn analyze(
     client: &SparkConnectClient,
     request: Analyze,

@@ -1,4 +1,4 @@
-//! Runs an SQL query on a cluster that speaks Spark Connect, such as Spark or Sail.
+//! Runs an SQL query on a Spark Connect server, such as Spark or Sail.
 //!
 //! A [`Cluster`] is a session on the Connect server. The server plans the query, and its workers read the
 //! files. Only the result is sent back.

@@ -13,7 +13,7 @@ use spark_connect_query::{Cluster, Error, Progress, Result, RunReport, Stage, St
 /// The variable with the server's token; PySpark reads the same one.
 const TOKEN: &str = "SPARK_CONNECT_AUTHENTICATE_TOKEN";
 
-/// Run an SQL query on a cluster that speaks Spark Connect, such as Spark or Sail.
+/// Run an SQL query on a Spark Connect server, such as Spark or Sail.
 ///
 /// Prints the plan and the stages, and writes the result as a Parquet file. Ctrl-C cancels the query,
 /// here and on the cluster.

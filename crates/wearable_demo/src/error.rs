@@ -70,7 +70,7 @@ pub enum Error {
 
     /// No project around the working directory, and the library's own project has moved.
     #[error(
-        "{cwd} is not inside the wearable_demo project, and the project is no longer where this library was compiled.\nIf you moved the project, run ./justw setup in it, and start inside it. Or set {variable} to the directory of the files"
+        "{cwd} is not inside the wearable_demo project, and the project is no longer where this library was compiled.\nIf you moved the project, run ./justw setup in its new directory, then start the notebook or program from there. Or set {variable} to the directory of the files"
     )]
     NoProject {
         /// The working directory.
@@ -80,7 +80,9 @@ pub enum Error {
     },
 
     /// There is no exercise with this number.
-    #[error("There is no exercise {number}. Their numbers are 1 to {last}: exercise(1)?")]
+    #[error(
+        "There is no exercise {number}. Use a number from 1 to {last}, for example exercise(1)?"
+    )]
     NoExercise {
         /// The number.
         number: usize,

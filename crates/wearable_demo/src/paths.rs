@@ -2,7 +2,7 @@
 //!
 //! The same code runs from the repository's root, from `notebooks/` (a kernel's working directory),
 //! from a crate's directory (a test's), and from a learner's own folder. So the project is searched
-//! from the working directory upwards, then at the place that this library was compiled from.
+//! from the working directory upwards, then in the project that this library was compiled in.
 //! Environment variables override both.
 
 use std::ffi::OsString;

@@ -110,7 +110,7 @@ impl Condition {
                     }
                 }
                 Err(wrong(format!(
-                    "The rows are right, but the query takes more than {limit} of the given query's time: ≈ {share:.2}"
+                    "The rows are right, but the query is too slow: it takes {share:.2} times the given query's time, and at most {limit} is allowed."
                 )))
             }
         }

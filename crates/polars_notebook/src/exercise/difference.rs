@@ -37,7 +37,7 @@ fn column_difference(answer: &DataFrame, expected: &DataFrame) -> Option<String>
     let extra = answer.get_column_names().into_iter().find(|name| !schema.contains(name));
     if let Some(name) = extra {
         return Some(format!(
-            "The column `{name}` is not asked for. Expected are {}.",
+            "The result has an extra column `{name}`. The expected columns are {}.",
             names(expected)
         ));
     }

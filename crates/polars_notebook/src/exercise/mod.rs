@@ -186,7 +186,7 @@ impl Exercise {
             Answer::Text(sql) if needs_sql => self
                 .sql(&sql)
                 .map_err(|error| wrong(format!("The SQL fails: {}", brief(&error))))?,
-            _ if needs_sql => return Err(wrong("The answer must be a text with an SQL query.")),
+            _ if needs_sql => return Err(wrong("The answer must be a string with an SQL query.")),
             _ if expected.shape() == (1, 1) => return compare_value(&answer, &expected),
             Answer::Number(_) | Answer::Text(_) => {
                 return Err(wrong("The answer must be a query, without quotes: a `LazyFrame`."));
@@ -289,7 +289,7 @@ fn brief(error: &PolarsError) -> String {
     text.split("\n\n").next().unwrap_or_default().trim().to_owned()
 }
 
-/// Compares a number or a text with the only value of the expected result. The message does not
+/// Compares a number or a string with the only value of the expected result. The message does not
 /// contain that value, because it would be the solution.
 fn compare_value(answer: &Answer, expected: &DataFrame) -> Result<(), Fault> {
     let value = expected.columns()[0].get(0).map_err(not_checked)?;
@@ -299,7 +299,7 @@ fn compare_value(answer: &Answer, expected: &DataFrame) -> Result<(), Fault> {
         (Answer::Number(n), None, Some(_)) => Err(wrong(format!("{n} is too low."))),
         (Answer::Text(text), Some(expected), _) if text.trim() == expected => Ok(()),
         (Answer::Text(text), Some(_), _) => Err(wrong(format!("`{text}` is not the answer."))),
-        (_, Some(_), _) => Err(wrong("The answer must be a text in quotes.")),
+        (_, Some(_), _) => Err(wrong("The answer must be a string, in quotes.")),
         _ => Err(wrong("The answer must be a number, without quotes.")),
     }
 }

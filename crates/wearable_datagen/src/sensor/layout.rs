@@ -15,7 +15,7 @@ pub enum Layout {
     Unsorted,
     /// By device, then time: a row group contains few devices.
     ByDevice,
-    /// One folder per date, as in Hive: `date=2024-01-01/part-00000.parquet`. Within a date unsorted.
+    /// One directory per date, as in Hive: `date=2024-01-01/part-00000.parquet`. Within a date unsorted.
     ByDate,
 }
 

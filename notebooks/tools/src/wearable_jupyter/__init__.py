@@ -1,1 +1,1 @@
-"""Kernel, runner, export and set-up for the Rust notebooks; see DESIGN.md."""
+"""Kernel, runner, export and setup for the Rust notebooks; see DESIGN.md."""

@@ -113,7 +113,7 @@ def parser() -> argparse.ArgumentParser:
         dest="with_toolchain",
         help="include the Rust toolchain",
     )
-    command("doctor", doctor.report, "check the set-up and print fixes")
+    command("doctor", doctor.report, "check the setup and print fixes")
     kernel = command(
         "install-kernel",
         install.install,
@@ -129,14 +129,24 @@ def parser() -> argparse.ArgumentParser:
     html.add_argument("--slides", action="store_true", help="write reveal.js slides")
     html.add_argument("--no-code", action="store_true", help="omit the code of cells")
     data = command("data", dataset.make, "generate a dataset")
-    data.add_argument("size", nargs="?", default="small")
+    data.add_argument(
+        "size",
+        nargs="?",
+        default="small",
+        help="small, large, or a number of rows [default: small]",
+    )
     data.add_argument("options", nargs=argparse.REMAINDER, help="options of the generator")
     measured = command("bench", bench, "benchmark against Python")
-    measured.add_argument("what", choices=["kernel", "lab", "queries", "generate"])
-    measured.add_argument("--rounds", type=int)
-    copied = command("exercises", exercises.command, "copy the exercises into a folder of yours")
+    measured.add_argument(
+        "what", choices=["kernel", "lab", "queries", "generate"], help="the benchmark"
+    )
+    measured.add_argument("--rounds", type=int, metavar="N", help="measured runs of each benchmark")
+    copied = command("exercises", exercises.command, "copy the exercises into your own directory")
     copied.add_argument(
-        "folder", nargs="?", help="the folder [default: exercises, or course with --nbgrader]"
+        "folder",
+        nargs="?",
+        metavar="DIRECTORY",
+        help="the directory [default: exercises, or course with --nbgrader]",
     )
     copied.add_argument(
         "--nbgrader", action="store_true", help="write a course for nbgrader, with the solutions"

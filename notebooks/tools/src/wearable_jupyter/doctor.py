@@ -1,4 +1,4 @@
-"""Checks the set-up and prints a fix for each fault. Changes nothing; takes about ten seconds."""
+"""Checks the setup and prints a fix for each fault. Changes nothing; takes about ten seconds."""
 
 import importlib.util
 import shlex
@@ -56,8 +56,8 @@ def dependencies() -> str:
         raise CreatedLater(f"compiled in {ready.parent}; ./justw setup links them from there")
     if not compiled.is_dir():
         others = list(caches.cache_directory().glob("dependencies-*"))
-        why = " since Cargo.lock, the compiler or settings changed" if others else ""
-        raise UserError(f"not compiled{why}. Run: ./justw setup")
+        these = " for the current Cargo.lock, compiler and settings" if others else ""
+        raise UserError(f"not compiled{these}. Run: ./justw setup")
     missing = [part for part in compiled_parts() if not (compiled / part).is_dir()]
     if missing:
         raise UserError(f"{compiled} is incomplete. Delete it and run: ./justw setup")

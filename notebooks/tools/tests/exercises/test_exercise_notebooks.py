@@ -86,5 +86,5 @@ def test_incomplete_source_is_reported(tmp_path, part, other, reason):
 
 def test_gap_in_the_numbers_is_reported(tmp_path):
     (tmp_path / "02_write_sql.md").write_text(SOURCE)
-    with pytest.raises(errors.UserError, match="its number must be 1"):
+    with pytest.raises(errors.UserError, match="must begin with 01"):
         sources.tasks(tmp_path)

@@ -33,7 +33,7 @@ def test_copies_keep_existing_files(tmp_path, capsys):
 
 @pytest.mark.parametrize("folder", ["notebooks", "notebooks/own", "notebooks/../notebooks"])
 def test_project_notebooks_are_never_the_learners_folder(folder):
-    with pytest.raises(errors.UserError, match="Choose another folder"):
+    with pytest.raises(errors.UserError, match="Choose another directory"):
         exercises(folder, paths.ROOT)
     assert not (paths.NOTEBOOKS / "own").exists()
 

@@ -54,13 +54,13 @@ def test_paths_count_from_the_callers_directory(here):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        (f"/no/such/folder/{NAME}.ipynb", "has no folder 'no'"),
-        (f"ann/typo/{NAME}.ipynb", "has no folder 'typo'"),
-        (f"annn/{NAME}.ipynb", "has no folder 'annn'"),
+        (f"/no/such/folder/{NAME}.ipynb", "has no directory 'no'"),
+        (f"ann/typo/{NAME}.ipynb", "has no directory 'typo'"),
+        (f"annn/{NAME}.ipynb", "has no directory 'annn'"),
         (f"./{NAME}.ipynb", "File not found"),
         (f"../{NAME}.ipynb", "File not found"),
         (f"./{NAME}", "File not found"),
-        (f"notebooks/{NAME}", "has no folder 'notebooks'"),
+        (f"notebooks/{NAME}", "has no directory 'notebooks'"),
         (f"~/{NAME}.ipynb", "the shell expands ~"),
         (f"~nobody/{NAME}", "the shell expands ~"),
         (f"ann/{NAME[:-1]}.ipynb", f"Did you mean {NAME}.ipynb?"),

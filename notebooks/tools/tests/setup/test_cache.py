@@ -132,7 +132,7 @@ def test_dependencies_deleted_during_setup_are_reported(dependencies, tmp_path, 
         os.link(source, target)
 
     monkeypatch.setattr(links, "link", link)
-    with pytest.raises(UserError, match=r"during set-up\. Run: ./justw setup"):
+    with pytest.raises(UserError, match=r"during setup\. Run: ./justw setup"):
         build.link_compiled(dependencies, tmp_path / "linked")
 
 

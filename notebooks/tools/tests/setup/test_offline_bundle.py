@@ -1,6 +1,6 @@
 """Small bundles: a valid bundle is installed completely, and an invalid one changes nothing.
 
-The set-up of another home from a real bundle takes minutes, so it was tested by hand; see
+The setup of another home from a real bundle takes minutes, so it was tested by hand; see
 DESIGN.md.
 """
 
@@ -98,7 +98,7 @@ def changed(manifest: dict, packed: Path) -> None:
 @pytest.mark.parametrize(
     "manifest, message",
     [
-        ({"key": "0"}, "another state of the clone"),
+        ({"key": "0"}, "from a clone with other lock file"),
         ({"platform": "riscv64gc-unknown-linux-gnu"}, "another platform"),
         ({"format": 99}, "another version of this project"),
         ({"glibc": "99.1"}, "needs glibc 99.1"),

@@ -54,7 +54,7 @@ def test_package_counts_once_and_when_it_is_compiled(seconds):
 def test_estimate_uses_the_speed_of_this_machine(seconds):
     task = progress.Task("dependencies", total=3, work=100.0)
     task.started = time.monotonic() - 30
-    # A package from an interrupted set-up is done, but its time is unknown.
+    # A package from an interrupted setup is done, but its time is unknown.
     task.read_message(artifact("path+file:///any/where/plain#1.0.0", fresh=True))
     assert task.compiled == 0 and task.seconds_left() is None
     task.read_message(artifact(f"{INDEX}#serde@1.0.228"))

@@ -74,7 +74,7 @@ NOT_FOR_KERNELS = (
     # Python and its environments.
     *("PYTHON*", "VIRTUAL_ENV*", "CONDA_*", "PIPENV_*", "POETRY_*", "__PYVENV_*"),
     *("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD"),
-    # Colors in compiler messages.
+    # Colours in compiler messages.
     *("CLICOLOR", "CLICOLOR_FORCE", "FORCE_COLOR", "NO_COLOR"),
     # Another repository, or another recipe of just.
     *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_CEILING_DIRECTORIES", "JUST_*"),
@@ -167,7 +167,7 @@ def cargo_settings(
         **{
             f"CARGO_PROFILE_DEV_{key.replace('-', '_').upper()}": str(value).lower()
             for key, value in profile.items()
-            # Kernels, the workspace and dependencies have different optimization levels.
+            # Kernels, the workspace and dependencies have different optimisation levels.
             if isinstance(value, (bool, int, str)) and key != "opt-level"
         },
     }

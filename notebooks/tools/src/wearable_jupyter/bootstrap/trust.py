@@ -40,7 +40,7 @@ class Fault(NamedTuple):
         if not self.is_open:
             return str(self)
         return (
-            f"{self}. Code in this folder would run as you, so setup does not use it. "
+            f"{self}. Code in this directory would run as you, so setup does not use it. "
             f"If another user may have changed it, delete it: rm -rf {shlex.quote(str(folder))}"
         )
 
@@ -69,12 +69,12 @@ def find_fault(
 
 def prepare_folder(folder: Path, *, readable: bool) -> str | None:
     """Create a cache if it does not exist. Return why it cannot be used, with a fix, or None."""
-    other = "or set WEARABLE_CACHE_DIR to another folder"
+    other = "or set WEARABLE_CACHE_DIR to another directory"
     try:
         make_directory(folder, readable=readable)
     except OSError as error:
         at = error.filename or folder
-        return f"{at} could not be created: {error.strerror}. Change its folder, {other}"
+        return f"{at} could not be created: {error.strerror}. Check its directory, {other}"
     if (fault := find_fault(folder, contents=False, writable=True)) is not None:
         return f"{fault}, {other}"
     if os.statvfs(folder).f_flag & getattr(os, "ST_NOEXEC", 0):

@@ -55,7 +55,7 @@ OLDEST_PIP = (22, 3)
 IMPOSSIBLE = {
     os.pathsep: "It separates the entries of PATH and of similar lists",
     "\n": "It separates the entries of lists of files",
-    "%": "Rust's linker replaces it by a digit, and then the folder does not exist",
+    "%": "Rust's linker replaces it by a digit, and then the directory does not exist",
     "{": "cargo expands it as a variable in the path of its build directory",
     "}": "cargo expands it as a variable in the path of its build directory",
 }

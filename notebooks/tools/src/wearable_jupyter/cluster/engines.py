@@ -174,8 +174,8 @@ def spark_home(binaries: Path) -> Path:
     jars = list(binaries.parent.glob("lib/python3*/site-packages/pyspark/jars"))
     if not jars:
         raise UserError(
-            "The installation of Spark in target/cluster-spark is incomplete. Delete this folder, "
-            "and run the command again"
+            "The installation of Spark in target/cluster-spark is incomplete. Delete this "
+            "directory, and run the command again"
         )
     return jars[0].parent
 

@@ -47,11 +47,16 @@ def measure(options: Sequence[str]) -> None:
     parser.add_argument(
         "--rounds",
         type=int,
+        metavar="N",
         default=3,
-        help="runs after the first one, whose time is a column of its own (default: 3)",
+        help="measured runs after a warm-up run, which has a separate column (default: 3)",
     )
     parser.add_argument(
-        "--engines", nargs="+", choices=sorted(engines.ENGINES), default=["sail", "spark"]
+        "--engines",
+        nargs="+",
+        choices=sorted(engines.ENGINES),
+        default=["sail", "spark"],
+        help="engines to measure next to polars (default: sail spark)",
     )
     given = parser.parse_args(options)
     client = commands.client()

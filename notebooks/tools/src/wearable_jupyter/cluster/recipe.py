@@ -16,8 +16,14 @@ def command(arguments: Sequence[str]) -> int | None:
     if arguments and arguments[0] in OTHERS:
         return OTHERS[arguments[0]](arguments[1:])
     parser = argparse.ArgumentParser(prog="justw cluster", description=command.__doc__)
-    parser.add_argument("--engine", choices=sorted(ENGINES), default="sail")
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--engine", choices=sorted(ENGINES), default="sail", help="default: sail")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=2,
+        metavar="N",
+        help="number of worker processes (default: 2)",
+    )
     given = parser.parse_args(arguments)
     if given.workers < 1:
         raise UserError(f"--workers is {given.workers}, but a cluster needs at least 1 worker")

@@ -12,7 +12,10 @@ def command(folder: str | None, caller: Path, nbgrader: bool, update_notebooks: 
     """Copy the exercises, write a course for nbgrader, or update the project's notebooks."""
     if update_notebooks:
         if folder is not None or nbgrader:
-            raise UserError("--update-notebooks needs no other argument. Run it alone")
+            raise UserError(
+                "--update-notebooks cannot be combined with other arguments. "
+                "Run: ./justw exercises --update-notebooks"
+            )
         changed = notebooks.update()
         print("\n".join(f"Written: {paths.display_path(path)}" for path in changed) or "No change")
     elif nbgrader:

@@ -15,10 +15,10 @@ def own_folder(folder: Path) -> Path:
     if real.is_relative_to(paths.NOTEBOOKS):
         raise UserError(
             f"{folder} is in the project's notebooks/, whose files git tracks. "
-            "Choose another folder: ./justw exercises FOLDER"
+            "Choose another directory: ./justw exercises DIRECTORY"
         )
     if real.exists() and not real.is_dir():
-        raise UserError(f"{folder} is not a directory. Choose another folder")
+        raise UserError(f"{folder} is not a directory. Choose another directory")
     return real
 
 
@@ -34,7 +34,7 @@ def create(path: Path, text: str) -> bool:
         return False
     except OSError as error:
         raise UserError(
-            f"{path} could not be written: {error.strerror}. Choose another folder"
+            f"{path} could not be written: {error.strerror}. Choose another directory"
         ) from error
     finally:
         part.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from ..setup.atomic_write import write
 from . import sources
 from .sources import Task
 
-# The title, the instructions and the set-up, with fields in braces.
+# The title, the instructions and the setup, with fields in braces.
 TEMPLATE = "notebook.md"
 DEPENDENCY = re.compile(r'(?<=:dep wearable_demo = \{ path = )".*?"(?= \})')
 

@@ -68,7 +68,8 @@ def tasks(folder: Path = FOLDER) -> list[Task]:
     files = sorted(folder.glob("[0-9][0-9]_*.md"))
     for number, file in enumerate(files, 1):
         if int(file.name[:2]) != number:
-            raise UserError(f"{paths.display_path(file)}: rename it, its number must be {number}")
+            shown = paths.display_path(file)
+            raise UserError(f"The name of {shown} must begin with {number:02}. Rename the file")
     return [parse(number, file) for number, file in enumerate(files, 1)]
 
 

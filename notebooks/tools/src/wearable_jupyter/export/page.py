@@ -506,7 +506,7 @@ def data_url(directory: Path, source: str) -> str:
     try:
         existing = [directory / path for path in candidates if (directory / path).exists()]
         if not existing:
-            raise MissingImage(f"the notebook's folder has no file {unquote(address)}")
+            raise MissingImage(f"the notebook's directory has no file {unquote(address)}")
         status = existing[0].stat()
         if not stat.S_ISREG(status.st_mode):
             raise MissingImage("it is not a regular file")

@@ -225,8 +225,8 @@ def populate(directory: Path, prewarm: bool) -> None:
     lock = config / "Cargo.lock"
     shutil.copy(paths.TEMPLATE / "Cargo.lock", lock)
     # evcxr starts without dependencies, so cargo prunes the lock file. Restoring it before the
-    # first `:dep` keeps the workspace's versions. Cells are compiled without optimization, because
-    # polars and the library are optimized already.
+    # first `:dep` keeps the workspace's versions. Cells are compiled without optimisation, because
+    # polars and the library are optimised already.
     commands = (
         f":build_env RUSTFLAGS={toolchain.RUSTFLAGS}\n"
         f":build_env CARGO_HOME={toolchain.cargo_home()}\n"

@@ -102,9 +102,8 @@ def kernel_ended(reason: str) -> Failure:
 def not_reported(compilations: int) -> Failure:
     """A cell that did not report that it ran, although evcxr replied "ok"."""
     how = (
-        "It was compiled without the code that reports. `:cache`, `:sccache`, `:toolchain` and "
-        "`:allow_static_linking` change how cells are compiled: restart the kernel, and omit "
-        "these commands."
+        "It was compiled, but its report did not reach the kernel. Restart the kernel, then run "
+        "the notebook from the top."
         if compilations
         else "It was not compiled, because evcxr found no Rust code in it."
     )

@@ -15,6 +15,8 @@ LANGUAGE = "rust"
 # Kernels for Rust whose kernelspec does not have to name the language.
 RUST_KERNELS = re.compile(r"rust|evcxr", re.IGNORECASE)
 FORMATS = range(1, 5)
+# The fix for an invalid file.
+RESTORE = "Open it in JupyterLab and save it again, or restore it from git"
 CELL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
@@ -69,24 +71,27 @@ def load(path: Path) -> dict:
         json.dumps(document, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{shown} is not a notebook: it is not JSON in UTF-8 (byte {error.start})"
+            f"{shown} is not a notebook: it is not JSON in UTF-8 (byte {error.start}). {RESTORE}"
         ) from error
     except UnicodeEncodeError as error:
         raise UserError(
-            f"{shown} is not a notebook: it contains a lone surrogate, which is not valid Unicode"
+            f"{shown} is not a notebook: it contains a lone surrogate, which is not valid "
+            f"Unicode. {RESTORE}"
         ) from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{shown} is not a notebook: it is not JSON ({error})") from error
+        raise UserError(
+            f"{shown} is not a notebook: it is not JSON ({error}). {RESTORE}"
+        ) from error
     version = document.get("nbformat") if isinstance(document, dict) else None
     if not isinstance(version, int) or isinstance(version, bool):
-        raise UserError(f"{shown} is not a notebook: its nbformat is missing")
+        raise UserError(f"{shown} is not a notebook: its nbformat is missing. {RESTORE}")
     if version not in FORMATS:
         raise UserError(
             f"{shown} cannot be read: its nbformat is {version}, and "
-            f"supported are {FORMATS[0]} to {FORMATS[-1]}"
+            f"supported are {FORMATS[0]} to {FORMATS[-1]}. {RESTORE}"
         )
     if version == 4 and not isinstance(document.get("cells"), list):
-        raise UserError(f"{shown} is not a notebook: it has no list of cells")
+        raise UserError(f"{shown} is not a notebook: it has no list of cells. {RESTORE}")
     return document
 
 

@@ -10,6 +10,8 @@ from ..setup.errors import UserError
 from .load import read
 
 SUFFIX = ".ipynb"
+# The fix for a path of another file.
+PASS = f"Pass the path of an {SUFFIX} file"
 
 
 def project_notebooks() -> list[Path]:
@@ -59,9 +61,9 @@ def find(name: str, caller: Path) -> Path:
     if not path.exists():
         raise UserError(f"File not found: {shown}{missing(path, name)}")
     if path.suffix != SUFFIX:
-        raise UserError(f"{shown} is not a notebook: its name does not end in {SUFFIX}")
+        raise UserError(f"{shown} is not a notebook: its name does not end in {SUFFIX}. {PASS}")
     if not path.is_file():
-        raise UserError(f"{shown} is not a regular file")
+        raise UserError(f"{shown} is not a regular file. {PASS}")
     # Resolve links in the directory, but keep the notebook's own name.
     return path.parent.resolve() / path.name
 
@@ -76,7 +78,7 @@ def missing(path: Path, name: str) -> str:
     while not folder.is_dir():
         folder = folder.parent
     if folder != path.parent:
-        return f": {folder} has no folder {path.relative_to(folder).parts[0]!r}"
+        return f": {folder} has no directory {path.relative_to(folder).parts[0]!r}"
     near = difflib.get_close_matches(path.name, [f.name for f in folder.glob(f"*{SUFFIX}")], 1)
     return f". Did you mean {near[0]}?" if near else ""
 

@@ -1,4 +1,4 @@
-"""A smoke test: a new kernel runs two cells, at the end of set-up and of the doctor.
+"""A smoke test: a new kernel runs two cells, at the end of setup and of the doctor.
 
 A kernel may fail to start, or to report failing cells, although everything is compiled. So one cell
 must pass and one must fail in the strict runner.

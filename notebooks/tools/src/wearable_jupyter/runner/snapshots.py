@@ -90,7 +90,7 @@ PICTURES = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "
 def normalized(text: str) -> str:
     """`text` in a form that editors do not change.
 
-    Without colors and trailing spaces, with line feeds, and with symbols for control characters.
+    Without colours and trailing spaces, with line feeds, and with symbols for control characters.
     """
     text = without_colors(text).replace("\r\n", "\n").translate(PICTURES)
     text = text.encode(errors="backslashreplace").decode()

@@ -54,12 +54,12 @@ def last_version(line: str) -> str:
 
 
 def without_colors(text: str) -> str:
-    """`text` without a terminal's control sequences: colors, cursor movements, links."""
+    """`text` without a terminal's control sequences: colours, cursor movements, links."""
     return CONTROL_SEQUENCE.sub("", text)
 
 
 CONTROL_SEQUENCE = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]"  # CSI, such as a color
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]"  # CSI, such as a colour
     r"|\][^\x07\x1b]{0,4096}(?:\x07|\x1b\\)"  # OSC, such as a link
     r"|[@-Z\\^_])"
 )

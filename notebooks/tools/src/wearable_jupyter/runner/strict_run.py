@@ -45,8 +45,8 @@ OUTPUT_LIMIT = 100_000_000
 LOG_LINES = 5
 
 NO_REPORT = (
-    "The reply has no cell report. Either another kernel ran the notebook, or a command such as "
-    "`:toolchain` bypassed the kernel's cargo. Remove such commands, or run: ./justw doctor"
+    "The reply has no cell report, so another kernel than the project's ran the notebook. Run: "
+    "./justw doctor"
 )
 
 

@@ -1,4 +1,4 @@
-"""Paths, caches and compilation, and the set-up of a machine.
+"""Paths, caches and compilation, and the setup of a machine.
 
 Imports only `bootstrap`, so that every other subpackage can import this one.
 """

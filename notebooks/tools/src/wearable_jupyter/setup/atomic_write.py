@@ -46,8 +46,8 @@ def check_writable(folder: Path) -> None:
 
 def not_written(path: Path, error: OSError) -> UserError:
     """The error for a file that could not be written."""
-    advice = errors.FIXES.get(error.errno, "Check its folder")
+    advice = errors.FIXES.get(error.errno, "Check its directory")
     return UserError(
         f"{paths.display_path(path)} could not be written: {error.strerror or error}. {advice}. "
-        f"To show the folder: ls -ld {shlex.quote(str(path.parent))}"
+        f"To show the directory: ls -ld {shlex.quote(str(path.parent))}"
     )

@@ -44,7 +44,7 @@ def prerequisites(*, fetch: bool = True) -> None:
     if shutil.which("cargo") is None or shutil.which("rustc") is None:
         raise UserError(
             "Rust is not installed, or not on the PATH. Install rustup from https://rustup.rs, "
-            "then open a new terminal."
+            "then open a new terminal"
         )
     check_toolchain(fetch)
     conflict = cargo_configuration.conflict(paths.ROOT, toolchain.cargo_home())
@@ -103,7 +103,7 @@ def rustup(*arguments: str) -> None:
     if shutil.which("rustup") is None:
         raise UserError(
             f"rustup is needed for `{command}`, but is not on the PATH. Install it from "
-            "https://rustup.rs, then open a new terminal."
+            "https://rustup.rs, then open a new terminal"
         )
     print(f"Installing a part of the Rust toolchain: {command}", flush=True)
     environment = command_environment.tool_environment()
@@ -399,7 +399,7 @@ def provide_dependencies() -> None:
     elif not has_dependencies():
         print("Linking the compiled dependencies from the cache", flush=True)
         link_compiled(compiled, paths.TARGET)
-    with suppress(PermissionError):  # root owns them if a user ran set-up with sudo
+    with suppress(PermissionError):  # root owns them if a user ran setup with sudo
         os.utime(compiled)
     (paths.TARGET / DEPENDENCIES).write_text(compiled.name)
     delete_unused(compiled)
@@ -424,7 +424,7 @@ def link_compiled(compiled: Path, destination: Path) -> None:
         link_tree(compiled, destination, copy=is_rewritten)
     except FileNotFoundError as error:
         raise UserError(
-            f"Another process deleted {error.filename} during set-up. Run: ./justw setup"
+            f"Another process deleted {error.filename} during setup. Run: ./justw setup"
         ) from error
 
 

@@ -2,7 +2,7 @@
 
 cargo reads `.cargo/config.toml` in every directory above the clone, and in `CARGO_HOME`. Variables
 override most settings (`command_environment.py`). Some settings have no variable; if one of these
-is set, set-up stops with a message before it compiles anything.
+is set, setup stops with a message before it compiles anything.
 """
 
 import tomllib

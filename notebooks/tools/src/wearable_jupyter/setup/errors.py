@@ -9,17 +9,17 @@ class UserError(Exception):
 
 # Fixes for errors of the operating system.
 FIXES = {
-    errno.EACCES: "Check the owner with `ls -ld`, or choose another folder",
-    errno.EPERM: "Check the owner with `ls -ld`, or choose another folder",
-    errno.EROFS: "Choose another folder",
+    errno.EACCES: "Check the owner with `ls -ld`, or choose another directory",
+    errno.EPERM: "Check the owner with `ls -ld`, or choose another directory",
+    errno.EROFS: "Choose another directory",
     errno.ENOSPC: "Free some disk space; ./justw clean deletes generated files",
     errno.EDQUOT: "Free some disk space; ./justw clean deletes generated files",
     errno.ENAMETOOLONG: "Choose a shorter path",
-    errno.ENOTDIR: "Delete or rename the file that has the folder's name",
+    errno.ENOTDIR: "Delete or rename the file that has the directory's name",
     errno.EIO: "Check the disk",
     errno.ELOOP: "Delete the symbolic link",
     errno.ESTALE: "Try again, because another machine changed the file",
-    errno.ENOLCK: "Choose a folder on another file system, because this one does not support locks",
+    errno.ENOLCK: "Choose a directory on another file system: this file system has no locks",
 }
 
 

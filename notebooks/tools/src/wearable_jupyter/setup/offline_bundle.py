@@ -2,7 +2,7 @@
 
 `create` packs the part of this user's cache and of cargo's registry that the clone needs: compiled
 dependencies, the evcxr binary, the sources that cargo and rust-analyzer read, and Python wheels.
-`install` unpacks it into another user's cache, where an ordinary set-up finds it
+`install` unpacks it into another user's cache, where an ordinary setup finds it
 (`artifact_cache.py`).
 """
 
@@ -170,7 +170,7 @@ def download_wheels(folder: Path) -> list[str]:
             except UserError:
                 if python == here:
                     raise
-                print(f"The bundle will not serve Python {python}", flush=True)
+                print(f"The bundle will contain no packages for Python {python}", flush=True)
     lines = (f"{digest(lock)} {python}\n" for lock, python in listed)
     (folder / WHEEL_INDEX).write_text("".join(lines))
     return [python for lock, python in listed if lock == REQUIREMENTS]
@@ -189,7 +189,7 @@ def requirements_for(lock: Path, python: str) -> str:
 
     pip would evaluate markers for the Python that it runs on.
     """
-    from packaging.requirements import Requirement  # a set-up from a bundle has no packages yet
+    from packaging.requirements import Requirement  # a setup from a bundle has no packages yet
 
     environment = {"python_version": python, "python_full_version": f"{python}.99"}
     found = []
@@ -338,14 +338,14 @@ def check_compatible(bundle: Path, manifest: dict) -> None:
         "key": caches.dependencies_key(rustc),
     }
     descriptions = {
-        "platform": "another platform",
-        "key": "another state of the clone (its lock file, manifests or toolchain)",
+        "platform": "for another platform",
+        "key": "from a clone with other lock file, manifests or toolchain",
     }
     for field, wanted in here.items():
         if manifest[field] != wanted:
             raise UserError(
-                f"{bundle.name} is for {descriptions[field]}: {manifest[field]} instead of "
-                f"{wanted}. Create one that matches: ./justw offline-bundle"
+                f"{bundle.name} was created {descriptions[field]} ({manifest[field]} instead of "
+                f"{wanted}). Create one that matches: ./justw offline-bundle"
             )
     here_glibc = platform.glibc()
     if version(here_glibc) < version(manifest["glibc"]):
