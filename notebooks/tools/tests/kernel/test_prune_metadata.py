@@ -9,7 +9,7 @@ import pytest
 from jupyter_client.manager import start_new_kernel
 
 from wearable_jupyter.kernel import prune_metadata
-from wearable_jupyter.setup import paths
+from wearable_jupyter.setup import paths, toolchain
 
 LOAD = (
     f':dep wearable_demo = {{ path = "{paths.ROOT}/crates/wearable_demo" }}\n'
@@ -44,6 +44,13 @@ def reply_to(client, request: str, code: str) -> dict:
         ('col("x").is_betw', "is_between"),
         ("query::night", "nightly"),
         ("plotly::Pl", "Plot"),
+        ("plotly::layout::Ax", "Axis"),
+        ("chrono::Naive", "NaiveDate"),
+        ("std::collections::Hash", "HashMap"),
+        ("std::time::Inst", "Instant"),
+        ('"text".to_upp', "to_uppercase"),
+        ("Some(1).unwrap_or_d", "unwrap_or_default"),
+        ("1_i64.checked_ad", "checked_add"),
         ("vec![1].itera", None),
         ("vec![1].ite", "iter"),
     ],
@@ -57,12 +64,82 @@ def test_completions_include_polars_plotly_std_and_the_library(kernel, code, exp
 
 
 @pytest.mark.parametrize(
-    ("code", "expected"), [("LazyFrame", "Lazy abstraction"), ("frame", "LazyFrame")]
+    ("code", "expected"),
+    [
+        ("LazyFrame", "Lazy abstraction"),
+        ("frame", "LazyFrame"),
+        ("Vec", "A contiguous growable array type"),
+        ("std::time::Instant", "monotonically nondecreasing clock"),
+        ("chrono::NaiveDate", "ISO 8601 calendar date"),
+        ("plotly::Plot", "Plot"),
+    ],
 )
-def test_hovers_show_polars_documentation(kernel, code, expected):
+def test_hovers_show_documentation_of_std_and_the_libraries(kernel, code, expected):
     content = reply_to(kernel, "inspect", code)
     assert content["found"]
     assert expected in content["data"]["text/plain"]
+
+
+INFERRED = """\
+let map = std::collections::HashMap::from([(1, vec![1.5_f64]), (2, vec![])]);
+let sorted = { let mut keys = vec![3, 1, 2]; keys.sort_unstable(); keys };
+let elapsed = std::time::Instant::now().elapsed().as_secs_f64().max(0.0);
+let shared = std::sync::Arc::new(std::sync::Mutex::new([1_u8; 4]));
+let date = chrono::NaiveDate::from_ymd_opt(2024, 3, 1).map(|day| day + chrono::Days::new(1));
+let squares = (1..=3).map(|n| n as f32 * 2.0).collect::<std::collections::VecDeque<_>>();
+"""
+
+
+def test_types_from_the_standard_library_are_inferred(kernel):
+    """Its intrinsics and other crates are hidden from rust-analyzer."""
+    shown = 'println!("{} {} {:?} {}", sorted.len(), shared.lock().unwrap()[3], date, squares[2]);'
+    outputs = []
+    for code in (INFERRED, shown):
+        reply = kernel.execute_interactive(code, timeout=300, output_hook=outputs.append)
+        assert reply["content"]["status"] == "ok", reply
+    text = "".join(m["content"].get("text", "") for m in outputs)
+    assert text == "3 1 Some(2024-03-02) 6\n"
+
+
+def test_the_standard_library_has_every_folder_that_its_crates_include():
+    source = toolchain.standard_library()
+    for crate in prune_metadata.READ_STD:
+        included = re.findall(
+            r'#\[path = "\.\./\.\./([^"]+)"\]', (source / crate / "src/lib.rs").read_text()
+        )
+        for file in included:
+            assert (paths.ANALYSIS_LIBRARY / file).is_file(), f"{crate} includes {file}"
+    # The links follow an update of the toolchain.
+    assert (paths.ANALYSIS_LIBRARY / "core").resolve() == (source / "core").resolve()
+    assert len((paths.ANALYSIS_LIBRARY / prune_metadata.INTRINSICS).read_text()) < 100
+
+
+def test_links_to_another_toolchain_are_replaced(tmp_path):
+    for name in ("old", "new"):
+        (tmp_path / name / "core").mkdir(parents=True)
+        prune_metadata.make_library(tmp_path / "library", tmp_path / name)
+    assert (tmp_path / "library" / "core").resolve() == tmp_path / "new" / "core"
+    assert not list((tmp_path / "library").glob("*.part-*"))
+
+
+def test_metadata_of_the_standard_library_names_the_folder_of_links(monkeypatch, capfd):
+    """rust-analyzer finds no crate if the metadata names other files than it has read."""
+    # As rust-analyzer does, because the standard library's manifest uses unstable features.
+    monkeypatch.setenv("__CARGO_TEST_CHANNEL_OVERRIDE_DO_NOT_USE_THIS", "nightly")
+    manifest = paths.ANALYSIS_LIBRARY / "Cargo.toml"
+    command = (
+        "cargo",
+        "metadata",
+        "--format-version=1",
+        "--locked",
+        "--filter-platform",
+        toolchain.host(),
+    )
+    assert prune_metadata.main(paths.CRATE, *command, "--manifest-path", str(manifest)) == 0
+    packages = json.loads(capfd.readouterr().out)["packages"]
+    assert {package["name"] for package in packages} == set(prune_metadata.READ_STD)
+    for package in packages:
+        assert package["manifest_path"].startswith(f"{paths.ANALYSIS_LIBRARY}/")
 
 
 def metadata() -> dict:

@@ -154,6 +154,7 @@ def prepare() -> None:
         prune_metadata.make_home(
             paths.ANALYSIS_HOME, paths.CRATE, toolchain.cargo(), toolchain.cargo_home()
         )
+        prune_metadata.make_library(paths.ANALYSIS_LIBRARY, toolchain.standard_library())
     except OSError as error:
         raise not_written(error) from error
 

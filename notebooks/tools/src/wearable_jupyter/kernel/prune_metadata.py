@@ -1,4 +1,4 @@
-"""Prunes `cargo metadata` so that the kernel's rust-analyzer reads fewer packages.
+"""Reduces what the kernel's rust-analyzer reads: fewer packages, and less of the standard library.
 
     python prune_metadata.py CRATE CARGO ARGUMENT…    `cargo metadata` with fewer packages
 
@@ -9,6 +9,10 @@ and prefers the cargo in `$CARGO_HOME/bin`. `make_home` creates such a home, who
 packages that cells cannot use. Compilation does not change, because the kernel's start-up commands
 make evcxr build with the real cargo.
 
+rust-analyzer also loads every file of the standard library's source: 60 MB, of which 27 MB are
+stdarch's intrinsics. `make_library` creates a folder with links to the crates that it needs. evcxr
+gets the folder in `RUST_SRC_PATH`.
+
 Uses the standard library only, because it runs for every kernel before its first cell.
 """
 
@@ -17,6 +21,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 # Dependencies of the library that it re-exports, and containers in their signatures.
@@ -31,6 +36,11 @@ INNER = ("polars-expr", "polars-mem-engine", "polars-ooc", "polars-stream")
 LOCK_FILE = "CARGO_RESOLVER_LOCKFILE_PATH"
 # The crates to read of the standard library's workspace, which contains more.
 READ_STD = ("alloc", "core", "std")
+# Folders that these crates include, next to their own.
+INCLUDED = ("backtrace", "portable-simd")
+# The module of `core` with stdarch's intrinsics, and a replacement without them.
+INTRINSICS = Path("stdarch", "crates", "core_arch", "src", "mod.rs")
+NO_INTRINSICS = "pub mod arch {}\n"
 
 
 def make_home(home: Path, library: str, cargo: Path, real_home: Path) -> None:
@@ -64,6 +74,26 @@ def make_home(home: Path, library: str, cargo: Path, real_home: Path) -> None:
         part.write_text(script)
         part.chmod(0o755)
         part.replace(program)
+
+
+def make_library(folder: Path, library: Path) -> None:
+    """Create a folder with the parts of `library`, the standard library's source, to be read.
+
+    Links to directories follow an update of the toolchain, and cost nothing to create.
+    """
+    for name in (*READ_STD, *INCLUDED, "Cargo.toml", "Cargo.lock"):
+        link = folder / name
+        if not link.is_symlink() or os.readlink(link) != str(library / name):
+            link.parent.mkdir(parents=True, exist_ok=True)
+            part = link.with_name(f"{name}.part-{os.getpid()}")
+            part.symlink_to(library / name)
+            part.replace(link)
+    module = folder / INTRINSICS
+    if not module.is_file():
+        module.parent.mkdir(parents=True, exist_ok=True)
+        part = module.with_name(f"{module.name}.part-{os.getpid()}")
+        part.write_text(NO_INTRINSICS)
+        part.replace(module)
 
 
 def prune(metadata: dict, library: str) -> dict:
@@ -136,15 +166,34 @@ def lock_file(path: str) -> str:
     return str(copy)
 
 
+def manifest(command: Sequence[str]) -> str:
+    """The path of the manifest in a cargo command, or an empty text."""
+    words = iter(command)
+    return next(words, "") if "--manifest-path" in words else ""
+
+
+def json_folder(file: str) -> str:
+    """The folder of a file, as JSON writes it at the start of a path."""
+    return json.dumps(os.path.dirname(file) + "/")[1:-1]
+
+
 def main(library: str, *command: str) -> int:
     """Run cargo and print its pruned output, or the original if pruning fails."""
     if LOCK_FILE in os.environ:
         os.environ[LOCK_FILE] = lock_file(os.environ[LOCK_FILE])
+    given = manifest(command)
+    linked = os.path.islink(given)  # in the folder of `make_library`
+    real = os.path.realpath(given)
+    if linked:
+        command = tuple(real if word == given else word for word in command)
     result = subprocess.run(command, stdout=subprocess.PIPE)
     output = result.stdout
     if result.returncode == 0:
         try:
-            output = json.dumps(prune(json.loads(output), library)).encode()
+            pruned = json.dumps(prune(json.loads(output), library))
+            if linked:
+                pruned = pruned.replace(json_folder(real), json_folder(given))
+            output = pruned.encode()
         except (KeyError, TypeError, ValueError) as error:
             print(f"warning: cargo metadata was not pruned: {error!r}", file=sys.stderr)
     sys.stdout.buffer.write(output)

@@ -119,7 +119,7 @@ def sources() -> dict[str, Path]:
     Includes those of the standard library, because rust-analyzer runs cargo on its workspace.
     """
     registry = toolchain.cargo_home() / "registry"
-    standard = toolchain.sysroot() / "lib/rustlib/src/rust/library/Cargo.lock"
+    standard = toolchain.standard_library() / "Cargo.lock"
     locks = [tomllib.loads(lock.read_text()) for lock in (paths.ROOT / "Cargo.lock", standard)]
     packages = [p for lock in locks for p in lock["package"] if "source" in p]
     crates = {f"{package['name']}-{package['version']}.crate" for package in packages}

@@ -24,6 +24,8 @@ TEMPLATE = TARGET / "kernel-template"
 KERNELS = TARGET / "kernels"
 # The cargo home of the kernels' rust-analyzer; see prune_metadata.py.
 ANALYSIS_HOME = TARGET / "kernel-cargo-home"
+# What it reads of the standard library.
+ANALYSIS_LIBRARY = TARGET / "kernel-standard-library"
 
 # The command that runs a Python module: isolated from PYTHON* variables, the working directory and
 # the user's packages, with UTF-8 in every locale.

@@ -76,6 +76,11 @@ def sysroot() -> Path:
     return Path(rustc("--print", "sysroot").strip())
 
 
+def standard_library() -> Path:
+    """The source of the standard library, from the component rust-src."""
+    return sysroot() / "lib" / "rustlib" / "src" / "rust" / "library"
+
+
 def cargo() -> Path:
     """The toolchain's own cargo, without rustup's proxy."""
     own = sysroot() / "bin" / "cargo"
