@@ -20,6 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 import yaml
 
@@ -73,7 +74,8 @@ class Handler(BaseHTTPRequestHandler):
         if first:
             last = len(content) - 1
             self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
-        self.send_header("Content-Length", str(len(content) - first))
+        endless = len(content) if path in server.endless else 0
+        self.send_header("Content-Length", str(len(content) - first + endless))
         self.end_headers()
         self.send(content[first:], path)
 
@@ -81,6 +83,9 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server
         if path.endswith(".sha256"):
             self.wfile.write(content)
+            self.wfile.flush()
+            if path in server.endless:
+                server.closing.wait()
             return
         server.started.set()
         server.gate.wait()
@@ -134,6 +139,8 @@ class Server(ThreadingHTTPServer):
         self.cuts: list[int] = []
         self.stalls = self.trickles = False
         self.ranges = True
+        # Paths of files that are longer than what the server sends.
+        self.endless: set[str] = set()
         self.gate, self.started, self.closing = (threading.Event() for _ in range(3))
         self.gate.set()
         scheme = "http"
@@ -304,13 +311,20 @@ def test_missing_bundle_is_reported(start, provide, installed, status, reason, s
     assert not installed
 
 
-@pytest.mark.parametrize("text", [b"", b"<html>", b"0" * 63, b"0" * 100_000, b"\xff" * 64])
+@pytest.mark.parametrize("text", [b"", b"<html>", b"0" * 63, b"0" * 1000, b"\xff" * 64])
 def test_invalid_checksum_file_is_reported(start, provide, installed, text):
     server = start()
     server.files[f"{server.path}.sha256"] = text
     printed = provide(server.url)
     assert is_one_reason(printed) and "does not contain a SHA-256" in printed
     assert not installed and not server.ranges_of_bundle()
+
+
+def test_large_checksum_file_is_not_read_to_its_end(start, provide, installed):
+    server = start()
+    path = f"{server.path}.sha256"
+    server.files[path], server.endless = b"0" * 100_000, {path}
+    assert "does not contain a SHA-256" in provide(server.url)
 
 
 def test_broken_download_continues(start, provide, installed):
@@ -337,15 +351,22 @@ def test_later_run_continues_a_broken_download(start, provide, installed, machin
 def test_connections_for_one_download_are_limited(start, provide, installed):
     server = start()
     server.cuts = [1000] * 100
-    assert is_one_reason(provide(server.url))
+    printed = provide(server.url)
+    assert is_one_reason(printed) and "the connection to 127.0.0.1 failed" in printed
     assert len(server.ranges_of_bundle()) == release_download.ATTEMPTS
 
 
-def test_server_without_ranges_sends_the_whole_file(start, provide, installed):
+def test_server_without_ranges_sends_the_whole_file(start, provide, installed, machine):
     server = start()
     server.cuts, server.ranges = [2_000_000], False
     provide(server.url)
     assert installed == [BUNDLE]
+    server.cuts = [2_000_000, 0]
+    provide(server.url)
+    (part,) = downloads(machine)
+    part.write_bytes(b"-" * (len(BUNDLE) + 1))
+    provide(server.url)
+    assert installed == [BUNDLE, BUNDLE]
 
 
 def test_another_bundle_is_downloaded_from_its_beginning(start, provide, installed, machine):
@@ -354,8 +375,12 @@ def test_another_bundle_is_downloaded_from_its_beginning(start, provide, install
     provide(server.url)
     other = os.urandom(len(BUNDLE))
     server.publish(other)
+    server.cuts = [1_000_000, 0]
     provide(server.url)
-    assert installed == [other] and server.ranges_of_bundle()[2:] == [None]
+    assert [path.stat().st_size for path in downloads(machine)] == [1_000_000]
+    provide(server.url)
+    assert installed == [other]
+    assert server.ranges_of_bundle()[2:] == [None, *2 * ["bytes=1000000-"]]
     assert not downloads(machine)
 
 
@@ -386,6 +411,8 @@ def test_stalled_connection_ends(start, provide, installed):
     printed = provide(server.url, timeout=0.3)
     assert is_one_reason(printed) and "timed out" in printed
     assert not installed
+    with release_download.client(httpx.URL(server.url), 0.3) as client:
+        assert client.timeout == httpx.Timeout(0.3)
 
 
 def test_slow_connection_ends(start, provide, installed):
