@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::checksum::Checksums;
 use crate::error::{Error, Result, nearest_existing};
 use crate::path::{megabytes, short_path};
+use crate::platform;
 use crate::swap::{restore, swap};
 
 /// A file or directory of a dataset.
@@ -126,7 +127,9 @@ impl DatasetStaging {
             }
         }
         let mut file = File::create_new(&path).map_err(Error::io("create", &path))?;
-        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(Error::io("write", &path))?;
+        file.write_all(bytes)
+            .and_then(|()| platform::sync(&file))
+            .map_err(Error::io("write", &path))?;
         Ok(WrittenFile {
             path: self.output_dir.join(location),
             bytes: bytes.len() as u64,
@@ -199,13 +202,7 @@ fn lock(output_dir: &Path) -> Result<Option<File>> {
 /// Syncs the names in a directory to the disk; syncing a file does not sync its name.
 fn sync_directory(directory: &Path) -> Result<()> {
     let handle = File::open(directory).map_err(Error::io("open", directory))?;
-    // Some file systems cannot sync a directory.
-    match handle.sync_all() {
-        Err(error) if error.kind() != ErrorKind::InvalidInput => {
-            Err(Error::io("write", directory)(error))
-        }
-        _ => Ok(()),
-    }
+    platform::sync_directory(&handle).map_err(Error::io("write", directory))
 }
 
 /// Calls [`sync_directory`] for all directories below `directory`, and then for itself.

@@ -26,6 +26,7 @@ mod checksum;
 mod dataset;
 mod error;
 mod path;
+mod platform;
 mod staging;
 mod swap;
 

@@ -10,6 +10,7 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::platform::is_own;
 use crate::swap::{restore, swap};
 
 /// Prefix of the names of staging directories.
@@ -112,7 +113,7 @@ fn remove_stale(parent: &Path) -> Result<()> {
         let is_staging = entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes());
         let stale = entry.path();
         let Ok(metadata) = stale.symlink_metadata() else { continue };
-        if !is_staging || !metadata.is_dir() || !is_own(&metadata) {
+        if !is_staging || !metadata.is_dir() || !is_own(&metadata, parent) {
             continue;
         }
         let Ok(handle) = File::open(&stale) else { continue };
@@ -123,19 +124,6 @@ fn remove_stale(parent: &Path) -> Result<()> {
         let _ = fs::remove_dir_all(&stale);
     }
     Ok(())
-}
-
-/// Whether a file belongs to this user.
-#[cfg(target_os = "linux")]
-fn is_own(metadata: &fs::Metadata) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    // SAFETY: geteuid has no preconditions.
-    metadata.uid() == unsafe { libc::geteuid() }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn is_own(_metadata: &fs::Metadata) -> bool {
-    true
 }
 
 /// Splits `target` into its parent directory and its name.

@@ -9,9 +9,9 @@ use clap::{CommandFactory, Parser, ValueEnum};
 use clap_complete::Shell;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-use wearable_demo::interrupt::interruptible;
-#[cfg(target_os = "linux")]
-use wearable_demo::interrupt::{interrupt_on_termination, terminated_by};
+use wearable_demo::interrupt::{
+    interrupt_on_termination, interrupted_status, interruptible, terminated_by,
+};
 use wearable_demo::paths::Paths;
 use wearable_demo::scan::{Inventory, verify_dataset};
 use wearable_demo::tables::TABLES;
@@ -156,15 +156,11 @@ fn main() -> ExitCode {
     if arguments.describe {
         return print(&TABLES.map(|table| table.describe()).join("\n"));
     }
-    #[cfg(target_os = "linux")]
     interrupt_on_termination();
     let mut result = Ok(String::new());
     if interruptible(&mut || result = run(&arguments)) {
-        #[cfg(target_os = "linux")]
-        let signal = terminated_by().unwrap_or(2);
-        #[cfg(not(target_os = "linux"))]
-        let signal = 2;
-        return fail("interrupted; the previous dataset is unchanged", 128 + signal as u8);
+        let status = interrupted_status(terminated_by());
+        return fail("interrupted; the previous dataset is unchanged", status);
     }
     match result {
         Ok(_) if arguments.quiet => ExitCode::SUCCESS,

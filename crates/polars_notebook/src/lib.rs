@@ -57,6 +57,7 @@ pub mod error;
 pub mod exercise;
 pub mod files;
 pub mod interrupt;
+mod platform;
 pub mod progress;
 pub mod queries;
 

@@ -125,7 +125,7 @@ pub enum Error {
 
     /// This operating system cannot limit the memory of a process.
     #[error(
-        "A query's memory can only be limited on Linux.\nRun the query without a limit: profile(&query, engine)"
+        "This operating system cannot limit the memory of a query.\nRun the query without a limit: profile(&query, engine)"
     )]
     NoMemoryLimit,
 }

@@ -60,10 +60,10 @@
 
 pub mod error;
 pub mod explain;
-mod memory;
 pub mod parquet;
 pub mod plan_graph;
 pub mod plan_svg;
+mod platform;
 pub mod profile;
 pub mod streaming_support;
 pub mod text;

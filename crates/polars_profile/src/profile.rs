@@ -60,7 +60,7 @@ pub struct NodeProfile {
 pub enum LimitedRun {
     /// The query has a result.
     Finished(Box<QueryProfile>),
-    /// The operating system refused memory, and the worker process ended.
+    /// The query exceeded the limit, and the worker process ended.
     OutOfMemory {
         /// The limit, in MB (1,000,000 bytes).
         limit_mb: u64,
@@ -102,8 +102,9 @@ fn finished(query: &LazyFrame, engine: Engine, conditions: Conditions) -> Result
     }
 }
 
-/// Like [`profile`], but the query may allocate at most `limit_mb` MB (1,000,000 bytes). The
-/// operating system enforces the limit. The engine uses two threads on every machine, because each
+/// Like [`profile`], but the query may allocate at most `limit_mb` MB (1,000,000 bytes). Linux enforces
+/// the limit. On other Unix systems, the worker process checks its memory a thousand times per second,
+/// and pages of mapped files count, too. The engine uses two threads on every machine, because each
 /// thread holds batches of its own.
 ///
 /// # Errors

@@ -25,8 +25,8 @@ use polars_plan::dsl::DslPlan;
 use polars_stream::StreamingQuery;
 
 use crate::error::{Error, QueryError, Result};
-use crate::memory;
 use crate::parquet::decode_parquet;
+use crate::platform;
 
 /// The name of the worker program.
 const PROGRAM: &str = "profile_worker";
@@ -129,7 +129,7 @@ impl Count {
 pub(crate) fn run(query: &LazyFrame, engine: Engine, conditions: Conditions) -> Result<End> {
     let Conditions { memory_mb, counts_bytes, time_limit } = conditions;
     let time_limit = time_limit.map_or_else(time_limit_of_the_environment, Ok)?;
-    if memory_mb.is_some() && !cfg!(target_os = "linux") {
+    if memory_mb.is_some() && !platform::can_limit_memory() {
         return Err(Error::NoMemoryLimit);
     }
     let program = program()?;
@@ -184,20 +184,11 @@ pub fn check_parquet(path: &Path) -> Result<()> {
         // From the dynamic linker: the library was compiled again, the worker was not.
         Some(127) => Err(no_worker(&[program])),
         // A crash is the file's fault. SIGKILL is not: the out-of-memory killer can end any process.
-        None if !was_killed(status) => Err(Error::DamagedFile { file: path.to_owned(), reason }),
+        None if !platform::was_killed(status) => {
+            Err(Error::DamagedFile { file: path.to_owned(), reason })
+        }
         _ => Err(Error::WorkerEnded { status: status.to_string(), reason }),
     }
-}
-
-#[cfg(unix)]
-fn was_killed(status: ExitStatus) -> bool {
-    use std::os::unix::process::ExitStatusExt;
-    status.signal() == Some(9)
-}
-
-#[cfg(not(unix))]
-fn was_killed(_status: ExitStatus) -> bool {
-    false
 }
 
 /// Runs the program and returns its exit status and its stderr.
@@ -244,9 +235,13 @@ fn ended(status: ExitStatus, stderr: String, shared: &Path) -> Result<End> {
         return Ok(End::Result(Box::new(report(shared, stderr)?)));
     }
     let error = fs::read_to_string(shared.join(ERROR)).unwrap_or_default();
-    // Messages of the allocator, of the operating system, and of a failed thread start.
-    let memory =
-        ["memory allocation of", "Cannot allocate memory", "Resource temporarily unavailable"];
+    // Messages of the allocator, of the operating system, of a failed thread start, and of our limit.
+    let memory = [
+        "memory allocation of",
+        "Cannot allocate memory",
+        "Resource temporarily unavailable",
+        platform::EXCEEDED,
+    ];
     let is_about_memory = |text: &str| memory.iter().any(|message| text.contains(message));
     let line = stderr.lines().find(|line| is_about_memory(line));
     if line.is_some() || is_about_memory(&error) {
@@ -323,9 +318,14 @@ fn program() -> Result<PathBuf> {
             false => Err(no_worker(&[path])),
         };
     }
+    find_program(platform::library())
+}
+
+/// The worker program near `library`, the file that this code was loaded from, or in the project.
+fn find_program(library: Option<PathBuf>) -> Result<PathBuf> {
     let name = format!("{PROGRAM}{}", std::env::consts::EXE_SUFFIX);
     let mut searched = Vec::new();
-    for loaded in [library(), std::env::current_exe().ok()].into_iter().flatten() {
+    for loaded in [library, std::env::current_exe().ok()].into_iter().flatten() {
         // The library is in `debug` or in `debug/deps`.
         searched.extend(loaded.ancestors().skip(1).take(2).map(|folder| folder.join(&name)));
     }
@@ -340,30 +340,6 @@ fn program() -> Result<PathBuf> {
 
 fn no_worker(searched: &[PathBuf]) -> Error {
     Error::NoWorker { name: PROGRAM, searched: searched.to_vec(), variable: PROGRAM_VARIABLE }
-}
-
-/// The file that this code was loaded from: a shared library, or a program.
-#[cfg(target_os = "linux")]
-fn library() -> Option<PathBuf> {
-    use std::ffi::{CStr, OsStr};
-    use std::os::unix::ffi::OsStrExt;
-    // SAFETY: all fields may be zero, and dladdr fills them. The name that it returns belongs to
-    // the loaded library, which is never unloaded while its own code runs.
-    unsafe {
-        let mut info: libc::Dl_info = std::mem::zeroed();
-        let function: fn() -> Option<PathBuf> = library;
-        if libc::dladdr(function as *const libc::c_void, &mut info) == 0 || info.dli_fname.is_null()
-        {
-            return None;
-        }
-        let name = OsStr::from_bytes(CStr::from_ptr(info.dli_fname).to_bytes());
-        Path::new(name).canonicalize().ok()
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn library() -> Option<PathBuf> {
-    None
 }
 
 fn engine_name(engine: Engine) -> &'static str {
@@ -383,7 +359,7 @@ pub fn serve() -> ExitCode {
         eprintln!("error: polars_profile::profile starts this program; do not run it yourself");
         return ExitCode::from(2);
     }
-    if !end_with_the_parent(&parent) {
+    if !platform::end_with_parent(&parent) {
         eprintln!("error: the parent process {parent} has ended");
         return ExitCode::FAILURE;
     }
@@ -422,16 +398,16 @@ fn serve_one(engine: &str, flags: &str, limit: &str, shared: &Path) -> PolarsRes
     small.clone().collect_with_engine(Engine::Streaming)?;
     small.collect()?;
     if let Ok(mb) = limit.parse() {
-        memory::limit(mb)?;
+        platform::limit_memory(mb)?;
     }
-    let peak = memory::Peak::start();
+    let peak = platform::Peak::start();
     let start = Instant::now();
     let (frame, dot, counts) = match engine {
         "streaming" => streaming(query)?,
         _ => in_memory(query)?,
     };
     let seconds = start.elapsed().as_secs_f64();
-    let peak_mb = peak.and_then(memory::Peak::stop_mb);
+    let peak_mb = peak.and_then(platform::Peak::stop_mb);
 
     let peak_mb = peak_mb.map_or("-".to_owned(), |mb| mb.to_string());
     let mut report = format!("{seconds}\n{peak_mb}\n");
@@ -494,23 +470,6 @@ fn in_memory(query: LazyFrame) -> PolarsResult<(DataFrame, String, Vec<Count>)> 
     Ok((frame, String::new(), counts.collect()))
 }
 
-/// Makes the operating system kill this process when `parent` ends. Returns false if `parent` has
-/// already ended.
-#[cfg(target_os = "linux")]
-fn end_with_the_parent(parent: &str) -> bool {
-    // SAFETY: prctl with these arguments only sets a flag of this process, and getppid has no
-    // preconditions.
-    unsafe {
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-        libc::getppid().to_string() == parent
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn end_with_the_parent(_parent: &str) -> bool {
-    true
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -538,6 +497,9 @@ mod tests {
         let stderr = "memory allocation of 8000 bytes failed\n".to_owned();
         let end = ended(aborted, stderr, folder.path()).unwrap();
         assert!(matches!(end, End::OutOfMemory(reason) if reason.contains("8000 bytes")));
+        let stderr = format!("{} of 100 MB\n", platform::EXCEEDED);
+        let end = ended(ExitStatus::from_raw(1 << 8), stderr, folder.path()).unwrap();
+        assert!(matches!(end, End::OutOfMemory(reason) if reason.contains("100 MB")));
         let error = ended(aborted, "other\n".to_owned(), folder.path()).unwrap_err();
         assert!(matches!(error, Error::WorkerEnded { .. }), "{error}");
     }
@@ -569,15 +531,20 @@ mod tests {
     }
 
     /// The program is found next to the library, so the working directory does not matter.
-    #[cfg(target_os = "linux")]
     #[test]
     fn program_is_found_without_the_working_directory() {
-        assert!(library().unwrap().is_absolute());
+        assert!(platform::library().is_none_or(|library| library.is_absolute()));
         assert!(program().unwrap().is_file());
     }
 
-    /// The parent can end before the worker has requested the signal.
-    #[cfg(target_os = "linux")]
+    /// Other systems than Linux do not report the library's path.
+    #[test]
+    fn program_is_found_without_the_librarys_path() {
+        assert!(find_program(None).unwrap().is_file());
+    }
+
+    /// The parent can end before the worker watches it.
+    #[cfg(unix)]
     #[test]
     fn program_ends_if_its_parent_has_ended() {
         let shared = tempfile::tempdir().unwrap();

@@ -132,6 +132,28 @@ fn no_crate_includes_a_file_of_another() {
     }
 }
 
+/// Otherwise code could depend on Linux without a defined behaviour elsewhere.
+#[test]
+fn only_platform_modules_distinguish_operating_systems() {
+    let mut modules = 0;
+    for (name, _) in MAY_DEPEND_ON {
+        let is_source = |path: &Path| path.extension().is_some_and(|extension| extension == "rs");
+        for (path, text) in files(name).into_iter().filter(|(path, _)| is_source(path)) {
+            let in_src = path.strip_prefix(crates().join(name)).unwrap().starts_with("src");
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            let found =
+                ["target_os", "target_vendor", "cfg(unix)", "cfg(not(unix))", "libc::", "/proc/"]
+                    .into_iter()
+                    .find(|word| code.contains(word));
+            match path.file_name().is_some_and(|file| file == "platform.rs") {
+                true => modules += 1,
+                false => assert!(!in_src || found.is_none(), "{}: {found:?}", path.display()),
+            }
+        }
+    }
+    assert_eq!(modules, 3, "modules named platform.rs");
+}
+
 #[test]
 fn each_library_has_its_own_error() {
     let libraries = MAY_DEPEND_ON.iter().map(|(name, _)| *name);

@@ -89,7 +89,7 @@ impl Condition {
             Condition::FitsIn(limit) => {
                 match profile_with_memory_limit(query, Engine::Streaming, *limit) {
                     Ok(LimitedRun::Finished(_)) => Ok(()),
-                    // The rows are right; the memory of a process can only be limited on Linux.
+                    // The rows are right; this operating system cannot limit a process's memory.
                     Err(polars_profile::Error::NoMemoryLimit) => Ok(()),
                     Ok(LimitedRun::OutOfMemory { .. }) => Err(wrong(format!(
                         "The rows are right, but the query needs more than {limit} MB of memory."
