@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 import zmq
 from jupyter_client.session import Session
 
+from wearable_jupyter.bootstrap import platform
 from wearable_jupyter.kernel import directories, execution, messages, proxy
 from wearable_jupyter.kernel.events import Events
 from wearable_jupyter.setup.errors import UserError
@@ -386,7 +386,7 @@ def test_connection_file_of_evcxr_is_private(tmp_path):
     private, other = (json.loads((tmp_path / name).read_text()) for name in ("file", "other"))
     assert ipaddress.ip_address(private["ip"]).is_loopback and private["shell_port"] > 1023
     # Ports of 127.0.0.1 belong to Jupyter, and another kernel has another address.
-    assert sys.platform != "linux" or len({private["ip"], other["ip"], "127.0.0.1"}) == 3
+    assert platform.SYSTEM != "linux" or len({private["ip"], other["ip"], "127.0.0.1"}) == 3
     assert len(private["key"]) >= 32 and private["key"] != other["key"]
     assert (tmp_path / "file").stat().st_mode & 0o077 == 0
     jupyters = {"transport": "ipc", "ip": "/somewhere", "shell_port": 1}
