@@ -31,7 +31,10 @@ READ = (
 )
 READ_FAMILY = "polars-"
 # Crates of this family that run queries. No other crate exposes them.
-INNER = ("polars-expr", "polars-mem-engine", "polars-ooc", "polars-stream")
+INNER = (
+    *("polars-arrow-format", "polars-expr", "polars-mem-engine", "polars-ooc"),
+    *("polars-parquet-format", "polars-stream"),
+)
 # The variable with the path of rust-analyzer's copy of the lock file.
 LOCK_FILE = "CARGO_RESOLVER_LOCKFILE_PATH"
 # The crates to read of the standard library's workspace, which contains more.

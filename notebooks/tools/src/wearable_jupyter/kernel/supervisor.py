@@ -107,6 +107,8 @@ def start_evcxr(directory: Path, events: Events) -> subprocess.Popen:
         "EVCXR_CONFIG_DIR": str(directory / "config"),
         "CARGO_HOME": str(paths.ANALYSIS_HOME),
         "RUST_SRC_PATH": str(paths.ANALYSIS_LIBRARY),
+        # evcxr's allocator would otherwise use huge pages, of which many stay half empty.
+        "MIMALLOC_ALLOW_THP": "0",
         "PATH": f"{directory / 'bin'}{os.pathsep}{os.environ['PATH']}",
         # evcxr_jupyter would update a stock installation that it finds in JUPYTER_PATH.
         "JUPYTER_PATH": str(directory / "no-installation"),
