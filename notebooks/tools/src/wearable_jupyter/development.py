@@ -1,6 +1,5 @@
 """fmt, lint and test: Rust, Python and notebooks together."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from . import rust_tests
+from .bootstrap import platform
 from .bootstrap.command_environment import user_environment
 from .exercises import notebooks as exercises
 from .kernel.template import prepare
@@ -60,13 +60,12 @@ def run_limited(name: str, command: Sequence[str | Path], seconds: float, **opti
         ) from error
     except KeyboardInterrupt:
         # Let pytest print its results so far and end its kernels.
-        with suppress(ProcessLookupError, subprocess.TimeoutExpired):
-            os.killpg(running.pid, signal.SIGINT)
+        platform.signal_group(running.pid, signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
             running.wait(INTERRUPT_SECONDS)
         raise
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(running.pid, signal.SIGKILL)
+        platform.signal_group(running.pid, signal.SIGKILL)
         running.wait()
     if code != 0:
         raise UserError(f"{name} failed; see above")

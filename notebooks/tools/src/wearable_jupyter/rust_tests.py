@@ -8,8 +8,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 
+from .bootstrap import platform
 from .setup import paths, toolchain
 from .setup.errors import UserError
 
@@ -62,8 +62,7 @@ def run_with_limit(command: Sequence[str], limit: float) -> None:
             raise UserError(f"`{' '.join(command)}` failed; see above")
     finally:
         # Tests and their children are in cargo's process group.
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        platform.signal_group(process.pid, signal.SIGKILL)
         process.stdout.close()
         process.wait()
 

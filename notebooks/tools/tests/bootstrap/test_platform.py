@@ -5,6 +5,7 @@ import os
 import re
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -82,6 +83,25 @@ def test_process_number_of_an_ended_evcxr_is_recognized(system, tmp_path, sleepi
     named.mkdir()
     (named / directories.EVCXR).write_text(str(sleeping.pid))
     assert directories.evcxr(named) == sleeping.pid
+
+
+def test_signal_reaches_a_whole_group():
+    command = ["sh", "-c", "sleep 600 & echo; wait"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as shell:
+        shell.stdout.readline()
+        platform.signal_group(shell.pid, signal.SIGKILL)
+        assert shell.stdout.read() == b""  # the output ends when both processes have ended
+    platform.signal_group(shell.pid, signal.SIGKILL)
+
+
+def test_group_of_zombies_is_ignored(monkeypatch):
+    """macOS then denies permission."""
+
+    def denied(group, number):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "killpg", denied)
+    platform.signal_group(1, signal.SIGKILL)
 
 
 def test_end_of_a_process_is_noticed(system, sleeping):

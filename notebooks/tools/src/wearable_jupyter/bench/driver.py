@@ -12,6 +12,7 @@ from pathlib import Path
 
 from playwright.sync_api import TimeoutError
 
+from ..bootstrap import platform
 from ..setup import paths
 
 NAME = "02a_lazy_join.ipynb"
@@ -72,7 +73,7 @@ def served(directory: Path, *options: str, **environment: str):
             address = re.search(r"http://127\.0\.0\.1:\d+/lab/tree/\S+", log_text(log))
         yield address[0]
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
+        platform.signal_group(server.pid, signal.SIGTERM)
         server.wait(30)
         log.close()
         for notebook, source in committed.items():

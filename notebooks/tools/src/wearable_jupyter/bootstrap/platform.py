@@ -140,6 +140,15 @@ def command_line(pid: int) -> str:
     return ""
 
 
+def signal_group(group: int, number: int) -> None:
+    """Send a signal to a process group, if it still runs.
+
+    macOS denies permission if all processes of the group are zombies.
+    """
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
+
+
 def end_descriptor(pid: int) -> int | None:
     """A descriptor that becomes readable when a process ends, if the system has such descriptors.
 

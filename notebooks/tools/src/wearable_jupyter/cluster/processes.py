@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from ..bootstrap.platform import LOOPBACK, end_with_parent
+from ..bootstrap.platform import LOOPBACK, end_with_parent, signal_group
 from ..setup.errors import UserError
 
 # How long a process may take to end after SIGTERM.
@@ -71,8 +71,7 @@ class Processes(ExitStack):
 def end(process: subprocess.Popen) -> None:
     """End a process and its children: with SIGTERM first, then with SIGKILL."""
     for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, number)
+        signal_group(process.pid, number)
         with suppress(subprocess.TimeoutExpired):
             process.wait(TERMINATE_SECONDS)
             if number == signal.SIGKILL:

@@ -294,8 +294,7 @@ def link_compiled(directory: Path) -> None:
 
 def end(group: int) -> None:
     """Kill a process group if it still runs."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, signal.SIGKILL)
+    platform.signal_group(group, signal.SIGKILL)
 
 
 def remove(directory: Path, group: int | None = None) -> None:
