@@ -5,7 +5,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from wearable_jupyter.bench import browser
-from wearable_jupyter.export import html
+from wearable_jupyter.export import charts, html
 
 SENTENCE = "The scan reads four of fourteen columns, because the summary needs no others. "
 MARKDOWN = f"""# A title
@@ -50,8 +50,14 @@ def page(tmp_path_factory):
     wide = "<table class='dataframe'><thead><tr>" + "<th>column_name</th>" * 30
     wide += "</tr></thead><tbody><tr>" + "<td>1.25</td>" * 30 + "</tr></tbody></table>"
     trace = ["\x1b[31mE:\x1b[0m moved", "\x1b[38;5;249mlet x\x1b[0m = \x1b[38;5;246my;\x1b[0m"]
+    # evcxr's colours of the first labels
+    trace += [f"\x1b[38;5;{colour}mlabel\x1b[0m" for colour in (54, 100, 68, 37)]
     error = new_output("error", ename="E", evalue="moved", traceback=trace)
+    layout = {"title": {"text": "T" * 40}, "width": 850, "height": 400, "showlegend": True}
+    points = {"x": [1, 2], "y": [3, 4], "mode": "markers", "marker": {"opacity": 0.3}}
+    figure = {"data": [points], "layout": layout}
     shown = [
+        new_output("display_data", {charts.MIME: figure}),
         new_output("stream", text=PLAN),
         new_output("display_data", {"text/html": f"<div style='overflow-x: auto'>{wide}</div>"}),
     ]
@@ -140,7 +146,12 @@ def test_page_does_not_scroll_sideways_on_a_phone(page, opened):
             assert element.bounding_box()["width"] <= 390
         wide = "e => e.scrollWidth > e.clientWidth && getComputedStyle(e).overflowX === 'auto'"
         assert tabbed.locator(".jp-InputArea-editor pre").first.evaluate(wide)
-        assert tabbed.locator(".table").first.evaluate(wide)
+        # Code in a table of the text wraps, so that all columns are visible.
+        assert tabbed.locator(".table").first.evaluate("e => e.scrollWidth <= e.clientWidth")
+        # A chart fits, and has no buttons on its title.
+        chart = tabbed.locator(".chart .main-svg").first.bounding_box()
+        assert 250 < chart["width"] <= 390
+        assert not tabbed.locator(".chart .modebar-btn").count()
         assert not tabbed.locator("nav details").get_attribute("open")
         size = "e => parseFloat(getComputedStyle(e).fontSize)"
         assert tabbed.locator("main p").first.evaluate(size) >= 16
@@ -169,6 +180,15 @@ def test_callouts_are_distinct_and_readable_in_both_themes(page, opened, scheme)
         for callout in callouts:
             assert callout.locator("strong").first.evaluate(CONTRAST) >= 4.5
             assert callout.locator("p").first.evaluate(CONTRAST) >= 7
+        # plotly's text has the page's colour, which the page's background contrasts with.
+        colour = "e => getComputedStyle(e).fill"
+        page_colour = tabbed.locator("main p").first.evaluate("e => getComputedStyle(e).color")
+        for selector in (".gtitle", ".xtick text", ".legendtext"):
+            assert tabbed.locator(f".chart {selector}").first.evaluate(colour) == page_colour
+        labels = tabbed.locator(".error").first.locator("span", has_text="label").all()
+        assert len(labels) == 4
+        for span in labels:
+            assert span.evaluate(CONTRAST) >= 4.5
         texts = (".error-label", "summary", "nav a", ".jp-OutputArea-output pre", "main p")
         for selector in (*texts, ".error span[style*='178']", ".error span[style*='148']"):
             assert tabbed.locator(selector).first.evaluate(CONTRAST) >= 4.5, selector
@@ -181,6 +201,10 @@ def test_code_differs_from_output_and_errors_are_labelled(page, opened):
         code = tabbed.locator(".jp-InputArea-editor").first.evaluate(colour)
         output = tabbed.locator(".jp-Cell-outputWrapper").first.evaluate(colour)
         assert code != output
+        # The number of a cell covers no code.
+        prompt = tabbed.locator(".jp-InputPrompt:visible").first.bounding_box()
+        first = tabbed.locator(".jp-InputArea-editor").first.bounding_box()
+        assert prompt["y"] + prompt["height"] <= first["y"] + 1
         editor, below = (
             tabbed.locator(selector).first.bounding_box()
             for selector in (".jp-InputArea-editor", ".jp-Cell-outputWrapper")
@@ -190,6 +214,21 @@ def test_code_differs_from_output_and_errors_are_labelled(page, opened):
         labels = tabbed.locator(".error-label").all_inner_texts()
         assert labels == ["Error, as intended", "Error"]
         assert "E: moved" in tabbed.locator(".error pre").first.inner_text()
+
+
+def test_charts_are_dark_on_light_in_print(page, opened, tmp_path):
+    with opened(viewport={"width": 1280, "height": 900}, color_scheme="dark") as tab:
+        tabbed = show(tab, page)
+        colour = "e => getComputedStyle(e).fill"
+        title = tabbed.locator(".chart .gtitle")
+        on_screen = title.evaluate(colour)
+        tabbed.evaluate(
+            "addEventListener('beforeprint', () => { window.printed = "
+            "getComputedStyle(document.querySelector('.chart .gtitle')).fill; })"
+        )
+        tabbed.pdf(path=tmp_path / "page.pdf")  # fires `beforeprint` and `afterprint`
+        assert tabbed.evaluate("printed") == "rgb(31, 35, 40)" != on_screen
+        assert title.evaluate(colour) == on_screen
 
 
 def test_python_code_is_folded_on_screen_and_open_in_print(page, opened, tmp_path):
