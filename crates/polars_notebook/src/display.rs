@@ -42,7 +42,8 @@ impl EvcxrDisplay for Head {
         };
         let rows: Vec<usize> = (0..shown.height()).collect();
         send("text/html", &html_rows(shown, &rows, *height, &note));
-        send("text/plain", &format!("{}\n{height} rows{note}", plain_table(shown)));
+        let rows = counted(*height, "row");
+        send("text/plain", &format!("{}\n{rows}{note}", plain_table(shown)));
     }
 }
 
@@ -178,9 +179,15 @@ fn html_rows(frame: &DataFrame, rows: &[usize], all: usize, note: &str) -> Strin
         true => format!("; the first and last {} columns are shown", MOST_COLUMNS / 2),
         false => String::new(),
     };
+    let (all, width) = (counted(all, "row"), counted(width, "column"));
     format!(
-        "<div style=\"overflow-x: auto\"><table class=\"dataframe\">\n<thead>{names}\n{dtypes}</thead>\n<tbody>\n{body}</tbody>\n</table>\n<small>{all} rows × {width} columns{note}{left_out}</small></div>"
+        "<div style=\"overflow-x: auto\"><table class=\"dataframe\">\n<thead>{names}\n{dtypes}</thead>\n<tbody>\n{body}</tbody>\n</table>\n<small>{all} × {width}{note}{left_out}</small></div>"
     )
+}
+
+/// The number and the noun, in the singular or the plural.
+fn counted(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 /// A value as a line of text. None for a null.
@@ -241,10 +248,11 @@ fn plain_table(frame: &DataFrame) -> String {
 }
 
 fn html_cell(column: &Column, row: usize) -> String {
-    match text_of(column, row) {
-        Some(value) => format!("<td {}>{}</td>", alignment(column), escape(&value)),
-        None => "<td><em style=\"opacity: 0.6\">null</em></td>".to_owned(),
-    }
+    let text = match text_of(column, row) {
+        Some(value) => escape(&value),
+        None => "<em style=\"opacity: 0.6\">null</em>".to_owned(),
+    };
+    format!("<td {}>{text}</td>", alignment(column))
 }
 
 /// Numbers are aligned right, everything else left.
@@ -263,6 +271,10 @@ mod tests {
     fn table_has_types_marked_nulls_and_escaped_text() {
         let frame = df!["a<b" => [Some("x & y"), None], "n" => [Some(1i64), None]].unwrap();
         let html = html_table(&frame);
+        // A null is aligned like the values of its column.
+        for side in ["left", "right"] {
+            assert!(html.contains(&format!("<td style=\"text-align: {side}\"><em")), "{html}");
+        }
         assert!(html.contains(">a&lt;b</th>"), "{html}");
         assert!(html.contains("<small>str</small>") && html.contains("<small>i64</small>"));
         assert!(html.contains("x &amp; y"));
@@ -275,7 +287,7 @@ mod tests {
         let rows = |n: i64| html_table(&df!["n" => (0..n).collect::<Vec<_>>()].unwrap());
         assert!(!rows(20).contains('…'));
         let cut = rows(21);
-        assert!(cut.contains("21 rows × 1 columns; the first and last 10 rows are shown"), "{cut}");
+        assert!(cut.contains("21 rows × 1 column; the first and last 10 rows are shown"), "{cut}");
         assert!(cut.contains(">9<") && !cut.contains(">10<") && cut.contains(">11<"), "{cut}");
         assert_eq!(html_table(&df!["n" => Vec::<i64>::new()].unwrap()).matches("<tr>").count(), 2);
     }
@@ -287,7 +299,7 @@ mod tests {
         assert_eq!((shown.height(), height), (10, 18));
         let rows: Vec<usize> = (0..10).collect();
         let html = html_rows(&shown, &rows, height, "; the first 10 are shown");
-        assert!(html.contains("18 rows × 1 columns; the first 10 are shown"), "{html}");
+        assert!(html.contains("18 rows × 1 column; the first 10 are shown"), "{html}");
         assert_eq!(plain_table(&shown).lines().count(), 11);
     }
 
@@ -335,7 +347,7 @@ mod tests {
         };
         assert!(!html_table(&wide(60)).contains('…'));
         let html = html_table(&wide(1000));
-        assert!(html.contains("1 rows × 1000 columns; the first and last 30 columns are shown"));
+        assert!(html.contains("1 row × 1000 columns; the first and last 30 columns are shown"));
         assert!(html.contains(">c29<") && !html.contains(">c30<") && html.contains(">c970<"));
         let text = plain_table(&wide(1000));
         assert!(text.contains("c29  …  c970") && !text.contains("c30 "), "{text}");

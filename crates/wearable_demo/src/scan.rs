@@ -35,7 +35,8 @@ impl fmt::Display for Inventory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [users, nights, segments] = self.rows.map(thousands);
         writeln!(f, "user_profile: {users} rows\nsleep_diary: {nights} rows")?;
-        write!(f, "sensor_hrv: {segments} rows in {} files", self.sensor_parts)
+        let files = if self.sensor_parts == 1 { "file" } else { "files" };
+        write!(f, "sensor_hrv: {segments} rows in {} {files}", self.sensor_parts)
     }
 }
 
