@@ -134,19 +134,26 @@ def additional_cells(notebook: nbformat.NotebookNode, frames: Path) -> dict[str,
     }
 
 
-def run(data: Path, folder: Path) -> Walkthrough:
-    """Run the copy strictly on the dataset in `data`, and most cells twice."""
+def run(data: Path, folder: Path, *, twice: bool = True) -> Walkthrough:
+    """Run the copy strictly on the dataset in `data`, and most cells twice.
+
+    With `twice=False`, each cell runs once. The slow memory measurement and all additional cells
+    but `frames` are left out.
+    """
     notebook = nbformat.read(WALKTHROUGH, as_version=4)
+    if not twice:
+        notebook.cells = [cell for cell in notebook.cells if cell.id != "memory"]
     own = {cell.id for cell in notebook.cells}
     outputs, frames = folder / "outputs", folder / "frames"
     frames.mkdir()
     cells = []
     for cell in notebook.cells:
         cells.append(cell)
-        if cell.cell_type == "code" and cell.id not in ONCE:
+        if twice and cell.cell_type == "code" and cell.id not in ONCE:
             cells.append(nbformat.v4.new_code_cell(cell.source, id=f"{cell.id}-again"))
     for name, source in additional_cells(notebook, frames).items():
-        cells.append(nbformat.v4.new_code_cell(source, id=name))
+        if twice or name == "frames":
+            cells.append(nbformat.v4.new_code_cell(source, id=name))
     copy = folder / WALKTHROUGH.name
     notebook.cells = cells
     nbformat.write(notebook, copy)
