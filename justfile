@@ -17,7 +17,7 @@ default:
 run *notebooks: _environment
     {{ tools }} run --caller {{ quote(caller) }} "$@"
 
-# Run linters and all Rust, Python and notebook tests; options are passed to pytest
+# Run linters and all Rust, Python and notebook tests; options are passed to pytest (-n 0: one process)
 [no-exit-message]
 test *options: _environment
     {{ tools }} test "$@"

@@ -10,11 +10,65 @@ import nbformat
 import psutil
 import pytest
 import walkthrough_copy
+from xdist.scheduler import LoadScopeScheduling
 
 from wearable_jupyter.bench import browser
 from wearable_jupyter.kernel import template
 from wearable_jupyter.runner import clean
 from wearable_jupyter.setup import build, errors, paths, release_download
+
+# Files whose tests can run next to all others, in a second process. They use no real kernel and no
+# compiled file of this clone, and have their own ports and files. The slowest file comes first.
+INDEPENDENT = (
+    "setup/test_build.py",
+    "bootstrap/test_venv.py",
+    "kernel/test_lost_messages.py",
+    "kernel/test_proxy.py",
+    "export/test_look.py",
+    "export/test_page.py",
+    "setup/test_release_download.py",
+    "runner/test_strictness.py",
+    "runner/test_commands.py",
+    "bootstrap/test_command_environment.py",
+    "bootstrap/test_platform.py",
+    "bootstrap/test_trust.py",
+    "cluster/test_cluster.py",
+    "exercises/test_exercise_notebooks.py",
+    "export/test_charts.py",
+    "kernel/test_cell_code.py",
+    "kernel/test_source_map.py",
+    "runner/test_measured.py",
+    "runner/test_notebooks.py",
+    "runner/test_selection.py",
+    "runner/test_structure.py",
+    "setup/test_artifact_cache.py",
+    "setup/test_cache.py",
+    "setup/test_offline_bundle.py",
+    "setup/test_progress.py",
+    "setup/test_rust_tests.py",
+    "test_development.py",
+    "test_import_layers.py",
+)
+# Fixtures that independent tests must not use.
+SHARED = {"notebook", "nothing_left", "small_data", "walkthrough"}
+
+
+def rank(nodeid: str) -> int:
+    """The position of a test's file in `INDEPENDENT`; -1 for all other files."""
+    file = nodeid.split("::")[0].removeprefix("tests/")
+    return INDEPENDENT.index(file) if file in INDEPENDENT else -1
+
+
+class Scheduling(LoadScopeScheduling):
+    """Assigns the tests of equal rank to the same process, and begins with the lowest rank."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return str(rank(nodeid))
+
+
+def pytest_xdist_make_scheduler(config, log):
+    config.option.loadscopereorder = False
+    return Scheduling(config, log)
 
 
 def pytest_configure():
@@ -23,7 +77,14 @@ def pytest_configure():
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out the tests marked long, unless `-m` selects tests."""
+    """Sort by rank, and leave out the tests marked long, unless `-m` selects tests."""
+    items.sort(key=lambda item: rank(item.nodeid))
+    for item in items:
+        if rank(item.nodeid) >= 0 and (used := SHARED.intersection(item.fixturenames)):
+            raise pytest.UsageError(
+                f"{item.nodeid} uses {', '.join(sorted(used))}, so it cannot run next to other "
+                "tests. Remove its file from INDEPENDENT in tests/conftest.py"
+            )
     if not config.option.markexpr:
         long = [item for item in items if item.get_closest_marker("long")]
         config.hook.pytest_deselected(items=long)

@@ -63,6 +63,19 @@ def test_python_tests_run_after_failing_rust_tests(monkeypatch):
     assert ran == ["prepare", "lints", "rust", "python"]
 
 
+@pytest.mark.parametrize(
+    ("options", "workers"),
+    [([], True), (["-k", "name"], True), (["-x", "-s"], False), (["--pdb"], False)],
+)
+def test_python_tests_use_two_workers_unless_they_use_the_terminal(monkeypatch, options, workers):
+    commands = []
+    monkeypatch.setattr(development, "run_limited", lambda *args, **_: commands.append(args[1]))
+    development.run_python_tests(options)
+    (command,) = commands
+    assert ("--numprocesses=2" in command) == workers
+    assert list(command[-len(options) :]) == options if options else command[-1].is_dir()
+
+
 def test_hanging_program_is_killed_with_its_children(tmp_path):
     pid = tmp_path / "pid"
     script = f"sleep 60 & echo $! > {pid}; trap '' INT TERM; sleep 60"
@@ -91,6 +104,7 @@ def test_interrupt_ends_the_program_and_prints_one_line(tmp_path):
     while not (pid.is_file() and pid.read_text()):
         assert running.poll() is None
         time.sleep(0.05)
+    time.sleep(0.5)  # the program then waits
     os.kill(running.pid, signal.SIGINT)
     _, stderr = running.communicate(timeout=60)
     assert running.returncode == 130 and re.fullmatch("interrupted\n", stderr)

@@ -22,6 +22,8 @@ from .setup.errors import UserError
 TOOLS = paths.NOTEBOOKS / "tools"
 # A limit for all Python tests together. pyproject.toml has the limit for each.
 PYTHON_TESTS_SECONDS = 2 * 60 * 60
+# pytest's options that show or read the terminal while a test runs.
+TERMINAL_OPTIONS = {"-s", "--capture=no", "--pdb", "--trace"}
 # How long an interrupted program has until it is killed.
 INTERRUPT_SECONDS = 20
 
@@ -56,7 +58,7 @@ def run_limited(name: str, command: Sequence[str | Path], seconds: float, **opti
     except subprocess.TimeoutExpired as error:
         raise UserError(
             f"{name} exceeded {seconds:.0f} s and were killed. "
-            "The lines above show the test that ran last"
+            "To see which tests run at the end: ./justw test --verbose"
         ) from error
     except KeyboardInterrupt:
         # Let pytest print its results so far and end its kernels.
@@ -124,8 +126,15 @@ def run_rust_tests() -> None:
 
 
 def run_python_tests(options: list[str]) -> None:
-    arguments = (*paths.PYTHON_MODULE, "pytest", *(options or [TOOLS / "tests"]))
-    run_limited("Python tests", arguments, PYTHON_TESTS_SECONDS, cwd=TOOLS, env=user_environment())
+    """Run pytest with two worker processes, or with none if tests use the terminal.
+
+    tests/conftest.py assigns the tests to the workers. `-n 0` in `options` starts no workers.
+    """
+    workers = () if TERMINAL_OPTIONS.intersection(options) else ("--numprocesses=2",)
+    arguments = (*paths.PYTHON_MODULE, "pytest", *workers, *(options or [TOOLS / "tests"]))
+    # Workers do not inherit Python's option for UTF-8.
+    environment = user_environment() | {"PYTHONUTF8": "1"}
+    run_limited("Python tests", arguments, PYTHON_TESTS_SECONDS, cwd=TOOLS, env=environment)
 
 
 LINTS: Stages = {

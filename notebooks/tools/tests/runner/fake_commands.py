@@ -1,16 +1,19 @@
 """The commands with the fake kernel: python fake_commands.py OUTPUTS COMMAND ARGUMENT…
 
-Skips setup, and writes no data.
+Skips setup, writes no data, and uses no file of the clone's `target/`.
 """
 
 import sys
 from pathlib import Path
 
+import own_address
 from jupyter_client.kernelspec import KernelSpec
 
 from wearable_jupyter.setup import entry_point, paths
 
 paths.OUTPUTS = Path(sys.argv.pop(1))
+paths.TARGET = paths.OUTPUTS.with_name("target")
+own_address.use()
 
 
 def main() -> int | None:

@@ -234,7 +234,7 @@ def test_signal_ends_a_command_with_one_line(command, number, times, write, outp
     assert re.fullmatch(r"interrupted( by \w+)?\n", stderr)
     assert not psutil.pid_exists(int(pid.read_text()))
     assert not left_behind(outputs) and not output(outputs, path).exists()
-    assert not list(paths.TARGET.glob("check-*/data"))
+    assert not list(tmp_path.glob("target/check-*"))
 
 
 def test_reader_that_ends_early_ends_the_command_without_a_traceback(outputs, write):

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import own_address
 import pytest
 from jupyter_client.kernelspec import KernelSpec
 
@@ -22,6 +23,7 @@ def use(monkeypatch, report: str) -> None:
     argv = [sys.executable, FAKE, report, "-f", "{connection_file}"]
     fake = KernelSpec(argv=argv, language="rust", name="rust")
     monkeypatch.setattr(spec, "project_kernelspec", lambda: fake)
+    own_address.use(monkeypatch.setattr)
 
 
 @pytest.fixture
