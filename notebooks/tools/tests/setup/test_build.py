@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from users import ATTACKER, IS_ROOT, REASON, VICTIM
 
+from wearable_jupyter.kernel import template
 from wearable_jupyter.setup import caches, paths, toolchain
 
 MANIFEST = """\
@@ -43,8 +44,6 @@ overflow-checks = true
 
 [workspace.dependencies]
 proc-macro2 = { version = "1", default-features = false }
-quote = { version = "1", default-features = false }
-syn = { version = "2", default-features = false }
 """
 LIBRARY = """\
 [package]
@@ -59,6 +58,19 @@ crate-type = ["rlib", "dylib"]
 dependency = {{ path = "{dependency}" }}
 """
 DEPENDENCY = '[package]\nname = "dependency"\nversion = "1.0.0"\nedition = "2024"\n'
+# Replaces `crates/evcxr_shim/src/main.rs`, which takes most of a setup's time, by a program that
+# runs the real one. It keeps a dependency with a build script in cargo's home.
+SHIM_DEPENDENCIES = "[dependencies]\nproc-macro2 = { workspace = true }\n"
+SHIM = """\
+use std::os::unix::process::CommandExt;
+
+fn main() {
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap();
+    let error = std::process::Command::new(PROGRAM).arg0(name).args(arguments).exec();
+    panic!("{error}");
+}
+"""
 # `setup` without its last step, because the small workspace has no kernel.
 SETUP = """
 import sys
@@ -83,11 +95,15 @@ class Clone:
 
     def __init__(self, root: Path, dependency: Path, cache: Path, new_layout: bool) -> None:
         self.root, self.cache, self.environment = root, cache, {}
-        for source in ("notebooks/tools/src", "crates/evcxr_shim"):
-            shutil.copytree(paths.ROOT / source, root / source)
-        for file in (".cargo/config.toml", "rust-toolchain.toml"):
-            (root / file).parent.mkdir(exist_ok=True)
+        shutil.copytree(paths.ROOT / "notebooks/tools/src", root / "notebooks/tools/src")
+        shim = paths.EVCXR_SHIM.relative_to(paths.ROOT)
+        for file in (".cargo/config.toml", "rust-toolchain.toml", shim / "src/cell.rs"):
+            (root / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(paths.ROOT / file, root / file)
+        package = (paths.EVCXR_SHIM / "Cargo.toml").read_text().split("[dependencies]")[0]
+        (root / shim / "Cargo.toml").write_text(package + SHIM_DEPENDENCIES)
+        program = json.dumps(str(template.program()), ensure_ascii=False)
+        (root / shim / "src/main.rs").write_text(SHIM.replace("PROGRAM", program))
         if new_layout:
             self.environment["RUSTC_BOOTSTRAP"] = "1"
             settings = (
