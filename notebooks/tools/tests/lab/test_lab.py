@@ -7,6 +7,7 @@ import pytest
 
 from wearable_jupyter.bench import browser
 from wearable_jupyter.bench.driver import KERNEL, NAME, PANEL, SCREENSHOTS, Lab, served, stream
+from wearable_jupyter.export import charts
 from wearable_jupyter.kernel import directories, prewarmed
 from wearable_jupyter.setup import paths
 
@@ -275,4 +276,25 @@ def test_text_and_callouts_look_like_an_exported_page(tmp_path, chromium, theme)
         assert text["width"] <= 43 * size  # about 75 characters
         assert cell.locator("table").bounding_box()["x"] == text["x"]
         page.screenshot(path=SCREENSHOTS / f"callouts-{theme.split()[1].lower()}.png")
+        # A chart has the theme's background, and text that contrasts with it.
+        points = {"x": [1, 2], "y": [3, 4], "mode": "markers", "marker": {"opacity": 0.3}}
+        figure = {"data": [points], "layout": {"title": {"text": "A chart"}}}
+        page.evaluate(
+            f"""data => {{
+                const outputs = [{{output_type: "display_data", data, metadata: {{}}}}];
+                const metadata = {{trusted: true}};
+                const cell = {{cell_type: "code", source: "", metadata, outputs}};
+                {PANEL}.content.model.sharedModel.insertCells(0, [cell]);
+                {PANEL}.content.scrollToItem(0, "start");
+            }}""",
+            {charts.MIME: figure},
+        )
+        chart = page.locator(".js-plotly-plot").first
+        chart.locator(".gtitle").wait_for()
+        fill = chart.locator(".gtitle").evaluate("e => getComputedStyle(e).fill")
+        paper = chart.locator(".main-svg").first
+        background = paper.evaluate("e => getComputedStyle(e).backgroundColor")
+        expected = ("rgb(228, 231, 235)", "rgba(0, 0, 0, 0)")
+        assert ((fill, background) == expected) == (theme == "JupyterLab Dark")
+        page.screenshot(path=SCREENSHOTS / f"chart-{theme.split()[1].lower()}.png")
         assert (tab.outside, tab.errors) == ([], [])
