@@ -291,7 +291,8 @@ STREAMING = (
 )
 
 
-def test_interrupt_ends_a_query_and_keeps_variables():
+@pytest.mark.parametrize("turns", [4, pytest.param(20, marks=pytest.mark.long)])
+def test_interrupt_ends_a_query_and_keeps_variables(turns):
     kernel = started()
     try:
         rows = 'df!["x" => (0..N).collect::<Vec<i64>>(), "k" => vec![1i64; N]]?'
@@ -306,7 +307,7 @@ def test_interrupt_ends_a_query_and_keeps_variables():
             "concat(joins, UnionArgs { parallel: false, ..Default::default() })?;"
         )
         assert prepared.status == "ok", prepared
-        for turn in range(10):
+        for turn in range(turns):
             query = STREAMING if turn % 2 else "in_memory.clone().collect()?;"
             request = kernel.client.execute(f'println!("begun");\n{query}')
             kernel.wait_until(request, "stream", text="begun\n")

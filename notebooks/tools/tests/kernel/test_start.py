@@ -66,7 +66,7 @@ def replies() -> str | None:
     return "".join(printed)
 
 
-COUNTS = [5, pytest.param(100, marks=[pytest.mark.long, pytest.mark.timeout(7200)])]
+COUNTS = [2, pytest.param(100, marks=[pytest.mark.long, pytest.mark.timeout(7200)])]
 
 
 @pytest.mark.parametrize("count", COUNTS)

@@ -134,7 +134,7 @@ def test_walkthrough_works_in_jupyterlab(tmp_path, chromium, assert_tooltip):
         lab.replace(SCRATCH, f"let frame = df![{rows}]?;")
         join = 'frame.clone().lazy().join(frame.clone().lazy(), [col("k")], [col("k")], '
         join += 'JoinArgs::new(JoinType::Inner)).select([col("x").sum()])'
-        for _ in range(10):
+        for _ in range(3):
             lab.start(SCRATCH, f"{join}.collect_with_engine(Engine::Streaming)?;")
             page.wait_for_function(f"() => ({KERNEL})()?.status === 'busy'")
             page.wait_for_timeout(1500)

@@ -24,30 +24,32 @@ def test_unbroken_notebook_passes(notebook):
     assert list(result.timings) == [0, 1, 2] and min(result.timings.values()) > 0
 
 
-@pytest.mark.parametrize(
-    ("broken", "metadata", "message"),
-    [
-        pytest.param(
-            'let n: i32 = "x".parse()?;', {}, "ParseIntError: invalid digit", id="question-mark"
-        ),
-        pytest.param('panic!("no way");', {}, "panic: no way", id="panic"),
-        pytest.param("let n: i32 = true;", {}, "mismatched types", id="compile-error"),
-        pytest.param("std::process::exit(0);", {}, "exit status: 0", id="exit"),
-        pytest.param(
-            "loop { std::hint::spin_loop(); }", {"limit_seconds": 3}, "limit of 3 s", id="timeout"
-        ),
-        pytest.param(
-            'println!("no table");', {"tags": ["shows-table"]}, "shows-table", id="no-table"
-        ),
-        pytest.param("1 + 1", {"tags": ["shows-chart"]}, "text/plain", id="no-chart"),
-        pytest.param("let y = 1;", {"tags": ["shows-text"]}, "nothing", id="no-text"),
-        pytest.param("let y = 1;", {"tags": ["shows-tabel"]}, "Use one of", id="misspelt-tag"),
-        pytest.param(
-            "let y = 1;", {"tags": ["raises-exception"]}, "requires a failure", id="does-not-fail"
-        ),
-    ],
-)
-@pytest.mark.parametrize("last", [True, False], ids=["last", "not-last"])
+BROKEN = {
+    "question-mark": ('let n: i32 = "x".parse()?;', {}, "ParseIntError: invalid digit"),
+    "panic": ('panic!("no way");', {}, "panic: no way"),
+    "compile-error": ("let n: i32 = true;", {}, "mismatched types"),
+    "exit": ("std::process::exit(0);", {}, "exit status: 0"),
+    "timeout": ("loop { std::hint::spin_loop(); }", {"limit_seconds": 3}, "limit of 3 s"),
+    "no-table": ('println!("no table");', {"tags": ["shows-table"]}, "shows-table"),
+    "no-chart": ("1 + 1", {"tags": ["shows-chart"]}, "text/plain"),
+    "no-text": ("let y = 1;", {"tags": ["shows-text"]}, "nothing"),
+    "misspelt-tag": ("let y = 1;", {"tags": ["shows-tabel"]}, "Use one of"),
+    "does-not-fail": ("let y = 1;", {"tags": ["raises-exception"]}, "requires a failure"),
+}
+# Each test starts a kernel. Two of the last cells are quick: the kernel or the runner detects them.
+POSITIONS = [(name, last) for name in BROKEN for last in (False, True)]
+BROKEN_CELLS = [
+    pytest.param(
+        *BROKEN[name],
+        last,
+        id=f"{name}-{'last' if last else 'not-last'}",
+        marks=pytest.mark.long if last and name not in ("exit", "no-table") else (),
+    )
+    for name, last in POSITIONS
+]
+
+
+@pytest.mark.parametrize(("broken", "metadata", "message", "last"), BROKEN_CELLS)
 def test_broken_cell_fails(notebook, broken, metadata, message, last):
     path = notebook(FINE, (f"// what it is for\n{broken}", metadata), *([] if last else [FINE]))
     result = strict_run.run(path)
