@@ -79,16 +79,21 @@ def pytest_configure():
 def pytest_collection_modifyitems(config, items):
     """Sort by rank, and leave out the tests marked long, unless `-m` selects tests."""
     items.sort(key=lambda item: rank(item.nodeid))
-    for item in items:
-        if rank(item.nodeid) >= 0 and (used := SHARED.intersection(item.fixturenames)):
-            raise pytest.UsageError(
-                f"{item.nodeid} uses {', '.join(sorted(used))}, so it cannot run next to other "
-                "tests. Remove its file from INDEPENDENT in tests/conftest.py"
-            )
     if not config.option.markexpr:
         long = [item for item in items if item.get_closest_marker("long")]
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in long]
+
+
+@pytest.fixture(autouse=True)
+def independence(request):
+    """Fail if an independent test uses a fixture that others share."""
+    used = SHARED.intersection(request.fixturenames)
+    if used and rank(request.node.nodeid) >= 0:
+        pytest.fail(
+            f"The test uses {', '.join(sorted(used))}, so it cannot run next to other tests. "
+            "Remove its file from INDEPENDENT in tests/conftest.py"
+        )
 
 
 @pytest.fixture(scope="session", autouse=True)
