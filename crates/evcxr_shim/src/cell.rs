@@ -32,8 +32,8 @@ use ::std::sync::{Mutex, OnceLock};
 use ::std::thread::ThreadId;
 use ::std::vec::Vec;
 
-const FIELD: char = '\u{1f}';
-const RECORD: char = '\u{1e}';
+const FIELD_SEPARATOR: char = '\u{1f}';
+const EVENT_TERMINATOR: char = '\u{1e}';
 /// The path of a cell's source in compiler messages and locations.
 const CELL: &str = "src/lib.rs";
 /// evcxr's control line for an error at a `?`; evcxr then discards the variables that the cell declared.
@@ -56,23 +56,28 @@ fn file(name: &str) -> PathBuf {
 
 fn send(event: &str) {
     if let Ok(mut pipe) = ::std::fs::OpenOptions::new().write(true).open(file("events")) {
-        let _ = pipe.write_all(::std::format!("{event}{RECORD}").as_bytes());
+        let _ = pipe.write_all(::std::format!("{event}{EVENT_TERMINATOR}").as_bytes());
     }
 }
 
 fn clean(text: &str) -> String {
-    text.replace([FIELD, RECORD], " ")
+    text.replace([FIELD_SEPARATOR, EVENT_TERMINATOR], " ")
 }
 
 fn place(location: &Location) -> String {
-    ::std::format!("{}{FIELD}{}{FIELD}{}", location.file(), location.line(), location.column())
+    ::std::format!(
+        "{}{FIELD_SEPARATOR}{}{FIELD_SEPARATOR}{}",
+        location.file(),
+        location.line(),
+        location.column()
+    )
 }
 
 /// Writes the end marker into stdout and stderr.
 ///
 /// A start-up command runs before the supervisor reads the output, so it writes no marker.
 fn write_end_marker(number: u32) {
-    if !file("attended").exists() {
+    if !file("ready").exists() {
         return;
     }
     let marker = ::std::env::var("EVCXR_SHIM_MARKER").unwrap_or_default();
@@ -86,17 +91,20 @@ fn write_end_marker(number: u32) {
 pub fn failed<T>(message: &str) {
     let place = place(Location::caller());
     let kind = ::std::any::type_name::<T>();
-    send(&::std::format!("failed{FIELD}{kind}{FIELD}{}{FIELD}{place}", clean(message)));
+    send(&::std::format!(
+        "failed{FIELD_SEPARATOR}{kind}{FIELD_SEPARATOR}{}{FIELD_SEPARATOR}{place}",
+        clean(message)
+    ));
 }
 
 /// Reports that a variable's type changed after the variable was stored.
 pub fn dropped(name: &str) {
-    send(&::std::format!("dropped{FIELD}{}{FIELD}changed", clean(name)));
+    send(&::std::format!("dropped{FIELD_SEPARATOR}{}{FIELD_SEPARATOR}changed", clean(name)));
 }
 
 /// Reports a variable that evcxr expects but that does not exist.
 pub fn missing(name: &str) {
-    send(&::std::format!("dropped{FIELD}{}{FIELD}missing", clean(name)));
+    send(&::std::format!("dropped{FIELD_SEPARATOR}{}{FIELD_SEPARATOR}missing", clean(name)));
 }
 
 /// A value that a cell can `return`: nothing, or a result.
@@ -177,13 +185,13 @@ fn calls_in_cell() -> String {
         let name = unsafe { CStr::from_ptr(object.name) }.to_string_lossy();
         if Path::new(&*name).starts_with(&directory) {
             if fields.is_empty() {
-                fields = ::std::format!("{name}{FIELD}");
+                fields = ::std::format!("{name}{FIELD_SEPARATOR}");
             }
             // The call is before its return address.
             fields += &::std::format!("{:x} ", address - object.base - 1);
         }
     }
-    if fields.is_empty() { FIELD.to_string() } else { fields }
+    if fields.is_empty() { FIELD_SEPARATOR.to_string() } else { fields }
 }
 
 fn on_panic(info: &PanicHookInfo) {
@@ -201,10 +209,14 @@ fn on_panic(info: &PanicHookInfo) {
     };
     if of_cell {
         let calls = match location.file() == CELL {
-            true => FIELD.to_string(),
+            true => FIELD_SEPARATOR.to_string(),
             false => calls_in_cell(),
         };
-        let fields = ::std::format!("{}{FIELD}{calls}{FIELD}{}", place(location), clean(&trace));
+        let fields = ::std::format!(
+            "{}{FIELD_SEPARATOR}{calls}{FIELD_SEPARATOR}{}",
+            place(location),
+            clean(&trace)
+        );
         *PANIC.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(fields);
     } else {
         let name = thread.name().unwrap_or("<unnamed>");
@@ -290,7 +302,10 @@ fn begin(number: u32, input: bool) {
     };
     *PROCESS.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) =
         (::std::process::id(), stdin);
-    send(&::std::format!("begin{FIELD}{number}{FIELD}{}", ::std::process::id()));
+    send(&::std::format!(
+        "begin{FIELD_SEPARATOR}{number}{FIELD_SEPARATOR}{}",
+        ::std::process::id()
+    ));
 }
 
 fn without_stdin() -> ::std::io::Result<OwnedFd> {
@@ -317,7 +332,7 @@ fn end(number: u32, how: &str) {
         unsafe { dup2(stdin.as_raw_fd(), 0) };
     }
     write_end_marker(number);
-    send(&::std::format!("end{FIELD}{number}{FIELD}{how}"));
+    send(&::std::format!("end{FIELD_SEPARATOR}{number}{FIELD_SEPARATOR}{how}"));
 }
 
 /// Begins a cell whose panics evcxr does not catch, or that only defines items.
@@ -380,9 +395,9 @@ fn run_and_report(
         Err(payload) => {
             let panic = PANIC.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
             let fields =
-                panic.unwrap_or_else(|| ::std::format!("{FIELD}0{FIELD}0{FIELD}{FIELD}{FIELD}"));
+                panic.unwrap_or_else(|| ::std::format!("{FIELD_SEPARATOR}0{FIELD_SEPARATOR}0{FIELD_SEPARATOR}{FIELD_SEPARATOR}{FIELD_SEPARATOR}"));
             let text = clean(message(payload.as_ref()));
-            send(&::std::format!("panicked{FIELD}{text}{FIELD}{fields}"));
+            send(&::std::format!("panicked{FIELD_SEPARATOR}{text}{FIELD_SEPARATOR}{fields}"));
             "panicked"
         }
     };

@@ -22,57 +22,57 @@ struct Part {
     /// Equal for parts that conflict.
     key: String,
     /// A hash of the part's tokens.
-    text: u64,
+    hash: u64,
     range: Range<usize>,
 }
 
 /// The hashes of parts in the order in which cells defined them, the newest at the end.
 #[derive(Default)]
-pub struct Order {
-    texts: Vec<u64>,
+pub struct DefinitionOrder {
+    hashes: Vec<u64>,
     /// The hashes of the current cell's parts.
     current: Vec<u64>,
 }
 
-impl Order {
+impl DefinitionOrder {
     /// Reads the order from `file` and appends the parts in `code`, the current cell.
-    pub fn read(file: &Path, code: &str) -> Order {
+    pub fn read(file: &Path, code: &str) -> DefinitionOrder {
         let stored = fs::read_to_string(file).unwrap_or_default();
-        let mut texts: Vec<u64> = stored.lines().filter_map(|line| line.parse().ok()).collect();
-        let current: Vec<u64> = parts_in_cell(code).iter().map(|part| part.text).collect();
-        texts.retain(|text| !current.contains(text));
-        texts.extend(&current);
-        Order { texts, current }
+        let mut hashes: Vec<u64> = stored.lines().filter_map(|line| line.parse().ok()).collect();
+        let current: Vec<u64> = parts_in_cell(code).iter().map(|part| part.hash).collect();
+        hashes.retain(|hash| !current.contains(hash));
+        hashes.extend(&current);
+        DefinitionOrder { hashes, current }
     }
 
     pub fn write(&self, file: &Path) -> io::Result<()> {
-        let lines: String = self.texts.iter().map(|text| format!("{text}\n")).collect();
+        let lines: String = self.hashes.iter().map(|hash| format!("{hash}\n")).collect();
         fs::write(file, lines)
     }
 
-    fn age(&self, text: u64) -> Option<usize> {
-        self.texts.iter().position(|each| *each == text)
+    fn position(&self, hash: u64) -> Option<usize> {
+        self.hashes.iter().position(|each| *each == hash)
     }
 
     /// Whether the current cell has both parts. The compiler must report this error.
     fn conflict(&self, one: &Part, other: &Part) -> bool {
-        one.text != other.text
-            && self.current.contains(&one.text)
-            && self.current.contains(&other.text)
+        one.hash != other.hash
+            && self.current.contains(&one.hash)
+            && self.current.contains(&other.hash)
     }
 }
 
 /// Removes replaced parts from the source, and returns the remaining items.
 ///
 /// In evcxr's source, items without a name are in the order of their cells, after the named items.
-pub fn replace(items: &[syn::Item], order: &Order, edits: &mut Edits) -> Vec<syn::Item> {
+pub fn replace(items: &[syn::Item], order: &DefinitionOrder, edits: &mut Edits) -> Vec<syn::Item> {
     let all: Vec<Part> = items.iter().flat_map(parts).collect();
     let mut newest: HashMap<&str, (Option<usize>, &Part)> = HashMap::new();
     for part in &all {
-        let age = order.age(part.text);
-        let best = newest.entry(&part.key).or_insert((age, part));
-        if age >= best.0 {
-            *best = (age, part);
+        let position = order.position(part.hash);
+        let best = newest.entry(&part.key).or_insert((position, part));
+        if position >= best.0 {
+            *best = (position, part);
         }
     }
     let replaced: Vec<&Range<usize>> = all
@@ -115,7 +115,7 @@ fn parts(item: &syn::Item) -> Vec<Part> {
                     quote::quote!(for).to_tokens(tokens);
                     item.self_ty.to_tokens(tokens);
                 }),
-                text: hash(item),
+                hash: hash(item),
                 range: edits::range(item),
             }],
             None => {
@@ -128,7 +128,7 @@ fn parts(item: &syn::Item) -> Vec<Part> {
                         _ => return None,
                     };
                     let key = format!("{block} :: {}", plain(&ident.to_string()));
-                    Some(Part { key, text: hash(member), range: edits::range(member) })
+                    Some(Part { key, hash: hash(member), range: edits::range(member) })
                 };
                 item.items.iter().filter_map(member).collect()
             }
@@ -142,7 +142,7 @@ fn parts(item: &syn::Item) -> Vec<Part> {
                     _ => return None,
                 };
                 let key = format!("extern {}", plain(&ident.to_string()));
-                Some(Part { key, text: hash(member), range: edits::range(member) })
+                Some(Part { key, hash: hash(member), range: edits::range(member) })
             };
             item.items.iter().filter_map(member).collect()
         }

@@ -19,7 +19,7 @@
 //! | --- | --- |
 //! | `cargo`, `rustup` | the wrappers |
 //! | `output-filter` | filters the output of cells ([`output`]) |
-//! | `evcxr_shim words LIBRARY` | reads the output of `cargo -vv` from stdin, and prints the arguments of the cell's rustc call, separated by zero bytes. The launcher caches this first call |
+//! | `evcxr_shim parse-rustc-call RUNTIME` | reads the output of `cargo -vv` from stdin, and prints the arguments of the cell's rustc call, separated by zero bytes. The launcher caches this first call |
 
 mod definitions;
 mod edits;
@@ -38,8 +38,8 @@ use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::{env, fs, io, process};
 
 use definitions::Definitions;
-use impls::Order;
-use rustc_call::Call;
+use impls::DefinitionOrder;
+use rustc_call::CachedCall;
 use source::{Changed, Kernel};
 
 /// Environment variables that make cargo call another program instead of rustc.
@@ -51,6 +51,8 @@ const WRAPPERS: [&str; 6] = [
     "EVCXR_FORCE_DYLIB",
     "EVCXR_CACHE_ENABLED",
 ];
+/// The command that prints the rustc call of a cell.
+const PARSE_RUSTC_CALL: &str = "parse-rustc-call";
 /// Stack size in bytes, enough to parse a source with the deepest nesting that the compiler accepts.
 const STACK: usize = 1 << 28;
 
@@ -93,7 +95,7 @@ fn main() -> ExitCode {
             }
         }),
         output::NAME => filter_output(),
-        _ => print_words(&arguments),
+        _ => print_rustc_call(&arguments),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: the kernel's cargo: {error}");
@@ -110,23 +112,23 @@ fn directory() -> io::Result<PathBuf> {
 
 fn filter_output() -> io::Result<ExitCode> {
     let marker = env::var("EVCXR_SHIM_MARKER").unwrap_or_default();
-    let attended = directory()?.join("attended");
-    output::filter(io::stdin().lock(), io::stdout().lock(), &marker, &attended)?;
+    let ready = directory()?.join("ready");
+    output::filter(io::stdin().lock(), io::stdout().lock(), &marker, &ready)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn print_words(arguments: &[OsString]) -> io::Result<ExitCode> {
-    let [command, library] = arguments else {
-        return Err(io::Error::other("usage: evcxr_shim words LIBRARY <CARGO_OUTPUT"));
+fn print_rustc_call(arguments: &[OsString]) -> io::Result<ExitCode> {
+    let [command, runtime] = arguments else {
+        return Err(io::Error::other("usage: evcxr_shim parse-rustc-call RUNTIME <CARGO_OUTPUT"));
     };
-    if command != "words" {
-        let message = format!("unknown command {}; use: words", command.display());
+    if command != PARSE_RUSTC_CALL {
+        let message = format!("unknown command {}; use: {PARSE_RUSTC_CALL}", command.display());
         return Err(io::Error::other(message));
     }
-    let library = library.to_string_lossy();
+    let runtime = runtime.to_string_lossy();
     let mut verbose = String::new();
     io::stdin().read_to_string(&mut verbose)?;
-    let call = rustc_call::parse(&verbose).map(|call| rustc_call::optimized(call, &library));
+    let call = rustc_call::parse(&verbose).map(|call| rustc_call::optimized(call, &runtime));
     let call = call.unwrap_or_default();
     io::stdout().write_all(call.join("\0").as_bytes())?;
     Ok(ExitCode::SUCCESS)
@@ -152,8 +154,8 @@ fn rustup(directory: &Path, settings: &Settings, arguments: &[OsString]) -> io::
 }
 
 fn cargo(directory: &Path, settings: &Settings, arguments: &[OsString]) -> io::Result<ExitCode> {
-    let words: Vec<String> =
-        arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let utf8_arguments: Vec<String> =
+        arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
     let real = settings.get("cargo")?;
     let cargo = || {
         let mut command = Command::new(real);
@@ -164,7 +166,7 @@ fn cargo(directory: &Path, settings: &Settings, arguments: &[OsString]) -> io::R
         command.env("RUSTC_WRAPPER", "").env("RUSTC_WORKSPACE_WRAPPER", "");
         command
     };
-    let has = |word: &str| words.iter().any(|each| each == word);
+    let has = |argument: &str| utf8_arguments.iter().any(|each| each == argument);
     if has("clean") {
         // evcxr cleans after `:allow_static_linking`, which has no effect here.
         return Ok(ExitCode::SUCCESS);
@@ -197,16 +199,17 @@ fn cargo(directory: &Path, settings: &Settings, arguments: &[OsString]) -> io::R
     let mut defines_display = false;
     if builds || checks {
         let interruptible = settings.all("interruptible").next().filter(|_| uses_library);
-        defines_display = change_source(directory, interruptible, checks)?;
+        defines_display = instrument_source(directory, interruptible, checks)?;
     }
 
-    let key = key(&words, &manifest);
+    let key = key(&utf8_arguments, &manifest);
     let calls = directory.join("calls");
     // The file into which evcxr expects the path of the compiled cell.
     let path = env::var_os("EVCXR_EXECUTION_SO_PATH").map(PathBuf::from).unwrap_or_default();
     if builds {
-        let cached = ["template", "last", "bare"].map(|name| Call::at(calls.join(name)));
-        if let Some(call) = cached.iter().find(|call| call.is_for(&key)) {
+        let cached = ["with_library", "previous", "without_library"]
+            .map(|name| CachedCall::at(calls.join(name)));
+        if let Some(call) = cached.iter().find(|call| call.matches(&key)) {
             if !defines_display {
                 return Err(call.repeat(&path));
             }
@@ -228,16 +231,19 @@ fn cargo(directory: &Path, settings: &Settings, arguments: &[OsString]) -> io::R
     }
     if checks {
         // `cargo rustc --profile=check` is `cargo check` with arguments for rustc.
-        let check = words.iter().map(|word| if word == "check" { "rustc" } else { word });
+        let check = utf8_arguments
+            .iter()
+            .map(|argument| if argument == "check" { "rustc" } else { argument });
         return Err(cargo().args(check).args(["--profile=check", "--", "-Awarnings"]).exec());
     }
     if !builds {
         return Err(cargo().args(arguments).exec());
     }
-    let call = Call::at(calls.join("last"));
+    let call = CachedCall::at(calls.join("previous"));
     call.invalidate();
     // `cargo rustc` is `cargo build` with more arguments for the cell's crate.
-    let rustc = words.iter().map(|word| if word == "build" { "rustc" } else { word });
+    let rustc =
+        utf8_arguments.iter().map(|argument| if argument == "build" { "rustc" } else { argument });
     let runtime = settings.get("cell_runtime")?;
     let dependency = format!("{}={runtime}", rustc_call::CELL_CRATE);
     let result =
@@ -251,9 +257,9 @@ fn cargo(directory: &Path, settings: &Settings, arguments: &[OsString]) -> io::R
     let verbose = String::from_utf8_lossy(&result.stderr);
     io::stderr().write_all(rustc_call::without_calls(&verbose).as_bytes())?;
     if result.status.success() {
-        let cell = settings.get("cell")?;
-        call.store(&key, &verbose, cell, runtime)?;
-        report_path(directory, &call.cell(), cell, &words, &path)?;
+        let artifact_name = settings.get("artifact_name")?;
+        call.store(&key, &verbose, artifact_name, runtime)?;
+        report_path(directory, &call.artifact_path(), artifact_name, &utf8_arguments, &path)?;
         return Ok(ExitCode::SUCCESS);
     }
     Ok(ExitCode::FAILURE)
@@ -300,13 +306,14 @@ fn report_error(message: &str) -> ExitCode {
 fn report_path(
     directory: &Path,
     cached: &Option<PathBuf>,
-    cell: &str,
-    words: &[String],
+    artifact_name: &str,
+    arguments: &[String],
     report: &Path,
 ) -> io::Result<()> {
-    let platform = words.iter().skip_while(|word| *word != "--target").nth(1);
-    let usual = platform
-        .map(|platform| directory.join("project/target").join(platform).join("debug").join(cell));
+    let platform = arguments.iter().skip_while(|argument| *argument != "--target").nth(1);
+    let usual = platform.map(|platform| {
+        directory.join("project/target").join(platform).join("debug").join(artifact_name)
+    });
     let compiled = cached.as_deref().map(|path| unresolved(path, directory)).or(usual);
     match compiled.filter(|path| path.is_file()) {
         Some(path) => fs::write(report, path.as_os_str().as_encoded_bytes()),
@@ -322,9 +329,9 @@ fn unresolved(path: &Path, directory: &Path) -> PathBuf {
 }
 
 /// The cache key of a call: the flags, cargo's arguments and the manifest.
-fn key(words: &[String], manifest: &str) -> String {
+fn key(arguments: &[String], manifest: &str) -> String {
     let flags = env::var("RUSTFLAGS").unwrap_or_default();
-    format!("{flags}\n{}\n{manifest}", words.join(" ")).trim_end().to_owned()
+    format!("{flags}\n{}\n{manifest}", arguments.join(" ")).trim_end().to_owned()
 }
 
 /// Reports this process, which compiles, to the kernel's supervisor. An error if the cell was interrupted.
@@ -339,14 +346,18 @@ fn report_compilation(directory: &Path) -> io::Result<()> {
 
 /// Instruments the cell's source before its compilation; see [`source`]. Returns whether a cell defines a
 /// trait with a method `evcxr_display`.
-fn change_source(directory: &Path, interruptible: Option<&str>, checks: bool) -> io::Result<bool> {
+fn instrument_source(
+    directory: &Path,
+    interruptible: Option<&str>,
+    checks: bool,
+) -> io::Result<bool> {
     let file = Path::new("src/lib.rs");
     let source = fs::read_to_string(file)?;
-    let code = fs::read_to_string(directory.join("cell")).unwrap_or_default();
+    let code = fs::read_to_string(directory.join("cell_code.rs")).unwrap_or_default();
     let (interruptible, kernel) = (interruptible.map(str::to_owned), directory.to_owned());
     let work = move || -> io::Result<Changed> {
         let kept = kernel.join("impls");
-        let order = Order::read(&kept, &code);
+        let order = DefinitionOrder::read(&kept, &code);
         order.write(&kept)?;
         if checks {
             let compiled = source::analysed(&source, &order, Path::new("src"));
@@ -415,9 +426,9 @@ mod tests {
         let (link, report) = (folder.join("link"), folder.join("report"));
         std::os::unix::fs::symlink(&real, &link).unwrap();
         let real = fs::canonicalize(real).unwrap();
-        let words = ["build", "--target", "host"].map(str::to_owned);
+        let arguments = ["build", "--target", "host"].map(str::to_owned);
         for cached in [Some(real.join(file)), None] {
-            report_path(&link, &cached, "libctx.so", &words, &report).unwrap();
+            report_path(&link, &cached, "libctx.so", &arguments, &report).unwrap();
             assert_eq!(fs::read_to_string(&report).unwrap(), link.join(file).to_str().unwrap());
             fs::remove_file(&report).unwrap();
         }

@@ -16,12 +16,12 @@ const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
 pub const NAME: &str = "output-filter";
 
 /// Copies `input` to `output` until its end, filtered. The marker of an unfinished line is `marker` and `-`.
-/// Without the file `attended`, no supervisor reads markers, and none are written.
+/// Without the file `ready`, no supervisor reads markers, and none are written.
 pub fn filter(
     mut input: impl Read,
     mut output: impl Write,
     marker: &str,
-    attended: &Path,
+    ready: &Path,
 ) -> io::Result<()> {
     let mut filter = Filter { held: Vec::new(), in_line: false };
     let mut buffer = vec![0; 1 << 16];
@@ -32,7 +32,7 @@ pub fn filter(
             Err(error) => return Err(error),
         };
         let cut = format!("{marker}-\n");
-        let cut = || if attended.exists() { cut.as_str() } else { "\n" };
+        let cut = || if ready.exists() { cut.as_str() } else { "\n" };
         let filtered = filter.next(&buffer[..length], length == 0, cut);
         output.write_all(&filtered)?;
         output.flush()?;

@@ -24,7 +24,7 @@ use syn::{Expr, Item, Stmt};
 
 use crate::definitions::{Definitions, plain};
 use crate::edits::{self, Edits};
-use crate::impls::{self, Order};
+use crate::impls::{self, DefinitionOrder};
 
 /// The prefix of the name of a cell's function.
 const FUNCTION: &str = "run_user_code_";
@@ -41,7 +41,7 @@ pub struct Kernel<'a> {
     /// The Rust path of the function that runs a cell so that it can be interrupted, if there is one.
     pub interruptible: Option<&'a str>,
     /// The order in which cells defined `impl` blocks.
-    pub order: &'a Order,
+    pub order: &'a DefinitionOrder,
     /// The folder of the source.
     pub folder: &'a Path,
     /// Returns the number of redefined types, given the types of this source.
@@ -79,7 +79,7 @@ pub fn instrumented(source: &str, kernel: &Kernel) -> Changed {
 }
 
 /// Changes a source that evcxr only analyses and does not run. A source that does not parse stays unchanged.
-pub fn analysed(source: &str, order: &Order, folder: &Path) -> String {
+pub fn analysed(source: &str, order: &DefinitionOrder, folder: &Path) -> String {
     let Ok(file) = syn::parse_file(source) else { return source.to_owned() };
     let mut edits = Edits::default();
     impls::replace(&file.items, order, &mut edits);
@@ -905,7 +905,7 @@ mod tests {
         /// The changed lines. Asserts that the number of lines stays the same.
         fn changed(&self) -> String {
             let source = self.source();
-            let order = Order::read(Path::new("/no/such/file"), self.code);
+            let order = DefinitionOrder::read(Path::new("/no/such/file"), self.code);
             let kernel = Kernel {
                 interruptible: None,
                 order: &order,
@@ -954,7 +954,7 @@ mod tests {
         let source = "struct A;\n#[unsafe(no_mangle)]\npub extern \"C\" fn run_user_code_3(\nmut x: *mut std::os::raw::c_void) -> *mut std::os::raw::c_void {x}\n";
         let kernel = Kernel {
             interruptible: None,
-            order: &Order::default(),
+            order: &DefinitionOrder::default(),
             folder: Path::new(""),
             redefined: &|_| 0,
         };
@@ -972,7 +972,7 @@ mod tests {
         let other = Cell { code: "let n = 1;", ..CELL }.source();
         let kernel = Kernel {
             interruptible: None,
-            order: &Order::default(),
+            order: &DefinitionOrder::default(),
             folder: Path::new(""),
             redefined: &|_| 0,
         };
@@ -1072,7 +1072,7 @@ mod tests {
             let source = format!("{head}{}", tail.split_once('\n').unwrap().1);
             let kernel = Kernel {
                 interruptible: None,
-                order: &Order::default(),
+                order: &DefinitionOrder::default(),
                 folder: Path::new(""),
                 redefined: &|_| 0,
             };
@@ -1119,7 +1119,7 @@ mod tests {
     fn later_impl_replaces_an_earlier_one() {
         let old = "impl S for A { fn s(&self) -> u8 { 1 } }";
         let left = |items: &str| {
-            let order = Order::default();
+            let order = DefinitionOrder::default();
             let source = Cell { items, code: "a;", ..CELL }.source();
             let kernel = Kernel {
                 interruptible: None,
@@ -1161,7 +1161,7 @@ mod tests {
         let (one, two) = ("impl S for A { const N: u8 = 1; }", "impl S for A { const N: u8 = 2; }");
         let file = std::env::temp_dir().join(format!("impls-{}", std::process::id()));
         let left = |cell: &str| {
-            let order = Order::read(&file, cell);
+            let order = DefinitionOrder::read(&file, cell);
             order.write(&file).unwrap();
             let source = Cell { items: &format!("{one}\n{two}"), code: "a;", ..CELL }.source();
             let kernel = Kernel {
@@ -1185,9 +1185,9 @@ mod tests {
     #[test]
     fn analysed_source_has_the_same_items() {
         let source = "impl S for A { const N: u8 = 1; }\nimpl S for A { const N: u8 = 2; }\nasync fn evcxr_analysis_wrapper(a: Box<dyn Any>,) -> Result<(), EvcxrUserCodeError> {\nreturn;\nOk(())\n}\n";
-        let result = analysed(source, &Order::default(), Path::new(""));
+        let result = analysed(source, &DefinitionOrder::default(), Path::new(""));
         assert!(!result.contains("u8 = 1") && result.contains("return Ok(());"), "{result}");
         assert!(result.contains("a: Box<dyn ::std::any::Any>,"), "{result}");
-        assert_eq!(analysed("fn (", &Order::default(), Path::new("")), "fn (");
+        assert_eq!(analysed("fn (", &DefinitionOrder::default(), Path::new("")), "fn (");
     }
 }

@@ -9,7 +9,7 @@ Two evcxr kernels in one directory run each other's code, so each gets its own. 
     bin/, calls/       the kernel's cargo, and the calls of rustc that it repeats; see rustc_call.py
     alive              locked by the owner until it ends
     events             a pipe for events of cells; see events.py
-    attended           exists when evcxr has started and its output is read
+    ready              exists when evcxr has started and its output is read
     interrupted        exists when the cell that is being compiled was interrupted
     connection.json    evcxr's connection file; Jupyter's is another, see proxy.py
     evcxr              evcxr's process number
@@ -206,7 +206,7 @@ def populate(directory: Path, prewarm: bool) -> None:
     shutil.copy(paths.EVCXR_SHIM / "src" / "cell.rs", library)
     rustc_call.install_wrappers(directory, template.program(), runtime, MODULE)
     dependencies = compiled()
-    for name, project_ in (("template", template.TEMPLATE), ("bare", template.BARE)):
+    for name, project_ in (("with_library", template.TEMPLATE), ("without_library", template.BARE)):
         call = (project_.folder / "call").read_text()
         for part, replacement in (
             *((f"={file}", f"={library / file.name}") for file in own),
@@ -220,8 +220,8 @@ def populate(directory: Path, prewarm: bool) -> None:
         key = rustc_call.key(toolchain.RUSTFLAGS, project_.arguments(), project_.manifest)
         folder = rustc_call.output_folder(call)
         folder.mkdir(parents=True, exist_ok=True)
-        cell = folder / platform.shared_library("ctx")
-        rustc_call.save_call(directory / "calls" / name, key, call, cell)
+        artifact = folder / platform.shared_library("ctx")
+        rustc_call.save_call(directory / "calls" / name, key, call, artifact)
 
     lock = config / "Cargo.lock"
     shutil.copy(paths.TEMPLATE / "Cargo.lock", lock)

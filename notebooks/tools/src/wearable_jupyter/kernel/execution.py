@@ -57,9 +57,10 @@ STILL_RUNNING = (
     "Interrupt again to kill the process; all variables will be lost.\n"
 )
 STREAMS = ("stdout", "stderr")
-ATTENDED = "attended"
+# Exists when evcxr has started and its output is read.
+READY = "ready"
 # The current cell's code.
-CELL = "cell"
+CELL_CODE = "cell_code.rs"
 # The source that evcxr generated from this and from earlier cells.
 GENERATED = "generated"
 # The end of a cell whose process ended without a report.
@@ -175,7 +176,7 @@ class Execution:
         self.settle_by: float | None = None
         # evcxr's start-up commands must not print anything, because nothing reads their output, and
         # they would block. evcxr sends its first message after them.
-        self.attended, self.is_ready = directory / ATTENDED, False
+        self.ready_file, self.is_ready = directory / READY, False
         # evcxr may publish its first status before the proxy has subscribed, so request it again.
         self.greeting_interval, self.greet_at = FIRST_GREETING_SECONDS, time.monotonic()
         self._greet()
@@ -229,7 +230,7 @@ class Execution:
         if (offline := code.setting(":offline")) is not None:
             self.is_online = offline != "1"
         # evcxr_shim prefers the `impl` blocks of the current cell to earlier ones.
-        (self.directory / CELL).write_text(code.sent, errors="replace")
+        (self.directory / CELL_CODE).write_text(code.sent, errors="replace")
         self.outlet.to_evcxr(request, code=code.sent)
 
     def _refuse(self, cell: Running, fault: str) -> None:
@@ -320,7 +321,7 @@ class Execution:
         """Process a message that evcxr publishes."""
         if not self.is_ready:
             self.is_ready = True
-            self.attended.touch()
+            self.ready_file.touch()
             self._next()
         cell = self.running
         of_cell = cell is not None and message.request == cell.request.id

@@ -15,13 +15,17 @@ from ..setup import links, paths, toolchain
 INTERRUPTIBLE = f"{paths.CRATE}::interrupt::interruptible"
 
 
-def call_from_output(program: Path, library: Path, verbose: str) -> str | None:
+def call_from_output(program: Path, runtime: Path, verbose: str) -> str | None:
     """The call of rustc for the cell's crate in the output of `cargo -vv`, separated by NUL.
 
-    `program` is the kernels' cargo, and `library` is linked into cells.
+    `program` is the kernels' cargo, and `runtime` is linked into cells.
     """
     result = subprocess.run(
-        [program, "words", library], input=verbose, capture_output=True, text=True, check=True
+        (program, "parse-rustc-call", runtime),
+        input=verbose,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return result.stdout or None
 
@@ -37,10 +41,10 @@ def key(flags: str, arguments: list[str], manifest: str) -> str:
     return f"{flags}\n{' '.join(arguments)}\n{manifest}".rstrip()
 
 
-def install_wrappers(directory: Path, program: Path, library: Path, module: str) -> None:
+def install_wrappers(directory: Path, program: Path, runtime: Path, module: str) -> None:
     """Install cargo and rustup in `bin` of a kernel's directory, and write their settings.
 
-    `program` and `library` are as in `call_from_output`; the library's source lies next to it.
+    `program` and `runtime` are as in `call_from_output`; the runtime's source lies next to it.
     `module` is the Python module that links compiled dependencies into a kernel's directory.
     """
     programs = directory / "bin"
@@ -52,17 +56,17 @@ def install_wrappers(directory: Path, program: Path, library: Path, module: str)
         ("rustc", toolchain.sysroot() / "bin" / "rustc"),
         ("library", paths.CRATE),
         ("interruptible", INTERRUPTIBLE),
-        ("cell_runtime", library),
-        ("source", library.with_name("cell.rs")),
-        ("cell", platform.shared_library("ctx")),
-        *(("link", word) for word in (*paths.PYTHON_MODULE, module, "--link", directory)),
+        ("cell_runtime", runtime),
+        ("source", runtime.with_name("cell.rs")),
+        ("artifact_name", platform.shared_library("ctx")),
+        *(("link", argument) for argument in (*paths.PYTHON_MODULE, module, "--link", directory)),
     ]
     (directory / "settings").write_text("".join(f"{name}={value}\n" for name, value in settings))
 
 
-def save_call(folder: Path, call_key: str, call: str, cell: Path) -> None:
+def save_call(folder: Path, call_key: str, call: str, artifact: Path) -> None:
     """Store a call for the kernel's cargo, with its key and the path of the compiled cell."""
     folder.mkdir(parents=True)
     (folder / "command").write_text(call)
-    (folder / "cell").write_text(str(cell))
+    (folder / "artifact_path").write_text(str(artifact))
     (folder / "key").write_text(call_key)
