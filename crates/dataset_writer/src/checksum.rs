@@ -15,7 +15,7 @@ const TAIL: u64 = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checksums {
     /// Checksum of the whole file.
-    pub whole: u32,
+    pub file: u32,
     /// Checksum of the footer. A scan compares it, because it reads only footers.
     pub footer: u32,
 }
@@ -24,7 +24,7 @@ impl Checksums {
     /// Computes the checksums of a Parquet file's bytes.
     pub fn of(bytes: &[u8]) -> Checksums {
         let footer = &bytes[bytes.len() - footer_bytes(bytes).min(bytes.len() as u64) as usize..];
-        Checksums { whole: crc32fast::hash(bytes), footer: crc32fast::hash(footer) }
+        Checksums { file: crc32fast::hash(bytes), footer: crc32fast::hash(footer) }
     }
 }
 
@@ -59,7 +59,7 @@ pub fn footer_checksum(path: &Path) -> Result<u32> {
 /// # Errors
 ///
 /// [`Error::Io`] if the file cannot be read.
-pub fn whole_checksum(path: &Path) -> Result<u32> {
+pub fn file_checksum(path: &Path) -> Result<u32> {
     File::open(path).and_then(checksum).map_err(Error::io("read", path))
 }
 
@@ -89,7 +89,7 @@ mod tests {
         let of = Checksums::of(bytes);
         assert_eq!(footer_checksum(&path).unwrap(), of.footer);
         assert_eq!(of.footer, crc32fast::hash(b"FOOTER\x06\x00\x00\x00PAR1"));
-        assert_eq!(whole_checksum(&path).unwrap(), of.whole);
+        assert_eq!(file_checksum(&path).unwrap(), of.file);
         // A tail with a length beyond the file, and files without a tail.
         for bytes in [&b"xx\xff\xff\xff\xffPAR1"[..], b"abc", b""] {
             fs::write(&path, bytes).unwrap();

@@ -30,7 +30,7 @@ mod platform;
 mod staging;
 mod swap;
 
-pub use checksum::{Checksums, footer_checksum, whole_checksum};
+pub use checksum::{Checksums, file_checksum, footer_checksum};
 pub use dataset::{DatasetFormat, DatasetStaging, Entry, WrittenFile, free_bytes, recover_dataset};
 pub use error::{Error, IoError, Result, io_hint};
 pub use path::{megabytes, short_path};

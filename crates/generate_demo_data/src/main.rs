@@ -13,7 +13,7 @@ use wearable_demo::interrupt::{
     interrupt_on_termination, interrupted_status, interruptible, terminated_by,
 };
 use wearable_demo::paths::Paths;
-use wearable_demo::scan::{Inventory, verify_dataset};
+use wearable_demo::scan::{DatasetSummary, verify_dataset};
 use wearable_demo::tables::TABLES;
 use wearable_demo::{
     Error, GenerateOptions, Generated, Layout, Progress, Result, Size, datagen, free_bytes,
@@ -40,12 +40,12 @@ The same options write the same bytes, whatever the number of threads.
 Exit status: 0 success; 1 failure; 2 invalid option; 130 interrupted (129 by SIGHUP, 143 by SIGTERM).
 If it is not 0, the previous dataset is unchanged.";
 
-/// The fewest rows that the notebooks support, and the text of the error for fewer rows.
+/// The minimum number of rows that the notebooks support, and the text of the error for fewer rows.
 ///
 /// With fewer, the notebooks' statements about many rows do not hold. The notebooks also scan the files
 /// of a small dataset repeatedly, until they have ten million rows. By date, a dataset has a file for
 /// each of 35 dates, and scanning 1,000 rows so often would take many minutes.
-fn fewest_rows(layout: Layout) -> (u64, &'static str) {
+fn min_rows(layout: Layout) -> (u64, &'static str) {
     match layout {
         Layout::Unsorted | Layout::ByDevice => {
             (1_000, "at least 1,000, because the notebooks' statements do not hold for fewer")
@@ -210,8 +210,8 @@ fn run(arguments: &Arguments) -> Result<String> {
         threads: arguments.threads,
         ..GenerateOptions::new(size, PathBuf::new())
     };
-    let (fewest, allowed) = fewest_rows(layout);
-    if size.rows() < fewest {
+    let (min, allowed) = min_rows(layout);
+    if size.rows() < min {
         let value = size.rows().to_string();
         return Err(datagen::Error::InvalidOption { option: "rows", value, allowed }.into());
     }
@@ -221,8 +221,8 @@ fn run(arguments: &Arguments) -> Result<String> {
         None => Paths::locate_data()?,
     };
     if arguments.verify {
-        let inventory = verify_dataset(&options.output_dir)?;
-        return Ok(verified(&inventory, &options.output_dir, arguments.json));
+        let dataset = verify_dataset(&options.output_dir)?;
+        return Ok(verified(&dataset, &options.output_dir, arguments.json));
     }
     if arguments.dry_run {
         return planned(&options, arguments.json);
@@ -268,7 +268,7 @@ fn done(generated: &Generated, directory: &Path, as_json: bool) -> String {
         return format!("{generated}, in {}", directory.display());
     }
     let files = generated.files.iter().map(|file| {
-        let crc32 = format!("{:08x}", file.crc32.whole);
+        let crc32 = format!("{:08x}", file.crc32.file);
         json!({ "path": json_path(&file.path), "bytes": file.bytes, "crc32": crc32 })
     });
     json!({
@@ -290,7 +290,7 @@ fn json_path(path: &Path) -> String {
 fn planned(options: &GenerateOptions, as_json: bool) -> Result<String> {
     let (rows, users) = (options.size.rows(), options.size.users());
     let parts = rows.div_ceil(options.chunk_rows);
-    let (most, temporary) = (options.most_bytes(), options.temporary_bytes());
+    let (max, temporary) = (options.max_bytes(), options.temporary_bytes());
     let free = free_bytes(&options.output_dir)?;
     let directory = &options.output_dir;
     if as_json {
@@ -302,10 +302,10 @@ fn planned(options: &GenerateOptions, as_json: bool) -> Result<String> {
             "sensor_parts_at_least": parts,
             "layout": options.layout.to_string(),
             "threads": options.threads(),
-            "bytes_at_most": most,
+            "bytes_at_most": max,
             "temporary_bytes_at_most": temporary,
             "bytes_free": free,
-            "fits": most + temporary <= free,
+            "fits": max + temporary <= free,
         })
         .to_string());
     }
@@ -317,7 +317,7 @@ fn planned(options: &GenerateOptions, as_json: bool) -> Result<String> {
          Nothing was written",
         options.layout,
         options.threads(),
-        megabytes(most),
+        megabytes(max),
         match temporary {
             0 => String::new(),
             _ => format!(
@@ -327,12 +327,12 @@ fn planned(options: &GenerateOptions, as_json: bool) -> Result<String> {
         },
         directory.display(),
         free / 1_000_000,
-        if most + temporary <= free { "" } else { ": NOT ENOUGH" },
+        if max + temporary <= free { "" } else { ": NOT ENOUGH" },
     ))
 }
 
-fn verified(inventory: &Inventory, directory: &Path, as_json: bool) -> String {
-    let Inventory { sensor_parts, rows: [users, nights, sensor_rows] } = inventory;
+fn verified(dataset: &DatasetSummary, directory: &Path, as_json: bool) -> String {
+    let DatasetSummary { sensor_parts, rows: [users, nights, sensor_rows] } = dataset;
     match as_json {
         true => json!({
             "directory": json_path(directory), "users": users, "nights": nights,

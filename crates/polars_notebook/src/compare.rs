@@ -25,7 +25,7 @@ pub fn frames_equal(a: &DataFrame, b: &DataFrame) -> bool {
 /// relative error of a correlation near zero can be large.
 pub fn frames_close(a: &DataFrame, b: &DataFrame) -> bool {
     a.get_column_names() == b.get_column_names()
-        && a.columns().iter().zip(b.columns()).all(|(a, b)| alike_types(a.dtype(), b.dtype()))
+        && a.columns().iter().zip(b.columns()).all(|(a, b)| compatible_types(a.dtype(), b.dtype()))
         && equal_rows(a, b, absolute_near_zero)
 }
 
@@ -40,26 +40,26 @@ fn absolute_near_zero(a: f64, b: f64) -> f64 {
     TOLERANCE * a.abs().max(b.abs()).max(1.0)
 }
 
-pub(crate) fn alike_types(a: &DataType, b: &DataType) -> bool {
+pub(crate) fn compatible_types(a: &DataType, b: &DataType) -> bool {
     use DataType::{Array, Datetime, Decimal, Duration, List, Null, Struct};
     match (a, b) {
         (Null, _) | (_, Null) => true,
-        (List(a) | Array(a, _), List(b) | Array(b, _)) => alike_types(a, b),
+        (List(a) | Array(a, _), List(b) | Array(b, _)) => compatible_types(a, b),
         (Struct(a), Struct(b)) => {
             let values_match =
-                |(a, b): (&Field, &Field)| a.name == b.name && alike_types(&a.dtype, &b.dtype);
+                |(a, b): (&Field, &Field)| a.name == b.name && compatible_types(&a.dtype, &b.dtype);
             a.len() == b.len() && a.iter().zip(b).all(values_match)
         }
         (Datetime(_, a), Datetime(_, b)) => a == b,
         (Duration(_), Duration(_)) | (Decimal(..), Decimal(..)) => true,
         (a, b) if a.is_integer() && b.is_integer() => true,
         (a, b) if a.is_float() && b.is_float() => true,
-        (a, b) if is_text(a) && is_text(b) => true,
+        (a, b) if is_string(a) && is_string(b) => true,
         (a, b) => a == b,
     }
 }
 
-fn is_text(dtype: &DataType) -> bool {
+fn is_string(dtype: &DataType) -> bool {
     matches!(dtype, DataType::String | DataType::Categorical(..) | DataType::Enum(..))
 }
 
@@ -102,7 +102,7 @@ fn equal_value(a: &AnyValue, b: &AnyValue, tolerance: Tolerance) -> bool {
     }
     match (number(a), number(b)) {
         (Some(Number::Float(a)), Some(Number::Float(b))) => equal_floats(a, b, tolerance),
-        (Some(Number::Whole(a)), Some(Number::Whole(b))) => a == b,
+        (Some(Number::Integer(a)), Some(Number::Integer(b))) => a == b,
         (Some(Number::Decimal(a)), Some(Number::Decimal(b))) => a == b,
         (None, None) => match (a.get_str(), b.get_str()) {
             (Some(a), Some(b)) => a == b,
@@ -138,7 +138,7 @@ fn fields<'a>(value: &'a AnyValue) -> Option<Vec<AnyValue<'a>>> {
 enum Number {
     Float(f64),
     /// An integer, or a time in nanoseconds.
-    Whole(i128),
+    Integer(i128),
     /// Digits without trailing zeros, and the number of digits after the point.
     Decimal((i128, usize)),
 }
@@ -150,7 +150,7 @@ fn number(value: &AnyValue) -> Option<Number> {
             TimeUnit::Microseconds => 1_000,
             TimeUnit::Milliseconds => 1_000_000,
         };
-        Some(Number::Whole(i128::from(*value) * each))
+        Some(Number::Integer(i128::from(*value) * each))
     };
     match value {
         AnyValue::Datetime(value, unit, _) | AnyValue::DatetimeOwned(value, unit, _) => {
@@ -165,7 +165,7 @@ fn number(value: &AnyValue) -> Option<Number> {
             Some(Number::Decimal((digits, scale)))
         }
         value if value.is_float() => value.extract().map(Number::Float),
-        value if value.is_integer() => value.extract().map(Number::Whole),
+        value if value.is_integer() => value.extract().map(Number::Integer),
         _ => None,
     }
 }
@@ -200,7 +200,7 @@ mod tests {
     }
 
     const EQUAL: (bool, bool) = (true, true);
-    const ALIKE: (bool, bool) = (false, true);
+    const CLOSE: (bool, bool) = (false, true);
     const DIFFERENT: (bool, bool) = (false, false);
 
     #[test]
@@ -211,9 +211,9 @@ mod tests {
             (1.0, 1.0 + 1e-8, DIFFERENT),
             (1e3, 1e3 + 1e-5, DIFFERENT),
             (0.0, -0.0, EQUAL),
-            (1e-10, 2e-10, ALIKE),
+            (1e-10, 2e-10, CLOSE),
             (1e-8, 2e-8, DIFFERENT),
-            (0.0, f64::MIN_POSITIVE, ALIKE),
+            (0.0, f64::MIN_POSITIVE, CLOSE),
             (inf, inf, EQUAL),
             (-inf, -inf, EQUAL),
             (inf, -inf, DIFFERENT),
@@ -293,14 +293,14 @@ mod tests {
             (&cast(&numbers, &DataType::Float32), &cast(&numbers, &DataType::Float64)),
             (&cast(&numbers, &DataType::Decimal(9, 2)), &cast(&numbers, &DataType::Decimal(9, 4))),
         ] {
-            assert_eq!(compared(a, b), ALIKE, "{a} {b}");
+            assert_eq!(compared(a, b), CLOSE, "{a} {b}");
             assert_eq!(compared(&a.head(Some(1)), &b.tail(Some(1))), DIFFERENT, "{a} {b}");
         }
         // Not the same number: the other type cannot represent it.
         let largest = df!["x" => [u64::MAX]].unwrap();
         assert_eq!(compared(&largest, &df!["x" => [-1i64]].unwrap()), DIFFERENT);
         let none = |dtype: DataType| one(Series::full_null("x".into(), 3, &dtype));
-        assert_eq!(compared(&none(DataType::Null), &none(DataType::String)), ALIKE);
+        assert_eq!(compared(&none(DataType::Null), &none(DataType::String)), CLOSE);
         assert_eq!(compared(&none(DataType::Null), &numbers), DIFFERENT);
     }
 

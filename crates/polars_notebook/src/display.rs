@@ -114,20 +114,20 @@ fn without_end(content: &str) -> String {
 }
 
 /// Maximum number of rows in a table.
-const MOST_ROWS: usize = 20;
+const MAX_ROWS: usize = 20;
 /// Maximum number of columns in a table.
-const MOST_COLUMNS: usize = 60;
+const MAX_COLUMNS: usize = 60;
 /// Maximum number of characters of a value or a name.
-const MOST_CHARACTERS: usize = 80;
+const MAX_CHARACTERS: usize = 80;
 
 /// `frame` as an HTML table with names, types and the true shape. Nulls are marked, and a long table
 /// omits rows in the middle.
 fn html_table(frame: &DataFrame) -> String {
-    let note = match frame.height() > MOST_ROWS {
-        true => format!("; the first and last {} rows are shown", MOST_ROWS / 2),
+    let note = match frame.height() > MAX_ROWS {
+        true => format!("; the first and last {} rows are shown", MAX_ROWS / 2),
         false => String::new(),
     };
-    let rows: Vec<usize> = shown_of(frame.height(), MOST_ROWS).collect();
+    let rows: Vec<usize> = shown_of(frame.height(), MAX_ROWS).collect();
     html_rows(frame, &rows, frame.height(), &note)
 }
 
@@ -146,7 +146,7 @@ fn follows_a_gap(shown: &[usize], at: usize) -> bool {
 /// Dots mark omitted rows and columns.
 fn html_rows(frame: &DataFrame, rows: &[usize], all: usize, note: &str) -> String {
     let width = frame.width();
-    let columns: Vec<usize> = shown_of(width, MOST_COLUMNS).collect();
+    let columns: Vec<usize> = shown_of(width, MAX_COLUMNS).collect();
     // A line of the table, with `cell` for each visible column.
     let line = |cell: &dyn Fn(&Column) -> String, dots: &str| {
         let mut line = String::from("<tr>");
@@ -175,8 +175,8 @@ fn html_rows(frame: &DataFrame, rows: &[usize], all: usize, note: &str) -> Strin
         body += &line(&|column| html_cell(column, row), "<td>…</td>");
         body.push('\n');
     }
-    let left_out = match width > MOST_COLUMNS {
-        true => format!("; the first and last {} columns are shown", MOST_COLUMNS / 2),
+    let left_out = match width > MAX_COLUMNS {
+        true => format!("; the first and last {} columns are shown", MAX_COLUMNS / 2),
         false => String::new(),
     };
     let (all, width) = (counted(all, "row"), counted(width, "column"));
@@ -206,7 +206,7 @@ fn text_of(column: &Column, row: usize) -> Option<String> {
 fn printable(text: &str) -> String {
     let mut line = String::new();
     // One more than the limit, so that `cut` detects a longer text.
-    for character in text.chars().take(MOST_CHARACTERS + 1) {
+    for character in text.chars().take(MAX_CHARACTERS + 1) {
         let changes_direction =
             matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         match character.is_control() || changes_direction {
@@ -218,7 +218,7 @@ fn printable(text: &str) -> String {
 }
 
 fn cut(text: &str) -> String {
-    match text.char_indices().nth(MOST_CHARACTERS) {
+    match text.char_indices().nth(MAX_CHARACTERS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
@@ -226,7 +226,7 @@ fn cut(text: &str) -> String {
 
 /// All rows of `frame` as lines of text, in columns.
 fn plain_table(frame: &DataFrame) -> String {
-    let columns: Vec<usize> = shown_of(frame.width(), MOST_COLUMNS).collect();
+    let columns: Vec<usize> = shown_of(frame.width(), MAX_COLUMNS).collect();
     let mut lines = vec![String::new(); frame.height() + 1];
     for (at, &column) in columns.iter().enumerate() {
         let column = &frame.columns()[column];

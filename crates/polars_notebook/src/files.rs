@@ -178,8 +178,8 @@ const NULL_FOLDER: &str = "__HIVE_DEFAULT_PARTITION__";
 /// polars writes a string that equals the directory's name to the same directory, and one overwrites
 /// the other.
 fn check_null_folder(query: &LazyFrame, new: &Path, schema: &Schema, column: &str) -> Result<()> {
-    let is_text = schema.get(column).is_some_and(DataType::is_string);
-    if !is_text || !new.join(format!("{column}={NULL_FOLDER}")).exists() {
+    let is_string = schema.get(column).is_some_and(DataType::is_string);
+    if !is_string || !new.join(format!("{column}={NULL_FOLDER}")).exists() {
         return Ok(());
     }
     let same_name = query.clone().filter(col(column).eq(lit(NULL_FOLDER))).limit(1);

@@ -17,9 +17,9 @@ use crate::plan_graph::{Execution, Graph, Node};
 use crate::text::thousands;
 
 /// Maximum number of characters in a line of a box. Longer lines are wrapped.
-const MOST_CHARACTERS: usize = 46;
+const MAX_CHARACTERS: usize = 46;
 /// Maximum number of detail lines in a box. The tooltip has all of them.
-const MOST_DETAILS: usize = 7;
+const MAX_DETAILS: usize = 7;
 /// Width of a character and height of a line, in pixels at full size.
 const CHARACTER: f64 = 6.7;
 const LINE: f64 = 15.0;
@@ -88,11 +88,11 @@ struct Box {
 impl Box {
     fn of(node: &Node) -> Box {
         let mut lines: Vec<String> = node.details.iter().flat_map(|line| wrapped(line)).collect();
-        if lines.len() > MOST_DETAILS {
-            lines.truncate(MOST_DETAILS - 1);
+        if lines.len() > MAX_DETAILS {
+            lines.truncate(MAX_DETAILS - 1);
             lines.push("…".to_owned());
         }
-        let mut name: String = node.name.chars().take(MOST_CHARACTERS).collect();
+        let mut name: String = node.name.chars().take(MAX_CHARACTERS).collect();
         if name.len() < node.name.len() {
             name.push('…');
         }
@@ -118,15 +118,15 @@ fn columns(text: &str) -> usize {
     text.chars().map(|c| 1 + usize::from(matches!(c, '\u{1100}'..='\u{11ff}' | '\u{2e80}'..='\u{d7ff}' | '\u{f900}'..='\u{faff}' | '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff60}' | '\u{1f300}'..))).sum()
 }
 
-/// Splits `line` into pieces of at most [`MOST_CHARACTERS`] characters, after a space or comma if
+/// Splits `line` into pieces of at most [`MAX_CHARACTERS`] characters, after a space or comma if
 /// possible.
 fn wrapped(line: &str) -> Vec<String> {
     let mut pieces = Vec::new();
     let mut rest: Vec<char> = line.chars().collect();
-    while rest.len() > MOST_CHARACTERS {
-        let room = &rest[..MOST_CHARACTERS];
-        let at = room.iter().rposition(|c| " ,".contains(*c)).map_or(MOST_CHARACTERS, |at| at + 1);
-        let after = rest.split_off(at.max(MOST_CHARACTERS / 3));
+    while rest.len() > MAX_CHARACTERS {
+        let room = &rest[..MAX_CHARACTERS];
+        let at = room.iter().rposition(|c| " ,".contains(*c)).map_or(MAX_CHARACTERS, |at| at + 1);
+        let after = rest.split_off(at.max(MAX_CHARACTERS / 3));
         pieces.push(rest.iter().collect::<String>().trim_end().to_owned());
         rest = after;
     }

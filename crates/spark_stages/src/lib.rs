@@ -1,7 +1,7 @@
 //! Reads the plans and run reports of Spark Connect servers, such as Spark and Sail.
 //!
 //! [`stage_graph`] divides a plan into stages. A stage is the work between two exchanges of rows, which a
-//! worker does without the others. [`read_cluster_run`] reads the report of one run. [`plan_scale`]
+//! worker does without the others. [`read_cluster_run`] reads the report of one run. [`estimate_scaling`]
 //! estimates the cost of runs on more rows.
 //!
 //! ```
@@ -17,5 +17,5 @@ pub mod runs;
 pub mod stages;
 
 pub use error::{Error, Result};
-pub use runs::{ClusterRun, Figures, plan_scale, read_cluster_run, read_scale};
+pub use runs::{ClusterRun, MeasuredRates, estimate_scaling, read_cluster_run, read_measurements};
 pub use stages::stage_graph;

@@ -75,7 +75,7 @@ pub fn read_cluster_run(folder: &Path, engine: &str) -> Result<Option<ClusterRun
 /// # Errors
 ///
 /// [`Error::Polars`] if the file cannot be read.
-pub fn read_scale(folder: &Path) -> Result<Option<DataFrame>> {
+pub fn read_measurements(folder: &Path) -> Result<Option<DataFrame>> {
     let file = folder.join("scale.csv");
     if file.is_file() { read_csv(&file).map(Some) } else { Ok(None) }
 }
@@ -88,9 +88,9 @@ fn read_csv(path: &Path) -> Result<DataFrame> {
     Ok(frame.map_err(QueryError::at(format!("read {}", path.display())))?)
 }
 
-/// Figures measured on one machine, from which [`plan_scale`] estimates a cluster.
+/// Rates and sizes measured on one machine, from which [`estimate_scaling`] estimates a cluster.
 #[derive(Debug, Clone, Copy)]
-pub struct Figures {
+pub struct MeasuredRates {
     /// Size of a row in the files, in bytes.
     pub bytes_per_row: f64,
     /// Rows that one core filters and groups per second.
@@ -115,12 +115,12 @@ pub struct Figures {
 /// # Errors
 ///
 /// [`Error::Polars`] if polars cannot build the frame.
-pub fn plan_scale(rows: &[f64], figures: &Figures) -> Result<DataFrame> {
-    let gigabytes = |rows: &f64| rows * figures.bytes_per_row / 1e9;
-    let files = |rows: &f64| (rows * figures.bytes_per_row / FILE_BYTES).ceil();
-    let sent = |rows: &f64| files(rows) * figures.groups.min(rows / files(rows));
-    let shuffled = |rows: &f64| sent(rows) * figures.bytes_per_group / 1e9;
-    let core_minutes = |rows: &f64| rows / figures.rows_per_second / 60.0;
+pub fn estimate_scaling(rows: &[f64], rates: &MeasuredRates) -> Result<DataFrame> {
+    let gigabytes = |rows: &f64| rows * rates.bytes_per_row / 1e9;
+    let files = |rows: &f64| (rows * rates.bytes_per_row / FILE_BYTES).ceil();
+    let sent = |rows: &f64| files(rows) * rates.groups.min(rows / files(rows));
+    let shuffled = |rows: &f64| sent(rows) * rates.bytes_per_group / 1e9;
+    let core_minutes = |rows: &f64| rows / rates.rows_per_second / 60.0;
     let machines = |rows: &f64| (core_minutes(rows) / 16.0 / 10.0).ceil();
     let column = |of: &dyn Fn(&f64) -> f64| rows.iter().map(of).collect::<Vec<f64>>();
     let estimates = df![
@@ -142,7 +142,7 @@ mod tests {
     fn run_is_read_and_a_missing_run_is_none() {
         let folder = tempfile::tempdir().unwrap();
         assert!(read_cluster_run(folder.path(), "spark").unwrap().is_none());
-        assert!(read_scale(folder.path()).unwrap().is_none());
+        assert!(read_measurements(folder.path()).unwrap().is_none());
         let spark = folder.path().join("spark");
         std::fs::create_dir_all(&spark).unwrap();
         let write = |name: &str, text: &str| std::fs::write(spark.join(name), text).unwrap();
@@ -160,15 +160,16 @@ mod tests {
 
     #[test]
     fn estimates_grow_with_the_rows() {
-        let figures = Figures {
+        let rates = MeasuredRates {
             bytes_per_row: 20.0,
             rows_per_second: 1e7,
             groups: 35_000.0,
             bytes_per_group: 50.0,
         };
-        let plan = plan_scale(&[1e6, 1e10, 1e12], &figures).unwrap();
-        let of =
-            |name: &str, row: usize| plan.column(name).unwrap().f64().unwrap().get(row).unwrap();
+        let estimates = estimate_scaling(&[1e6, 1e10, 1e12], &rates).unwrap();
+        let of = |name: &str, row: usize| {
+            estimates.column(name).unwrap().f64().unwrap().get(row).unwrap()
+        };
         assert_eq!((of("files", 0), of("machines_for_10_minutes", 0)), (1.0, 1.0));
         assert_eq!(of("gigabytes", 1), 200.0);
         // The task of each file sends each group at most once.

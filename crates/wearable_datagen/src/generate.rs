@@ -125,7 +125,7 @@ pub fn generate_dataset_with_progress(
     let staging = DatasetStaging::create(
         FORMAT,
         &options.output_dir,
-        options.most_bytes() + options.temporary_bytes(),
+        options.max_bytes() + options.temporary_bytes(),
     )?;
     let users = users::generate(options.size.users(), &mut stream(options.seed, USERS));
     let mut files = vec![

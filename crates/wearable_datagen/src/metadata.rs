@@ -41,9 +41,9 @@ pub(crate) fn yaml(
     for file in &generated.files {
         let path = file.path.strip_prefix(&options.output_dir).unwrap_or(&file.path);
         let (path, megabytes) = (path.display(), megabytes(file.bytes));
-        let Checksums { whole, footer } = file.crc32;
+        let Checksums { file: crc32, footer } = file.crc32;
         text += &format!(
-            "  - path: {path}\n    size_mb: {megabytes:.3}\n    crc32: {whole:08x}\n    footer_crc32: {footer:08x}\n"
+            "  - path: {path}\n    size_mb: {megabytes:.3}\n    crc32: {crc32:08x}\n    footer_crc32: {footer:08x}\n"
         );
     }
     text
@@ -100,12 +100,12 @@ impl Metadata {
     }
 
     /// The checksum of the whole file at `path`, relative to the dataset's directory.
-    pub fn whole(&self, path: &Path) -> Option<u32> {
+    pub fn file_checksum(&self, path: &Path) -> Option<u32> {
         self.files.get(path.to_str()?)?.0
     }
 
     /// The checksum of the footer of the file at `path`.
-    pub fn footer(&self, path: &Path) -> Option<u32> {
+    pub fn footer_checksum(&self, path: &Path) -> Option<u32> {
         self.files.get(path.to_str()?)?.1
     }
 }
@@ -121,9 +121,9 @@ mod tests {
         assert_eq!((metadata.users, metadata.sensor_rows), (Some(50), Some(7)));
         let part = Path::new("sensor_hrv/part-00000.parquet");
         assert_eq!(
-            (metadata.whole(part), metadata.footer(part)),
+            (metadata.file_checksum(part), metadata.footer_checksum(part)),
             (Some(0xabcd), Some(0x1234_5678))
         );
-        assert_eq!((metadata.paths().count(), metadata.whole(Path::new("a"))), (2, None));
+        assert_eq!((metadata.paths().count(), metadata.file_checksum(Path::new("a"))), (2, None));
     }
 }

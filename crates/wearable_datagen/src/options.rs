@@ -67,15 +67,15 @@ impl GenerateOptions {
     /// Default number of rows per row group.
     pub const DEFAULT_ROW_GROUP_ROWS: u64 = 100_000;
     /// Maximum number of parts, because part numbers have five digits.
-    const MOST_PARTS: u64 = 100_000;
+    const MAX_PARTS: u64 = 100_000;
     /// Maximum number of row groups per file, because Parquet numbers them with 16 bits.
-    const MOST_ROW_GROUPS: u64 = 32_767;
+    const MAX_ROW_GROUPS: u64 = 32_767;
     /// Maximum number of threads.
-    const MOST_THREADS: usize = 1024;
+    const MAX_THREADS: usize = 1024;
     /// Maximum number of rows in the memory of all threads: 26 bytes each, and their encoded form.
     const ROWS_AT_ONCE: u64 = 10_000_000;
     /// Maximum number of rows per part, because a part must fit into memory.
-    const MOST_CHUNK_ROWS: u64 = 10_000_000;
+    const MAX_CHUNK_ROWS: u64 = 10_000_000;
 
     /// Options for `size` and `output_dir`, with the default seed and part size.
     pub fn new(size: Size, output_dir: impl Into<PathBuf>) -> GenerateOptions {
@@ -103,7 +103,7 @@ impl GenerateOptions {
     }
 
     /// An upper bound of the dataset's size on disk, in bytes.
-    pub fn most_bytes(&self) -> u64 {
+    pub fn max_bytes(&self) -> u64 {
         // Codes need 150 bits per row. Each row group has dictionaries with at most one value per row and
         // column, at most 450 kB.
         let rows = self.size.rows();
@@ -140,26 +140,26 @@ impl GenerateOptions {
             Err(Error::InvalidOption { option, value: value.to_string(), allowed })
         };
         let rows = self.size.rows();
-        if !(1..=Self::MOST_CHUNK_ROWS * Self::MOST_PARTS).contains(&rows) {
+        if !(1..=Self::MAX_CHUNK_ROWS * Self::MAX_PARTS).contains(&rows) {
             return invalid("rows", rows, "from 1 to 1,000,000,000,000");
         }
-        if !(1..=Self::MOST_CHUNK_ROWS).contains(&self.chunk_rows) {
+        if !(1..=Self::MAX_CHUNK_ROWS).contains(&self.chunk_rows) {
             return invalid("chunk_rows", self.chunk_rows, "from 1 to 10,000,000");
         }
-        if !(1..=Self::MOST_CHUNK_ROWS).contains(&self.row_group_rows) {
+        if !(1..=Self::MAX_CHUNK_ROWS).contains(&self.row_group_rows) {
             return invalid("row_group_rows", self.row_group_rows, "from 1 to 10,000,000");
         }
-        if self.chunk_rows.min(rows).div_ceil(self.row_group_rows) > Self::MOST_ROW_GROUPS {
+        if self.chunk_rows.min(rows).div_ceil(self.row_group_rows) > Self::MAX_ROW_GROUPS {
             return invalid(
                 "row_group_rows",
                 self.row_group_rows,
                 "large enough for at most 32,767 row groups in a part of chunk_rows rows",
             );
         }
-        if let Some(threads) = self.threads.filter(|n| n.get() > Self::MOST_THREADS) {
+        if let Some(threads) = self.threads.filter(|n| n.get() > Self::MAX_THREADS) {
             return invalid("threads", threads.get() as u64, "from 1 to 1024");
         }
-        if rows.div_ceil(self.chunk_rows) > Self::MOST_PARTS {
+        if rows.div_ceil(self.chunk_rows) > Self::MAX_PARTS {
             return invalid(
                 "chunk_rows",
                 self.chunk_rows,

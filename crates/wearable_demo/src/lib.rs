@@ -73,7 +73,7 @@ pub fn progress_bar(progress: Progress) -> String {
 /// The items that notebooks use.
 pub mod prelude {
     pub use crate::exercises::exercise;
-    pub use crate::paths::{Paths, short};
+    pub use crate::paths::Paths;
     pub use crate::scan::{
         check_dataset, has_sensor_data, scan_sensor_hrv, scan_sensor_hrv_repeated,
         scan_sleep_diary, scan_user_profile, sensor_files, verify_dataset,
@@ -97,5 +97,7 @@ pub mod prelude {
         logical_graph, measure, measure_interleaved, peak_memory, physical_graph, profile,
         profile_with_memory_limit, streaming_support,
     };
-    pub use spark_stages::{Figures, plan_scale, read_cluster_run, read_scale, stage_graph};
+    pub use spark_stages::{
+        MeasuredRates, estimate_scaling, read_cluster_run, read_measurements, stage_graph,
+    };
 }

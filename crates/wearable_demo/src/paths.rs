@@ -8,8 +8,6 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-pub use dataset_writer::short_path as short;
-
 use crate::error::{Error, Result};
 
 /// Environment variable that names the data directory.

@@ -11,7 +11,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use chrono::NaiveDate;
-use dataset_writer::{footer_checksum, recover_dataset, whole_checksum};
+use dataset_writer::{file_checksum, footer_checksum, recover_dataset};
 use polars::prelude::*;
 use polars_profile::parquet::without_panic;
 use polars_profile::text::thousands;
@@ -24,14 +24,14 @@ use crate::error::{Error, QueryError, Result};
 
 /// The contents of a dataset, as [`check_dataset`] counts them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Inventory {
+pub struct DatasetSummary {
     /// Number of Parquet parts of sensor_hrv.
     pub sensor_parts: usize,
     /// Number of rows of user_profile, sleep_diary and sensor_hrv, from the files' footers.
     pub rows: [u64; 3],
 }
 
-impl fmt::Display for Inventory {
+impl fmt::Display for DatasetSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [users, nights, segments] = self.rows.map(thousands);
         writeln!(f, "user_profile: {users} rows\nsleep_diary: {nights} rows")?;
@@ -53,7 +53,7 @@ pub fn has_sensor_data(data: &Path) -> bool {
 /// [`Error::SchemaMismatch`] if a file does not have its table's columns; [`Error::InconsistentData`]
 /// if files, users or rows differ from the metadata (a dataset without metadata is not compared);
 /// [`Error::Io`] if a file or directory cannot be read.
-pub fn check_dataset(data: &Path) -> Result<Inventory> {
+pub fn check_dataset(data: &Path) -> Result<DatasetSummary> {
     recover_dataset(data)?;
     let metadata = Metadata::read(data)?;
     let mut missing = Vec::new();
@@ -73,13 +73,13 @@ pub fn check_dataset(data: &Path) -> Result<Inventory> {
     if !missing.is_empty() {
         return Err(Error::MissingData { dir: data.to_owned(), missing, sensor_parts });
     }
-    let inventory = Inventory { sensor_parts, rows };
+    let dataset = DatasetSummary { sensor_parts, rows };
     let relative: Vec<&Path> =
         files_found.iter().flatten().filter_map(|file| file.strip_prefix(data).ok()).collect();
     let differences =
-        metadata.map_or(Vec::new(), |of| metadata_differences(&of, &inventory, &relative));
+        metadata.map_or(Vec::new(), |of| metadata_differences(&of, &dataset, &relative));
     match differences.is_empty() {
-        true => Ok(inventory),
+        true => Ok(dataset),
         false => Err(Error::InconsistentData { dir: data.to_owned(), differences }),
     }
 }
@@ -90,20 +90,21 @@ pub fn check_dataset(data: &Path) -> Result<Inventory> {
 /// # Errors
 ///
 /// As [`check_dataset`], and [`Error::DamagedFile`] if a checksum is different or missing.
-pub fn verify_dataset(data: &Path) -> Result<Inventory> {
-    let inventory = check_dataset(data)?;
+pub fn verify_dataset(data: &Path) -> Result<DatasetSummary> {
+    let dataset = check_dataset(data)?;
     let metadata = Metadata::read(data)?.unwrap_or_default();
     for table in TABLES {
         for file in files(data, table)? {
-            let expected = file.strip_prefix(data).ok().and_then(|name| metadata.whole(name));
+            let expected =
+                file.strip_prefix(data).ok().and_then(|name| metadata.file_checksum(name));
             let Some(expected) = expected else {
                 let reason = format!("{METADATA_FILE} has no checksum of this file");
                 return Err(Error::DamagedFile { file, reason });
             };
-            compare_checksums(&file, whole_checksum(&file)?, expected)?;
+            compare_checksums(&file, file_checksum(&file)?, expected)?;
         }
     }
-    Ok(inventory)
+    Ok(dataset)
 }
 
 fn compare_checksums(file: &Path, found: u32, expected: u32) -> Result<()> {
@@ -233,7 +234,11 @@ fn date_folder(file: &Path) -> Option<NaiveDate> {
 }
 
 /// The differences between a dataset and its metadata. `files` are relative to the dataset's directory.
-fn metadata_differences(metadata: &Metadata, found: &Inventory, files: &[&Path]) -> Vec<String> {
+fn metadata_differences(
+    metadata: &Metadata,
+    found: &DatasetSummary,
+    files: &[&Path],
+) -> Vec<String> {
     let named: HashSet<&Path> = metadata.paths().map(Path::new).collect();
     let parts = named.iter().filter(|path| path.starts_with("sensor_hrv")).count() as u64;
     let counts = [
@@ -252,12 +257,13 @@ fn metadata_differences(metadata: &Metadata, found: &Inventory, files: &[&Path])
         ("missing", named.difference(&existing).collect::<Vec<_>>()),
         ("not in the metadata", existing.difference(&named).collect()),
     ] {
-        const MOST: usize = 5;
+        const MAX_LISTED: usize = 5;
         paths.sort();
-        let first = paths.iter().take(MOST).map(|path| format!("{problem}: {}", path.display()));
+        let first =
+            paths.iter().take(MAX_LISTED).map(|path| format!("{problem}: {}", path.display()));
         differences.extend(first);
-        if paths.len() > MOST {
-            differences.push(format!("{problem}: {} more files", paths.len() - MOST));
+        if paths.len() > MAX_LISTED {
+            differences.push(format!("{problem}: {} more files", paths.len() - MAX_LISTED));
         }
     }
     differences
@@ -274,7 +280,7 @@ fn check_file_of(
     // Check the schema first: if the file belongs to another table, its error is more precise.
     let rows = check_file(file, table)?;
     let name = file.strip_prefix(data).ok();
-    if let Some(expected) = name.and_then(|name| metadata?.footer(name)) {
+    if let Some(expected) = name.and_then(|name| metadata?.footer_checksum(name)) {
         compare_checksums(file, footer_checksum(file)?, expected)?;
     }
     Ok(rows)

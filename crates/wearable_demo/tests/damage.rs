@@ -142,8 +142,8 @@ proptest! {
 
 #[test]
 fn undamaged_dataset_passes() {
-    let inventory = scan::verify_dataset(copy().path()).unwrap();
-    assert_eq!((inventory.sensor_parts, inventory.rows), (3, [50, 1750, 5000]));
+    let dataset = scan::verify_dataset(copy().path()).unwrap();
+    assert_eq!((dataset.sensor_parts, dataset.rows), (3, [50, 1750, 5000]));
     assert!(use_dataset(copy().path()).is_ok());
 }
 

@@ -63,13 +63,13 @@ proptest! {
             let generated = generate_dataset(&options).unwrap();
             prop_assert_eq!(generated.sensor_rows, rows);
             let bytes: u64 = generated.files.iter().map(|file| file.bytes).sum();
-            prop_assert!(bytes <= options.most_bytes(), "{} {}", bytes, options.most_bytes());
+            prop_assert!(bytes <= options.max_bytes(), "{} {}", bytes, options.max_bytes());
             parts = generated.files.len() - 2;
         }
         prop_assert_eq!(parquet_files(a.path()), parquet_files(b.path()));
-        let inventory = scan::verify_dataset(a.path()).unwrap();
-        prop_assert_eq!(inventory.rows, [50, 50 * u64::from(DAYS), rows]);
-        prop_assert_eq!(inventory.sensor_parts, parts);
+        let dataset = scan::verify_dataset(a.path()).unwrap();
+        prop_assert_eq!(dataset.rows, [50, 50 * u64::from(DAYS), rows]);
+        prop_assert_eq!(dataset.sensor_parts, parts);
         prop_assert_eq!(scan::scan_sensor_hrv(b.path()).unwrap().collect().unwrap().height() as u64, rows);
     }
 
@@ -135,7 +135,7 @@ fn sort_of_a_large_table_does_not_depend_on_threads() {
         let options = GenerateOptions { layout, threads, chunk_rows: 90_000, ..requested };
         let generated = generate_dataset(&options).unwrap();
         let bytes: u64 = generated.files.iter().map(|file| file.bytes).sum();
-        assert!(bytes <= options.most_bytes());
+        assert!(bytes <= options.max_bytes());
         assert_eq!(scan::verify_dataset(dir.path()).unwrap().rows[2], 1_200_000);
         dir
     };
@@ -311,8 +311,8 @@ fn shorter_dataset_replaces_a_longer_one_completely() {
     let short_parts = |rows| GenerateOptions { chunk_rows: 10, ..options(rows, dir.path()) };
     generate_dataset(&short_parts(50)).unwrap();
     let generated = generate_dataset(&short_parts(20)).unwrap();
-    let inventory = scan::check_dataset(dir.path()).unwrap();
-    assert_eq!((inventory.sensor_parts, inventory.rows[2]), (2, 20));
+    let dataset = scan::check_dataset(dir.path()).unwrap();
+    assert_eq!((dataset.sensor_parts, dataset.rows[2]), (2, 20));
     assert!(fs::read_to_string(generated.metadata).unwrap().contains("actual_sensor_rows: 20\n"));
     let entries = fs::read_dir(dir.path()).unwrap().count();
     assert_eq!(entries, 4, "three tables and the metadata");
@@ -480,7 +480,7 @@ fn temporary_files_are_counted() {
     // The dataset fits unsorted, but not with the temporary files of a sort.
     let rows = (free / 30).min(900_000_000_000);
     let unsorted = GenerateOptions { chunk_rows: 10_000_000, ..options(rows, dir.path()) };
-    assert!(unsorted.most_bytes() + unsorted.temporary_bytes() < free);
+    assert!(unsorted.max_bytes() + unsorted.temporary_bytes() < free);
     for layout in [Layout::ByDevice, Layout::ByDate] {
         let sorted = GenerateOptions { layout, ..unsorted.clone() };
         let error = generate_dataset(&sorted).unwrap_err();

@@ -18,10 +18,10 @@ fn ensure_dataset_generates_only_if_there_are_no_sensor_rows() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     ensure_dataset(&data).unwrap();
-    let inventory = scan::check_dataset(&data).unwrap();
+    let summary = scan::check_dataset(&data).unwrap();
     let expected =
         "user_profile: 150 rows\nsleep_diary: 5,250 rows\nsensor_hrv: 1,000,000 rows in 5 files";
-    assert_eq!(inventory.to_string(), expected);
+    assert_eq!(summary.to_string(), expected);
 
     // The user's own dataset stays.
     let own = dataset();

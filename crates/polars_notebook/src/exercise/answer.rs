@@ -13,8 +13,8 @@ pub enum Answer {
     Frame(DataFrame),
     /// A number.
     Number(f64),
-    /// A text, such as SQL.
-    Text(String),
+    /// A string, such as SQL.
+    String(String),
 }
 
 /// A value that can be an answer.
@@ -53,13 +53,13 @@ impl ToAnswer for DataFrame {
 
 impl ToAnswer for str {
     fn to_answer(&self) -> Answer {
-        Answer::Text(self.to_owned())
+        Answer::String(self.to_owned())
     }
 }
 
 impl ToAnswer for String {
     fn to_answer(&self) -> Answer {
-        Answer::Text(self.clone())
+        Answer::String(self.clone())
     }
 }
 

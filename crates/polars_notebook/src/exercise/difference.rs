@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use polars::prelude::*;
 
-use crate::compare::{alike_types, equal_across_engines};
+use crate::compare::{compatible_types, equal_across_engines};
 
 /// The first difference, or None if the results are equal.
 ///
@@ -42,7 +42,7 @@ fn column_difference(answer: &DataFrame, expected: &DataFrame) -> Option<String>
         ));
     }
     schema.iter().find_map(|(name, dtype)| {
-        let found = own.get(name).filter(|found| !alike_types(found, dtype))?;
+        let found = own.get(name).filter(|found| !compatible_types(found, dtype))?;
         Some(format!("The column `{name}` has the type {found}, expected {dtype}."))
     })
 }

@@ -183,12 +183,12 @@ impl Exercise {
         let expected = self.expected()?;
         let query = match answer {
             Answer::NotAttempted => return Err(Fault::Wrong("It is not attempted.".to_owned())),
-            Answer::Text(sql) if needs_sql => self
+            Answer::String(sql) if needs_sql => self
                 .sql(&sql)
                 .map_err(|error| wrong(format!("The SQL fails: {}", brief(&error))))?,
             _ if needs_sql => return Err(wrong("The answer must be a string with an SQL query.")),
             _ if expected.shape() == (1, 1) => return compare_value(&answer, &expected),
-            Answer::Number(_) | Answer::Text(_) => {
+            Answer::Number(_) | Answer::String(_) => {
                 return Err(wrong("The answer must be a query, without quotes: a `LazyFrame`."));
             }
             Answer::Query(query) => *query,
@@ -297,8 +297,8 @@ fn compare_value(answer: &Answer, expected: &DataFrame) -> Result<(), Fault> {
         (Answer::Number(n), None, Some(e)) if (n - e).abs() <= 1e-9 * e.abs().max(1.0) => Ok(()),
         (Answer::Number(n), None, Some(e)) if *n > e => Err(wrong(format!("{n} is too high."))),
         (Answer::Number(n), None, Some(_)) => Err(wrong(format!("{n} is too low."))),
-        (Answer::Text(text), Some(expected), _) if text.trim() == expected => Ok(()),
-        (Answer::Text(text), Some(_), _) => Err(wrong(format!("`{text}` is not the answer."))),
+        (Answer::String(text), Some(expected), _) if text.trim() == expected => Ok(()),
+        (Answer::String(text), Some(_), _) => Err(wrong(format!("`{text}` is not the answer."))),
         (_, Some(_), _) => Err(wrong("The answer must be a string, in quotes.")),
         _ => Err(wrong("The answer must be a number, without quotes.")),
     }

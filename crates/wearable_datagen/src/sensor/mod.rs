@@ -29,7 +29,7 @@ pub const SEGMENTS: u32 = DAYS * SEGMENTS_PER_DAY;
 /// Hours in which the devices are charged.
 pub const CHARGING_HOURS: Range<u32> = 0..6;
 /// Maximum number of users, because user numbers are codes.
-pub const MOST_USERS: usize = 1 << 16;
+pub const MAX_USERS: usize = 1 << 16;
 
 /// The parameters of a user's recordings.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ pub struct Physiology {
 /// The rows and the layout of the table.
 #[derive(Clone, Debug)]
 pub struct SensorTable<'a> {
-    /// The users of the devices, in the order of their numbers: at least one, at most [`MOST_USERS`].
+    /// The users of the devices, in the order of their numbers: at least one, at most [`MAX_USERS`].
     pub users: &'a [Physiology],
     /// Days from 1970-01-01 to the first day.
     pub first_day: i32,
