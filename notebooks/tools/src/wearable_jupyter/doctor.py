@@ -19,7 +19,7 @@ NEEDED_GB = 6
 NEEDED_GB_COMPILED = 1
 JUPYTER = ("ipykernel", "jupyter_client", "jupyterlab", "nbclient", "nbconvert", "zmq")
 # A supervisor deletes a kernel's directory a moment after the kernel ends.
-SECONDS_TO_TIDY = 2
+CLEANUP_SECONDS = 2
 
 
 class CreatedLater(UserError):
@@ -103,15 +103,15 @@ def running_kernel() -> str:
     return f"a new kernel ran two cells, in {time.monotonic() - started:.0f} s"
 
 
-def leftovers() -> str:
-    for waited in range(SECONDS_TO_TIDY + 1):
+def stale_kernels() -> str:
+    for waited in range(CLEANUP_SECONDS + 1):
         kernels = directories.list_kernels()
         running = sum(kernels.values())
         if running == len(kernels):
             prewarmed = sum(map(directories.is_prewarmed, kernels))
-            counts = f"{running - prewarmed} running, no leftovers"
+            counts = f"{running - prewarmed} running, no stale directories"
             return f"{counts}; one prewarmed" if prewarmed else counts
-        if waited < SECONDS_TO_TIDY:
+        if waited < CLEANUP_SECONDS:
             time.sleep(1)
     stale = [directory for directory, runs in kernels.items() if not runs]
     raise UserError(
@@ -139,7 +139,7 @@ CHECKS: tuple[tuple[str, Callable[[], str]], ...] = (
     ("kernel template", template),
     ("Jupyter", jupyter),
     ("disk", space),
-    ("kernels", leftovers),
+    ("kernels", stale_kernels),
     ("data", data),
     ("cells", running_kernel),
 )

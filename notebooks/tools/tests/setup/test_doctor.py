@@ -159,5 +159,5 @@ def run(printed: str, *failures: tuple[int | None, str]) -> strict_run.Result:
     ],
 )
 def test_smoke_cells_must_pass_and_fail_as_intended(result, fault):
-    found = smoke.judge(result)
+    found = smoke.find_fault(result)
     assert found is None if fault is None else fault in found

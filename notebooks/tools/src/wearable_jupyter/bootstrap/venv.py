@@ -41,7 +41,7 @@ SHARED = (
     TOOLS / "src" / "wearable_jupyter" / "export" / "templates" / "walkthrough" / "content.css",
 )
 BOOTSTRAP = ("uv", "rust-just")
-OLDEST = (3, 11)
+MIN_PYTHON = (3, 11)
 # Runs a module of a package that is not installed: SOURCE_FOLDER MODULE ARGUMENT…
 RUN_MODULE = """
 import runpy, sys
@@ -49,7 +49,7 @@ sys.path.insert(0, sys.argv.pop(1))
 runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
 # The first release of pip with --python, which installs into another environment.
-OLDEST_PIP = (22, 3)
+MIN_PIP = (22, 3)
 
 # Characters that the paths of the clone and of the cache cannot contain, with the reason.
 IMPOSSIBLE = {
@@ -243,7 +243,7 @@ def installer() -> tuple[str | Path, ...]:
     """
     for python in pythons():
         version = re.match(r"pip (\d+)\.(\d+)", output(python, "-E", "-m", "pip", "--version"))
-        if version and tuple(map(int, version.groups())) >= OLDEST_PIP:
+        if version and tuple(map(int, version.groups())) >= MIN_PIP:
             return (python, "-E", "-m", "pip", "--python", PYTHON, "install")
     if output(PYTHON, "-I", "-m", "ensurepip"):
         return (PYTHON, "-I", "-m", "pip", "install")
@@ -251,7 +251,7 @@ def installer() -> tuple[str | Path, ...]:
         return (uv, "pip", "install", "--python", PYTHON)
     fail(
         f"Neither {sys.executable} nor another Python on the PATH has pip "
-        f"{'.'.join(map(str, OLDEST_PIP))} or newer. "
+        f"{'.'.join(map(str, MIN_PIP))} or newer. "
         f"{platform.install_hint('pip')}"
     )
 
@@ -259,7 +259,11 @@ def installer() -> tuple[str | Path, ...]:
 def pythons() -> Iterator[str]:
     """Interpreters: this one, its base, and those on the PATH."""
     found = [sys.executable, getattr(sys, "_base_executable", sys.executable)]
-    names = ["python3", *(f"python3.{minor}" for minor in range(20, OLDEST[1] - 1, -1)), "python"]
+    names = [
+        "python3",
+        *(f"python3.{minor}" for minor in range(20, MIN_PYTHON[1] - 1, -1)),
+        "python",
+    ]
     for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
         for name in names:
             program = Path(folder or ".", name)
@@ -309,7 +313,7 @@ def main() -> None:
     # Groups must not be able to write to installed and compiled files.
     os.umask(os.umask(0o022) | 0o022)
     check_location()
-    if sys.version_info < OLDEST:
+    if sys.version_info < MIN_PYTHON:
         fail(
             f"Python 3.11 or newer is needed; {sys.executable} is {sys.version.split()[0]}. "
             f"{platform.install_hint('python')}"

@@ -18,7 +18,7 @@ from ..setup.venvs import ensure_venv
 from .processes import Processes, free_port, listens
 
 HERE = Path(__file__).parent
-OLDEST_JAVA = 17
+MIN_JAVA = 17
 # Memory of each daemon. A Connect server with less does not start.
 DAEMON_MB = 700
 EXECUTOR_MB = 900
@@ -54,14 +54,12 @@ def java() -> str:
     program = shutil.which("java")
     install = platform.install_hint("java")
     if program is None:
-        raise UserError(f"Spark needs Java {OLDEST_JAVA} or newer, but java is missing. {install}")
+        raise UserError(f"Spark needs Java {MIN_JAVA} or newer, but java is missing. {install}")
     version_output = subprocess.run([program, "-version"], capture_output=True, text=True).stderr
     version = re.search(r'version "(\d+)', version_output)
-    if version is None or int(version.group(1)) < OLDEST_JAVA:
+    if version is None or int(version.group(1)) < MIN_JAVA:
         line = (version_output.splitlines() or ["of unknown version"])[0]
-        raise UserError(
-            f"Spark needs Java {OLDEST_JAVA} or newer, but {program} is {line}. {install}"
-        )
+        raise UserError(f"Spark needs Java {MIN_JAVA} or newer, but {program} is {line}. {install}")
     return program
 
 

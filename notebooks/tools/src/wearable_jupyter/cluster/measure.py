@@ -16,7 +16,7 @@ from ..setup.build import UserError, build_workspace, run_binary
 from . import commands, engines
 
 WORKERS = (1, 2, 4)
-POLARS = Path(__file__).with_name("by_polars.py")
+POLARS = Path(__file__).with_name("polars_baseline.py")
 COLUMNS = (
     "engine",
     "workers",
@@ -81,7 +81,7 @@ def runs(
     client: Path, data: Path, output: Path, chosen: Sequence[str], rounds: int
 ) -> Iterator[dict]:
     """Measure polars, and then each engine with each number of workers; one row for each."""
-    first, *later = by_polars(data, rounds)
+    first, *later = polars_seconds(data, rounds)
     yield {"engine": "polars", "workers": 1, "first_seconds": first, "seconds": median(later)}
     for engine in chosen:
         for workers in WORKERS:
@@ -135,7 +135,7 @@ def skew(page: str, stage: dict) -> float:
     return longest / half if half else 1.0
 
 
-def by_polars(data: Path, rounds: int) -> list[float]:
+def polars_seconds(data: Path, rounds: int) -> list[float]:
     """Run times with py-polars in a separate process, in seconds.
 
     py-polars has the same engine as the notebooks.

@@ -29,7 +29,7 @@ def execute(path: Path, limit: int, **environment: str) -> strict_run.Result:
     on_terminal("")
     if not environment:
         provenance.record(result.executed, made_from, passed=not result.failures)
-    announce(result)
+    print_failures(result)
     return result
 
 
@@ -39,14 +39,14 @@ def on_terminal(line: str) -> None:
         print(f"\r\x1b[K{line}", end="", flush=True)
 
 
-def announce(result: strict_run.Result) -> None:
+def print_failures(result: strict_run.Result) -> None:
     """Print the failures of a notebook."""
     name = selection.label(result.notebook)
     for reason in result.failures.values():
         print(f"FAILED {name}, {reason}\n", file=sys.stderr, flush=True)
 
 
-def keep(executed: NotebookNode, copy: Path) -> None:
+def write_executed(executed: NotebookNode, copy: Path) -> None:
     """Write an executed notebook, then add static pictures of its charts and write it again.
 
     So the executed notebook exists even if rendering a picture fails.
@@ -108,7 +108,7 @@ def write_outputs(
 ) -> None:
     """Write an executed notebook, and its HTML if it passed."""
     copy = selection.output(result.notebook)
-    keep(result.executed, copy)
+    write_executed(result.executed, copy)
     written.append(copy)
     if not result.failures:
         add_html(result, suffix, written, **options)
@@ -122,7 +122,7 @@ def add_html(result: strict_run.Result, suffix: str, written: list[Path], **opti
         written.append(target)
     except UserError as error:
         result.failures[None] = str(error)
-        announce(result)
+        print_failures(result)
 
 
 def check(names: list[str], limit: int, caller: Path, update: bool) -> int:
@@ -153,9 +153,9 @@ def check(names: list[str], limit: int, caller: Path, update: bool) -> int:
                 result.failures = snapshots.differences(
                     result.executed, path, update_command, directories
                 )
-                announce(result)
+                print_failures(result)
         copy = selection.output(path, folder=CHECKED)
-        keep(result.executed, copy)
+        write_executed(result.executed, copy)
         written.append(copy)
     return finish(results, [*written, *report.write(results, paths.OUTPUTS)])
 

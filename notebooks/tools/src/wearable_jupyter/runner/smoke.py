@@ -32,13 +32,13 @@ def check_kernel() -> None:
         path = Path(folder) / "smoke.ipynb"
         nbformat.write(notebook, path)
         result = strict_run.run(path, cell_seconds=CELL_SECONDS)
-    fault = judge(result)
+    fault = find_fault(result)
     if fault is not None:
         fix = f"rm -rf {shlex.quote(str(paths.TEMPLATE))} && ./justw setup"
         raise UserError(f"a new kernel does not work: {fault}. Run: {fix}")
 
 
-def judge(result: strict_run.Result) -> str | None:
+def find_fault(result: strict_run.Result) -> str | None:
     """The fault of the run, or None if the first cell passed and the second one failed."""
     others = [reason for index, reason in result.failures.items() if index != 1]
     if others:
