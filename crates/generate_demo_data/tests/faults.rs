@@ -111,7 +111,7 @@ fn killed_generator_leaves_the_old_or_the_new_dataset() {
 }
 
 fn send(signal: i32, child: &Child) {
-    // SAFETY: the child has not been waited for, so its process id is valid.
+    // SAFETY: the child has not been waited for, so its process ID is valid.
     unsafe { libc::kill(child.id() as i32, signal) };
 }
 

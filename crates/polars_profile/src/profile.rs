@@ -12,7 +12,7 @@ use polars::prelude::*;
 use crate::error::{Error, Result};
 use crate::plan_graph::{Execution, Graph, Node, logical_graph};
 use crate::text::thousands;
-use crate::worker::{self, Conditions, Count, End, WorkerReport};
+use crate::worker::{self, NodeMetrics, Outcome, WorkerOptions, WorkerReport};
 
 /// The result and the metrics of one run of a query.
 #[derive(Clone, Debug)]
@@ -89,16 +89,16 @@ pub struct PeakMemory {
 /// too little memory, [`Error::WorkerEnded`] if the worker ends without a result, [`Error::TimeLimit`] if the query runs longer than ten minutes, or than
 /// the seconds in `PROFILE_TIME_LIMIT`.
 pub fn profile(query: &LazyFrame, engine: Engine) -> Result<QueryProfile> {
-    let conditions =
-        Conditions { counts_bytes: engine == Engine::Streaming, ..Conditions::default() };
-    QueryProfile::new(query, engine, finished(query, engine, conditions)?)
+    let options =
+        WorkerOptions { counts_bytes: engine == Engine::Streaming, ..WorkerOptions::default() };
+    QueryProfile::new(query, engine, finished(query, engine, options)?)
 }
 
 /// Runs a query without a memory limit, so that it ends with a result or an error.
-fn finished(query: &LazyFrame, engine: Engine, conditions: Conditions) -> Result<WorkerReport> {
-    match worker::run(query, engine, conditions)? {
-        End::Result(report) => Ok(*report),
-        End::OutOfMemory(reason) => Err(Error::OutOfMemory { reason }),
+fn finished(query: &LazyFrame, engine: Engine, options: WorkerOptions) -> Result<WorkerReport> {
+    match worker::run(query, engine, options)? {
+        Outcome::Result(report) => Ok(*report),
+        Outcome::OutOfMemory(reason) => Err(Error::OutOfMemory { reason }),
     }
 }
 
@@ -115,12 +115,12 @@ pub fn profile_with_memory_limit(
     engine: Engine,
     limit_mb: u64,
 ) -> Result<LimitedRun> {
-    let conditions = Conditions { memory_mb: Some(limit_mb), ..Conditions::default() };
-    Ok(match worker::run(query, engine, conditions)? {
-        End::Result(report) => {
+    let options = WorkerOptions { memory_mb: Some(limit_mb), ..WorkerOptions::default() };
+    Ok(match worker::run(query, engine, options)? {
+        Outcome::Result(report) => {
             LimitedRun::Finished(Box::new(QueryProfile::new(query, engine, *report)?))
         }
-        End::OutOfMemory(stderr) => LimitedRun::OutOfMemory { limit_mb, stderr },
+        Outcome::OutOfMemory(stderr) => LimitedRun::OutOfMemory { limit_mb, stderr },
     })
 }
 
@@ -133,7 +133,7 @@ pub fn profile_with_memory_limit(
 pub fn peak_memory(query: &LazyFrame, engine: Engine, runs: usize) -> Result<PeakMemory> {
     let (mut peaks, mut seconds) = (Vec::new(), Vec::new());
     for _ in 0..runs.max(1) {
-        let report = finished(query, engine, Conditions::default())?;
+        let report = finished(query, engine, WorkerOptions::default())?;
         peaks.push(report.peak_mb.unwrap_or(f64::NAN));
         seconds.push(report.seconds);
     }
@@ -147,11 +147,11 @@ pub fn peak_memory(query: &LazyFrame, engine: Engine, runs: usize) -> Result<Pea
 
 impl QueryProfile {
     fn new(query: &LazyFrame, engine: Engine, report: WorkerReport) -> Result<QueryProfile> {
-        let WorkerReport { frame, seconds, peak_mb, dot, counts, stderr, .. } = report;
+        let WorkerReport { frame, seconds, peak_mb, dot, metrics, stderr, .. } = report;
         let (graph, nodes) = if dot.is_empty() {
-            (logical_graph(query)?, counts.into_iter().map(step).collect())
+            (logical_graph(query)?, metrics.into_iter().map(step).collect())
         } else {
-            physical(&dot, &counts, &stderr)
+            physical(&dot, &metrics, &stderr)
         };
         Ok(QueryProfile { frame, engine, seconds, peak_mb, nodes, graph })
     }
@@ -227,13 +227,13 @@ impl fmt::Display for LimitedRun {
 }
 
 /// A step of the in-memory engine.
-fn step(count: Count) -> NodeProfile {
+fn step(metrics: NodeMetrics) -> NodeProfile {
     NodeProfile {
-        name: count.name,
+        name: metrics.name,
         execution: None,
         rows_in: None,
         rows_out: None,
-        seconds: count.seconds,
+        seconds: metrics.seconds,
         row_groups: None,
         bytes: None,
         build_side: None,
@@ -241,9 +241,9 @@ fn step(count: Count) -> NodeProfile {
 }
 
 /// The physical plan with the metrics of its nodes.
-fn physical(dot: &str, counts: &[Count], stderr: &str) -> (Graph, Vec<NodeProfile>) {
+fn physical(dot: &str, metrics: &[NodeMetrics], stderr: &str) -> (Graph, Vec<NodeProfile>) {
     let mut graph = Graph::parse(dot, "physical plan, as the streaming engine ran it", true);
-    let of_node = |id: &str| counts.iter().find(|count| count.id.to_string() == id);
+    let of_node = |id: &str| metrics.iter().find(|node| node.id.to_string() == id);
     let filtered = |node: &Node| {
         node.name.starts_with("multi-scan") && node.details.iter().any(|d| d.starts_with("filter:"))
     };
@@ -254,16 +254,16 @@ fn physical(dot: &str, counts: &[Count], stderr: &str) -> (Graph, Vec<NodeProfil
     let (row_groups, build_side) = (row_groups_in(stderr), build_side_in(stderr));
     let mut nodes = Vec::with_capacity(graph.nodes.len());
     for node in &mut graph.nodes {
-        let count = of_node(&node.id);
-        node.rows_out = count.map(|count| count.rows_out);
+        let measured = of_node(&node.id);
+        node.rows_out = measured.map(|node| node.rows_out);
         nodes.push(NodeProfile {
             name: node.name.clone(),
             execution: node.execution,
-            rows_in: count.filter(|_| !node.inputs.is_empty()).map(|count| count.rows_in),
-            rows_out: count.map(|count| count.rows_out),
-            seconds: count.map_or(0.0, |count| count.seconds),
+            rows_in: measured.filter(|_| !node.inputs.is_empty()).map(|node| node.rows_in),
+            rows_out: measured.map(|node| node.rows_out),
+            seconds: measured.map_or(0.0, |node| node.seconds),
             row_groups: row_groups.filter(|_| one_scan && filtered(node)),
-            bytes: count.map(|count| count.bytes).filter(|bytes| *bytes > 0),
+            bytes: measured.map(|node| node.bytes).filter(|bytes| *bytes > 0),
             build_side: build_side.clone().filter(|_| one_join && is_join(&node.name)),
         });
     }

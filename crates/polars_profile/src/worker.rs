@@ -34,7 +34,7 @@ const PROGRAM: &str = "profile_worker";
 pub const PROGRAM_VARIABLE: &str = "PROFILE_WORKER";
 /// Environment variable with the time limit of a query, in seconds.
 pub const TIME_LIMIT_VARIABLE: &str = "PROFILE_TIME_LIMIT";
-/// Environment variable with the process id of the worker's parent.
+/// Environment variable with the process ID of the worker's parent.
 const PARENT_VARIABLE: &str = "PROFILE_WORKER_PARENT";
 /// The first argument, if the worker reads a file instead of running a query.
 const READ: &str = "read";
@@ -46,11 +46,12 @@ const TIME_LIMIT: Duration = Duration::from_secs(600);
 const PLAN: &str = "plan";
 const RESULT: &str = "result.parquet";
 const GRAPH: &str = "physical.dot";
-const COUNTS: &str = "counts";
+const METRICS: &str = "metrics";
 const ERROR: &str = "error";
-/// The end of a worker process.
+
+/// How a worker process ended.
 #[derive(Debug)]
-pub(crate) enum End {
+pub(crate) enum Outcome {
     /// The query has a result.
     Result(Box<WorkerReport>),
     /// The operating system refused memory. Contains the worker's message about it.
@@ -68,14 +69,14 @@ pub(crate) struct WorkerReport {
     pub peak_mb: Option<f64>,
     /// The streaming engine's physical plan, as DOT. Empty for the in-memory engine.
     pub dot: String,
-    pub counts: Vec<Count>,
+    pub metrics: Vec<NodeMetrics>,
     /// The worker's stderr.
     pub stderr: String,
 }
 
 /// The metrics of a node of the physical plan, or of a step of the in-memory engine.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Count {
+pub(crate) struct NodeMetrics {
     /// The node's number in the DOT text. 0 for a step of the in-memory engine.
     pub id: u64,
     /// The name of the step. Empty for a node of the physical plan.
@@ -88,9 +89,9 @@ pub(crate) struct Count {
     pub bytes: u64,
 }
 
-/// The conditions under which a worker runs a query.
+/// The options with which a worker runs a query.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Conditions {
+pub(crate) struct WorkerOptions {
     /// Memory that the query may use on top of the process's memory at its start, in MB (1,000,000
     /// bytes).
     pub memory_mb: Option<u64>,
@@ -101,18 +102,18 @@ pub(crate) struct Conditions {
     pub time_limit: Option<Duration>,
 }
 
-impl Count {
+impl NodeMetrics {
     fn line(&self) -> String {
-        let Count { id, name, rows_in, rows_out, seconds, bytes } = self;
+        let NodeMetrics { id, name, rows_in, rows_out, seconds, bytes } = self;
         format!("{id}\t{rows_in}\t{rows_out}\t{seconds}\t{bytes}\t{name}\n")
     }
 
-    fn read(line: &str) -> Option<Count> {
+    fn read(line: &str) -> Option<NodeMetrics> {
         fn next<T: FromStr>(fields: &mut std::str::SplitN<'_, char>) -> Option<T> {
             fields.next()?.parse().ok()
         }
         let mut fields = line.splitn(6, '\t');
-        Some(Count {
+        Some(NodeMetrics {
             id: next(&mut fields)?,
             rows_in: next(&mut fields)?,
             rows_out: next(&mut fields)?,
@@ -126,8 +127,8 @@ impl Count {
 /// Runs `query` with `engine` in a worker process.
 ///
 /// The query must not contain a Rust closure, because polars cannot serialise it.
-pub(crate) fn run(query: &LazyFrame, engine: Engine, conditions: Conditions) -> Result<End> {
-    let Conditions { memory_mb, counts_bytes, time_limit } = conditions;
+pub(crate) fn run(query: &LazyFrame, engine: Engine, options: WorkerOptions) -> Result<Outcome> {
+    let WorkerOptions { memory_mb, counts_bytes, time_limit } = options;
     let time_limit = time_limit.map_or_else(time_limit_of_the_environment, Ok)?;
     if memory_mb.is_some() && !platform::can_limit_memory() {
         return Err(Error::NoMemoryLimit);
@@ -159,8 +160,8 @@ pub(crate) fn run(query: &LazyFrame, engine: Engine, conditions: Conditions) -> 
         .arg(&shared)
         .env("POLARS_VERBOSE", "1")
         .env("POLARS_TRACK_METRICS", "1");
-    let (status, stderr) = finish(command, &program, time_limit)?;
-    ended(status, stderr, &shared)
+    let (status, stderr) = spawn_and_wait(command, &program, time_limit)?;
+    outcome(status, stderr, &shared)
 }
 
 /// Reads the Parquet file at `path` in a worker process, because polars aborts the process for some
@@ -173,7 +174,7 @@ pub fn check_parquet(path: &Path) -> Result<()> {
     let program = program()?;
     let mut command = Command::new(&program);
     command.arg(READ).arg(path);
-    let (status, stderr) = finish(command, &program, time_limit_of_the_environment()?)?;
+    let (status, stderr) = spawn_and_wait(command, &program, time_limit_of_the_environment()?)?;
     let reason = last_line(&stderr)
         .unwrap_or_else(|| format!("polars ended with {status} while reading it"));
     match status.code() {
@@ -192,7 +193,7 @@ pub fn check_parquet(path: &Path) -> Result<()> {
 }
 
 /// Runs the program and returns its exit status and its stderr.
-fn finish(
+fn spawn_and_wait(
     mut command: Command,
     program: &Path,
     time_limit: Duration,
@@ -230,9 +231,9 @@ fn time_limit_of_the_environment() -> Result<Duration> {
     })
 }
 
-fn ended(status: ExitStatus, stderr: String, shared: &Path) -> Result<End> {
+fn outcome(status: ExitStatus, stderr: String, shared: &Path) -> Result<Outcome> {
     if status.success() {
-        return Ok(End::Result(Box::new(report(shared, stderr)?)));
+        return Ok(Outcome::Result(Box::new(report(shared, stderr)?)));
     }
     let error = fs::read_to_string(shared.join(ERROR)).unwrap_or_default();
     // Messages of the allocator, of the operating system, of a failed thread start, and of our limit.
@@ -246,7 +247,7 @@ fn ended(status: ExitStatus, stderr: String, shared: &Path) -> Result<End> {
     let line = stderr.lines().find(|line| is_about_memory(line));
     if line.is_some() || is_about_memory(&error) {
         let message = line.map(str::to_owned).or_else(|| last_line(&error)).unwrap_or_default();
-        return Ok(End::OutOfMemory(message.trim().to_owned()));
+        return Ok(Outcome::OutOfMemory(message.trim().to_owned()));
     }
     if !error.is_empty() {
         let source = PolarsError::ComputeError(error.into());
@@ -257,8 +258,8 @@ fn ended(status: ExitStatus, stderr: String, shared: &Path) -> Result<End> {
 }
 
 fn report(shared: &Path, stderr: String) -> Result<WorkerReport> {
-    let counts = shared.join(COUNTS);
-    let text = fs::read_to_string(&counts).map_err(Error::io("read", &counts))?;
+    let metrics = shared.join(METRICS);
+    let text = fs::read_to_string(&metrics).map_err(Error::io("read", &metrics))?;
     let mut lines = text.lines();
     let mut number = || lines.next().and_then(|line| line.parse::<f64>().ok());
     let (seconds, peak_mb) = (number().unwrap_or(f64::NAN), number());
@@ -268,7 +269,7 @@ fn report(shared: &Path, stderr: String) -> Result<WorkerReport> {
         seconds,
         peak_mb,
         dot: fs::read_to_string(shared.join(GRAPH)).unwrap_or_default(),
-        counts: lines.filter_map(Count::read).collect(),
+        metrics: lines.filter_map(NodeMetrics::read).collect(),
         stderr,
     })
 }
@@ -402,7 +403,7 @@ fn serve_one(engine: &str, flags: &str, limit: &str, shared: &Path) -> PolarsRes
     }
     let peak = platform::Peak::start();
     let start = Instant::now();
-    let (frame, dot, counts) = match engine {
+    let (frame, dot, metrics) = match engine {
         "streaming" => streaming(query)?,
         _ => in_memory(query)?,
     };
@@ -411,8 +412,8 @@ fn serve_one(engine: &str, flags: &str, limit: &str, shared: &Path) -> PolarsRes
 
     let peak_mb = peak_mb.map_or("-".to_owned(), |mb| mb.to_string());
     let mut report = format!("{seconds}\n{peak_mb}\n");
-    for count in counts {
-        write!(report, "{}", count.line()).expect("a String takes all");
+    for node in metrics {
+        write!(report, "{}", node.line()).expect("a String takes all");
     }
     if frame.width() > 0 {
         ParquetWriter::new(File::create(shared.join(RESULT))?)
@@ -420,12 +421,12 @@ fn serve_one(engine: &str, flags: &str, limit: &str, shared: &Path) -> PolarsRes
             .finish(&mut frame.clone())?;
     }
     fs::write(shared.join(GRAPH), dot)?;
-    fs::write(shared.join(COUNTS), report)?;
+    fs::write(shared.join(METRICS), report)?;
     Ok(())
 }
 
 /// Runs a query like polars with [`Engine::Streaming`], and returns the metrics of its nodes.
-fn streaming(query: LazyFrame) -> PolarsResult<(DataFrame, String, Vec<Count>)> {
+fn streaming(query: LazyFrame) -> PolarsResult<(DataFrame, String, Vec<NodeMetrics>)> {
     let mut plan = query.with_streaming(true).to_alp_optimized()?;
     plan.ensure_root_node_is_sink();
     let (mut plans, mut expressions) = (plan.lp_arena.clone(), plan.expr_arena.clone());
@@ -440,34 +441,34 @@ fn streaming(query: LazyFrame) -> PolarsResult<(DataFrame, String, Vec<Count>)> 
         .collect();
     let frame = query.execute()?.unwrap_single();
     let counted = metrics.as_ref().map(|metrics| metrics.lock());
-    let counts = nodes.into_iter().filter_map(|(id, node)| {
+    let metrics = nodes.into_iter().filter_map(|(id, node)| {
         let counted = counted.as_ref()?.get(node)?.clone();
         let nanoseconds = counted.total_poll_time_ns + counted.total_state_update_time_ns;
-        Some(Count {
+        Some(NodeMetrics {
             id,
             rows_in: counted.rows_received,
             rows_out: counted.rows_sent,
             seconds: nanoseconds as f64 / 1e9,
             bytes: counted.io_total_bytes_received,
-            ..Count::default()
+            ..NodeMetrics::default()
         })
     });
-    Ok((frame, dot, counts.collect()))
+    Ok((frame, dot, metrics.collect()))
 }
 
 /// Runs a query with the in-memory engine, which reports only the time of each step.
-fn in_memory(query: LazyFrame) -> PolarsResult<(DataFrame, String, Vec<Count>)> {
+fn in_memory(query: LazyFrame) -> PolarsResult<(DataFrame, String, Vec<NodeMetrics>)> {
     let (frame, steps) = query.profile()?;
     let (names, start, end) = (steps.column("node")?, steps.column("start")?, steps.column("end")?);
-    let counts = names.str()?.iter().zip(start.u64()?.iter().zip(end.u64()?.iter())).map(
-        |(name, (start, end))| Count {
+    let metrics = names.str()?.iter().zip(start.u64()?.iter().zip(end.u64()?.iter())).map(
+        |(name, (start, end))| NodeMetrics {
             name: name.unwrap_or_default().replace(['\t', '\n'], " "),
             // polars reports microseconds since the start of the query.
             seconds: end.unwrap_or(0).saturating_sub(start.unwrap_or(0)) as f64 / 1e6,
-            ..Count::default()
+            ..NodeMetrics::default()
         },
     );
-    Ok((frame, String::new(), counts.collect()))
+    Ok((frame, String::new(), metrics.collect()))
 }
 
 #[cfg(test)]
@@ -476,7 +477,7 @@ mod tests {
 
     #[test]
     fn count_survives_write_and_read() {
-        let count = Count {
+        let metrics = NodeMetrics {
             id: 4294967297,
             name: "multi-scan[parquet]".to_owned(),
             rows_in: 0,
@@ -484,8 +485,8 @@ mod tests {
             seconds: 0.25,
             bytes: 7,
         };
-        assert_eq!(Count::read(count.line().trim_end_matches('\n')), Some(count));
-        assert_eq!(Count::read("1\t2"), None);
+        assert_eq!(NodeMetrics::read(metrics.line().trim_end_matches('\n')), Some(metrics));
+        assert_eq!(NodeMetrics::read("1\t2"), None);
     }
 
     #[cfg(unix)]
@@ -495,12 +496,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let aborted = ExitStatus::from_raw(6);
         let stderr = "memory allocation of 8000 bytes failed\n".to_owned();
-        let end = ended(aborted, stderr, folder.path()).unwrap();
-        assert!(matches!(end, End::OutOfMemory(reason) if reason.contains("8000 bytes")));
+        let reported = outcome(aborted, stderr, folder.path()).unwrap();
+        assert!(matches!(reported, Outcome::OutOfMemory(reason) if reason.contains("8000 bytes")));
         let stderr = format!("{} of 100 MB\n", platform::EXCEEDED);
-        let end = ended(ExitStatus::from_raw(1 << 8), stderr, folder.path()).unwrap();
-        assert!(matches!(end, End::OutOfMemory(reason) if reason.contains("100 MB")));
-        let error = ended(aborted, "other\n".to_owned(), folder.path()).unwrap_err();
+        let reported = outcome(ExitStatus::from_raw(1 << 8), stderr, folder.path()).unwrap();
+        assert!(matches!(reported, Outcome::OutOfMemory(reason) if reason.contains("100 MB")));
+        let error = outcome(aborted, "other\n".to_owned(), folder.path()).unwrap_err();
         assert!(matches!(error, Error::WorkerEnded { .. }), "{error}");
     }
 
@@ -521,9 +522,9 @@ mod tests {
     fn query_is_stopped_at_its_time_limit() {
         for engine in [Engine::Streaming, Engine::InMemory] {
             let time_limit = Some(Duration::from_secs(1));
-            let conditions = Conditions { time_limit, ..Conditions::default() };
+            let options = WorkerOptions { time_limit, ..WorkerOptions::default() };
             let start = Instant::now();
-            let error = run(&endless(), engine, conditions).unwrap_err();
+            let error = run(&endless(), engine, options).unwrap_err();
             assert!(matches!(error, Error::TimeLimit { seconds: 1, .. }), "{error}");
             assert!(error.to_string().contains(TIME_LIMIT_VARIABLE), "{error}");
             assert!(start.elapsed() < Duration::from_secs(60));
@@ -550,7 +551,7 @@ mod tests {
         let shared = tempfile::tempdir().unwrap();
         let mut command = Command::new(program().unwrap());
         command.args(["streaming", "0", "-"]).arg(shared.path());
-        // A process id that is not the real parent's.
+        // A process ID that is not the real parent's.
         let output = command.env(PARENT_VARIABLE, "1234567890").output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(stderr.contains("the parent process 1234567890 has ended"), "{stderr}");

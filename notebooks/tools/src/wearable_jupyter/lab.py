@@ -58,7 +58,7 @@ def main(caller: Path, options: list[str]) -> None:
     ]
     os.chdir(root)
     command += options  # last, because later options take precedence
-    server = os.getpid()  # exec keeps the process number
+    server = os.getpid()  # exec keeps the process ID
     if prewarmed.enable(server):
         prewarmed.start(server)
     os.execv(command[0], [str(part) for part in command])

@@ -130,7 +130,7 @@ def test_evcxr_that_does_not_start_leaves_a_reason_for_the_launcher(tmp_path, mo
         to = handoff.Handoff(launcher.pid, os.getpid(), str(tmp_path / "public"))
         handoff.hand_off(directory, to)
         supervisor.supervise(directory, os.getpid())
-        assert "exit status 1: Error: no space left" in directories.take_reason(launcher.pid)
+        assert "exit status 1: Error: no space left" in directories.pop_start_error(launcher.pid)
         assert launcher.poll() is None and not directory.exists()
     finally:
         signal.signal(signal.SIGTERM, before)

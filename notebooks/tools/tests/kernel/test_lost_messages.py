@@ -173,7 +173,7 @@ def test_second_interrupt_ends_a_kernel_whose_cell_does_not_begin(ends, monkeypa
 
 def test_first_request_is_repeated_until_evcxr_replies(tmp_path, monkeypatch):
     """evcxr publishes its first status before the proxy subscribes. The client's cell waits."""
-    monkeypatch.setattr(execution, "LAST_GREETING_SECONDS", 0.1)
+    monkeypatch.setattr(execution, "LAST_KERNEL_INFO_SECONDS", 0.1)
     ends = Ends(tmp_path)
     try:
         running = ends.proxy.execution

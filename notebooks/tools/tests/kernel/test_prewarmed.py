@@ -156,7 +156,7 @@ def test_next_kernel_ends_leftovers_of_a_killed_prewarmed_kernel():
     os.kill(directories.owner_pid(directory), signal.SIGKILL)
     time.sleep(1)
     assert evcxr.is_running() and directory.exists()
-    directories.sweep()
+    directories.remove_stale()
     evcxr.wait(10)
     assert not directory.exists()
 

@@ -113,7 +113,7 @@ def test_next_kernel_deletes_the_directory_of_killed_processes():
     (directory / "project").mkdir(parents=True)
     mine = paths.KERNELS / f"{os.getpid()}-1"
     mine.mkdir()
-    directories.sweep()
+    directories.remove_stale()
     assert not directory.exists() and mine.exists()
     mine.rmdir()
 
@@ -138,7 +138,7 @@ def test_new_directory_is_never_taken_for_an_abandoned_one(tmp_path, monkeypatch
 
 
 def test_directory_is_removed_if_another_process_has_its_owners_number(tmp_path):
-    """The owner's process number belongs to this process, which does not hold the lock."""
+    """The owner's process ID belongs to this process, which does not hold the lock."""
     script = textwrap.dedent("""
         import sys, time
         from pathlib import Path
@@ -159,19 +159,19 @@ def test_directory_is_removed_if_another_process_has_its_owners_number(tmp_path)
     maker.wait()
     maker.stdout.close()
     assert not directories.list_kernels()[directory]
-    directories.sweep()
+    directories.remove_stale()
     assert not directory.exists()
 
 
 def test_unread_reason_is_removed():
     dead = subprocess.Popen(["true"])
     dead.wait()
-    directories.leave_reason(dead.pid, "an old reason")
-    directories.leave_reason(os.getpid(), "the disk is full")
-    directories.sweep()
-    assert directories.take_reason(dead.pid) is None
-    assert directories.take_reason(os.getpid()) == "the disk is full"
-    assert directories.take_reason(os.getpid()) is None
+    directories.store_start_error(dead.pid, "an old reason")
+    directories.store_start_error(os.getpid(), "the disk is full")
+    directories.remove_stale()
+    assert directories.pop_start_error(dead.pid) is None
+    assert directories.pop_start_error(os.getpid()) == "the disk is full"
+    assert directories.pop_start_error(os.getpid()) is None
 
 
 def test_killed_supervisor_ends_its_kernel(started):

@@ -112,7 +112,7 @@ def test_relative_data_or_output_directory_is_rejected(monkeypatch):
 
 def test_directory_of_a_killed_kernel_is_reported(monkeypatch, tmp_path):
     monkeypatch.setattr(paths, "KERNELS", tmp_path)
-    (tmp_path / "4194305-1").mkdir()  # larger than any process number on Linux
+    (tmp_path / "4194305-1").mkdir()  # larger than any process ID on Linux
     assert "1 directories of killed kernels are left" in finding("kernels").detail
 
 

@@ -32,7 +32,7 @@ CLIENT_TARGET = paths.TARGET / "cluster-client"
 
 
 def state_file(engine: str) -> Path:
-    """The file in which a running cluster stores its addresses, token and process number."""
+    """The file in which a running cluster stores its addresses, token and process ID."""
     return logs_folder() / engine / "running.json"
 
 
@@ -64,7 +64,7 @@ def running(engine: str, workers: int, **settings: str) -> Iterator[tuple[Runnin
 def find_running(engine: str) -> Running | None:
     """Return the running cluster of an engine, or `None`.
 
-    A killed cluster leaves its file, and another process can have its process number now, even
+    A killed cluster leaves its file, and another process can have its process ID now, even
     after a reboot. So the file stores the start time of the process, too, and both are compared.
     """
     try:

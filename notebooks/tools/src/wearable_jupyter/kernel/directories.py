@@ -12,7 +12,7 @@ Two evcxr kernels in one directory run each other's code, so each gets its own. 
     ready              exists when evcxr has started and its output is read
     interrupted        exists when the cell that is being compiled was interrupted
     connection.json    evcxr's connection file; Jupyter's is another, see proxy.py
-    evcxr              evcxr's process number
+    evcxr              evcxr's process ID
     handoff            a pipe for the handoff to a launcher; see handoff.py
     prewarmed          for which server a kernel was prewarmed; see prewarmed.py
 """
@@ -126,7 +126,7 @@ def is_in_use(directory: Path) -> bool:
 
 
 def evcxr(directory: Path) -> int | None:
-    """evcxr's process number in a directory, or None if evcxr does not run."""
+    """evcxr's process ID in a directory, or None if evcxr does not run."""
     with suppress(OSError, ValueError):
         pid = int((directory / EVCXR).read_text())
         # Another process may have this number after evcxr's end.
@@ -149,7 +149,7 @@ def prepare() -> None:
     if not caches.evcxr().is_file():
         raise UserError("The Rust kernel is not installed. Run: ./justw setup")
     try:
-        sweep()
+        remove_stale()
         template.build()
         prune_metadata.make_home(
             paths.ANALYSIS_HOME, paths.CRATE, toolchain.cargo(), toolchain.cargo_home()
@@ -313,7 +313,7 @@ def remove(directory: Path, group: int | None = None) -> None:
         time.sleep(0.1)
 
 
-def sweep() -> None:
+def remove_stale() -> None:
     """Remove the directories of kernels whose supervisor was killed."""
     for directory, running in list_kernels().items():
         if not running:
@@ -324,13 +324,13 @@ def sweep() -> None:
             file.unlink(missing_ok=True)
 
 
-def leave_reason(launcher: int, reason: str) -> None:
+def store_start_error(launcher: int, reason: str) -> None:
     """Store the reason why a launcher's kernel could not start."""
     with suppress(OSError):
         (paths.KERNELS / f"{REASON}{launcher}").write_text(reason)
 
 
-def take_reason(launcher: int) -> str | None:
+def pop_start_error(launcher: int) -> str | None:
     """Read and delete the reason that was stored for a launcher."""
     with suppress(OSError):
         file = paths.KERNELS / f"{REASON}{launcher}"

@@ -11,7 +11,7 @@ Messages from and to evcxr can be lost, and evcxr can hang. So the kernel sends 
 has sent everything about the cell. Then a lost request is sent again, and a lost reply is created
 here. An evcxr that no longer runs cells is reported, and the kernel ends.
 
-`Execution` decides, and sends messages by an `Outlet`, which is the proxy.
+`Execution` decides, and sends messages with a `MessageSender`, which is the proxy.
 """
 
 import os
@@ -39,7 +39,7 @@ MARK_SILENCE_SECONDS = 2.0
 # The replacement of an ended process compiles a cell before it writes its markers.
 FLUSH_SECONDS = 60.0
 # Intervals of requests until evcxr's first message, and of probes during a cell.
-FIRST_GREETING_SECONDS, LAST_GREETING_SECONDS = 0.1, 1.0
+FIRST_KERNEL_INFO_SECONDS, LAST_KERNEL_INFO_SECONDS = 0.1, 1.0
 FIRST_PROBE_SECONDS, LAST_PROBE_SECONDS = 2.0, 60.0
 # The interval in which a cell's process is checked.
 WATCH_SECONDS = 1.0
@@ -69,7 +69,7 @@ GONE = "gone"
 OFFLINE = "WEARABLE_OFFLINE"
 
 
-class Outlet(Protocol):
+class MessageSender(Protocol):
     """Sends messages."""
 
     def to_evcxr(self, message: Message, **changed: str) -> None: ...
@@ -148,12 +148,12 @@ class Execution:
 
     def __init__(
         self,
-        outlet: Outlet,
+        sender: MessageSender,
         events: Events,
         directory: Path,
         why_evcxr_stopped: Callable[[], str],
     ) -> None:
-        self.outlet, self.events, self.directory = outlet, events, directory
+        self.sender, self.events, self.directory = sender, events, directory
         self.why_evcxr_stopped = why_evcxr_stopped
         # Why this kernel must end.
         self.stopped: str | None = None
@@ -178,24 +178,24 @@ class Execution:
         # they would block. evcxr sends its first message after them.
         self.ready_file, self.is_ready = directory / READY, False
         # evcxr may publish its first status before the proxy has subscribed, so request it again.
-        self.greeting_interval, self.greet_at = FIRST_GREETING_SECONDS, time.monotonic()
-        self._greet()
+        self.kernel_info_interval, self.kernel_info_at = FIRST_KERNEL_INFO_SECONDS, time.monotonic()
+        self._request_kernel_info()
 
     def _own(self, kind: str, **content: str) -> str:
         """Send a request of the kernel to evcxr, and return its id."""
         request = new_message(kind, content, SESSION, b"{}", [])
         self.own.add(request.id)
-        self.outlet.to_evcxr(request)
+        self.sender.to_evcxr(request)
         return request.id
 
-    def _greet(self) -> float:
+    def _request_kernel_info(self) -> float:
         """Request evcxr's first message if it is time; return the seconds until the next time."""
         now = time.monotonic()
-        if now >= self.greet_at:
+        if now >= self.kernel_info_at:
             self._own("kernel_info_request")
-            self.greet_at = now + self.greeting_interval
-            self.greeting_interval = min(2 * self.greeting_interval, LAST_GREETING_SECONDS)
-        return self.greet_at - now
+            self.kernel_info_at = now + self.kernel_info_interval
+            self.kernel_info_interval = min(2 * self.kernel_info_interval, LAST_KERNEL_INFO_SECONDS)
+        return self.kernel_info_at - now
 
     # From Jupyter
 
@@ -213,7 +213,7 @@ class Execution:
             elif cell_code.read(message.text("code")).fault == cell_code.TOO_DEEP:
                 self._answer(message, {"status": "error", "ename": cell_code.TOO_DEEP})
             else:
-                self.outlet.to_evcxr(message)
+                self.sender.to_evcxr(message)
 
     def _start(self, request: Message) -> None:
         content = request.content
@@ -231,15 +231,15 @@ class Execution:
             self.is_online = offline != "1"
         # evcxr_shim prefers the `impl` blocks of the current cell to earlier ones.
         (self.directory / CELL_CODE).write_text(code.sent, errors="replace")
-        self.outlet.to_evcxr(request, code=code.sent)
+        self.sender.to_evcxr(request, code=code.sent)
 
     def _refuse(self, cell: Running, fault: str) -> None:
         """Fail a cell whose text evcxr must not receive."""
         request = cell.request
-        self.outlet.publish(request.answer("status", {"execution_state": "busy"}))
+        self.sender.publish(request.child("status", {"execution_state": "busy"}))
         if not cell.silent:
             source = {"code": cell.code, "execution_count": cell.count}
-            self.outlet.publish(request.answer("execute_input", source))
+            self.sender.publish(request.child("execute_input", source))
         cell.enter_phase("done")
         self._finish(cell, failure.refused(fault))
 
@@ -336,12 +336,12 @@ class Execution:
                 cell.publications_over = True
             return
         elif not of_cell:
-            self.outlet.publish(message)
+            self.sender.publish(message)
         elif message.kind == "status":
             if message.content["execution_state"] == "idle":
                 cell.idle = message
             else:
-                self.outlet.publish(message)
+                self.sender.publish(message)
         elif message.kind == "error":
             cell.errors.append(message.content)
         elif message.kind == "execute_result":
@@ -353,9 +353,9 @@ class Execution:
             if not cell.silent and not cell.input_shown:
                 cell.input_shown = True
                 message.content |= {"code": cell.code, "execution_count": cell.count}
-                self.outlet.publish(message)
+                self.sender.publish(message)
         else:
-            self.outlet.publish(message)
+            self.sender.publish(message)
 
     def replied(self, message: Message) -> None:
         """Process evcxr's reply on the shell channel."""
@@ -367,7 +367,7 @@ class Execution:
                 cell.blank_cells[message.request] = True
             return
         if cell is None or message.request != cell.request.id:
-            self.outlet.reply(message)
+            self.sender.reply(message)
             return
         cell.acknowledged, cell.evcxr_reply = True, message
 
@@ -406,9 +406,9 @@ class Execution:
         content = {"name": name, "text": text}
         if parent.kind == "stream":
             parent.content = content
-            self.outlet.publish(parent)
+            self.sender.publish(parent)
         else:
-            self.outlet.publish(parent.answer("stream", content))
+            self.sender.publish(parent.child("stream", content))
 
     # The end of a cell
 
@@ -417,7 +417,7 @@ class Execution:
         self._read_events()
         self.flush()
         if not self.is_ready:
-            return self._greet()
+            return self._request_kernel_info()
         cell = self.running
         if cell is None or self.stopped is not None:
             return None
@@ -456,7 +456,7 @@ class Execution:
             # evcxr did not receive the request.
             cell.sent += 1
             self._expect_again(cell)
-            self.outlet.to_evcxr(cell.request, code=cell.parsed.sent)
+            self.sender.to_evcxr(cell.request, code=cell.parsed.sent)
             return False
         if cell.evcxr_reply is None:
             if not any(cell.blank_cells.values()):
@@ -470,9 +470,9 @@ class Execution:
                     self._send_probe(cell)
                 return False
             status = "error" if cell.errors else "ok"
-            cell.evcxr_reply = cell.request.answer("execute_reply", {"status": status})
+            cell.evcxr_reply = cell.request.child("execute_reply", {"status": status})
         if cell.idle is None:
-            cell.idle = cell.request.answer("status", {"execution_state": "idle"})
+            cell.idle = cell.request.child("status", {"execution_state": "idle"})
         return True
 
     def _expect_again(self, cell: Running) -> None:
@@ -549,7 +549,7 @@ class Execution:
         self._publish_stream(cell.request, "stderr", notice)
         self._expect_again(cell)
         self._own("execute_request", code=":offline 0")
-        self.outlet.to_evcxr(cell.request, code=cell.parsed.sent)
+        self.sender.to_evcxr(cell.request, code=cell.parsed.sent)
         return True
 
     # The streams of a cell
@@ -560,7 +560,7 @@ class Execution:
         cell.markers.clear()
         self.flushing = new_message("execute_request", {"code": "();"}, SESSION, b"{}", [])
         self.own.add(self.flushing.id)
-        self.outlet.to_evcxr(self.flushing)
+        self.sender.to_evcxr(self.flushing)
 
     def _missing(self, cell: Running) -> list[str]:
         """The streams whose end marker has not arrived."""
@@ -589,7 +589,7 @@ class Execution:
         self.flushing = None
         if cell.went_online:
             self._own("execute_request", code=":offline 1")
-        reply = cell.evcxr_reply or cell.request.answer("execute_reply", {})
+        reply = cell.evcxr_reply or cell.request.child("execute_reply", {})
         reply.content = {
             "execution_count": cell.count,
             "user_expressions": {},
@@ -604,11 +604,11 @@ class Execution:
                     cell.request, "stderr", failure.dropped_variables(cell.dropped)
                 )
             for result in cell.results:
-                self.outlet.publish(result)
+                self.sender.publish(result)
             if failed is not None:
-                self.outlet.publish(cell.request.answer("error", failed.content()))
-        self.outlet.reply(reply)
-        self.outlet.publish(cell.idle or cell.request.answer("status", {"execution_state": "idle"}))
+                self.sender.publish(cell.request.child("error", failed.content()))
+        self.sender.reply(reply)
+        self.sender.publish(cell.idle or cell.request.child("status", {"execution_state": "idle"}))
         # An interrupt aborts the queued cells, even if the running cell ended normally.
         if cell.interrupts or (failed is not None and cell.stop_on_error):
             self._abort_queued()
@@ -668,6 +668,6 @@ class Execution:
     def _answer(self, request: Message, content: dict[str, Any]) -> None:
         """Reply to a request without evcxr."""
         kind = request.kind.replace("_request", "_reply")
-        self.outlet.publish(request.answer("status", {"execution_state": "busy"}))
-        self.outlet.reply(request.answer(kind, {"evalue": "", "traceback": []} | content))
-        self.outlet.publish(request.answer("status", {"execution_state": "idle"}))
+        self.sender.publish(request.child("status", {"execution_state": "busy"}))
+        self.sender.reply(request.child(kind, {"evalue": "", "traceback": []} | content))
+        self.sender.publish(request.child("status", {"execution_state": "idle"}))

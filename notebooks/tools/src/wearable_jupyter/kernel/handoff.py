@@ -1,8 +1,8 @@
 """Hands a running kernel over to the launcher that Jupyter started.
 
 A supervisor starts evcxr before a launcher requests the kernel. The launcher writes its
-process number, Jupyter's and the path of Jupyter's connection file into a named pipe in the
-kernel's directory.
+process ID, Jupyter's process ID, and the path of Jupyter's connection file into a named pipe in
+the kernel's directory.
 """
 
 import json

@@ -37,7 +37,7 @@ def main(connection_file: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     supervisor.wait_for_end(supervisor_pid)
     # The supervisor ends this process, unless evcxr did not start or the supervisor was killed.
-    if (reason := directories.take_reason(os.getpid())) is not None:
+    if (reason := directories.pop_start_error(os.getpid())) is not None:
         start_error_kernel(connection_file, reason)
         return
     for directory in (*directories.owned_by(os.getpid()), *directories.owned_by(supervisor_pid)):

@@ -14,7 +14,7 @@ DELIMITER = b"<IDS|MSG>"
 Frames = list[bytes]
 # The fields of a request that evcxr reads, and the largest number that it reads exactly.
 READ_BY_EVCXR = ("code", "cursor_pos", "allow_stdin", "restart", "value", "target_name", "comm_id")
-LARGEST = 2**53
+MAX_SAFE_INTEGER = 2**53 - 1
 
 
 def address(connection: dict, channel: str) -> str:
@@ -125,7 +125,7 @@ class Message:
         signed = signature(receiver, self.parts)
         return [*self.identities, DELIMITER, signed, *self.parts, *self.buffers]
 
-    def answer(self, kind: str, content: dict[str, Any]) -> "Message":
+    def child(self, kind: str, content: dict[str, Any]) -> "Message":
         """A new message in reply to this request, for its sender."""
         return new_message(kind, content, self.header, self.parts[0], self.identities)
 
@@ -143,7 +143,7 @@ def scalar_fields(fields: dict[str, Any]) -> dict[str, Any]:
             kept[replace_surrogates(name)] = replace_surrogates(value)
         elif isinstance(value, dict) and name == "data":
             kept[name] = value
-        elif isinstance(value, int) and abs(value) < LARGEST:
+        elif isinstance(value, int) and abs(value) <= MAX_SAFE_INTEGER:
             kept[replace_surrogates(name)] = value
     return kept
 

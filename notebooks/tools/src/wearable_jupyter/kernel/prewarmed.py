@@ -65,7 +65,7 @@ def purpose(server: int) -> dict[str, int | str]:
 def take(handoff: Handoff) -> int | None:
     """Take the prewarmed kernel of a server if there is one that equals a new kernel.
 
-    Returns the process number of its supervisor, or None.
+    Returns the process ID of its supervisor, or None.
     """
     with suppress(OSError):
         needed = purpose(handoff.jupyter)

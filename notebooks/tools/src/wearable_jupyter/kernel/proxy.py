@@ -98,7 +98,7 @@ class Proxy:
                     ) from error
                 time.sleep(0.05)
 
-    # The methods of `execution.Outlet`.
+    # The methods of `execution.MessageSender`.
 
     def to_evcxr(self, message: Message, **changed: str) -> None:
         self._to_evcxr("shell", message, **changed)
@@ -156,7 +156,7 @@ class Proxy:
         if message.kind == "interrupt_request":
             self._end_input()
         if message.kind == "interrupt_request" and not self.execution.interrupt():
-            answer = message.answer("interrupt_reply", {"status": "ok"})
+            answer = message.child("interrupt_reply", {"status": "ok"})
             self.front["control"].send_multipart(answer.frames(self.connection))
             return
         self.shutdown_requested |= message.kind == "shutdown_request"

@@ -41,7 +41,7 @@ STDERR_LIMIT = 1 << 16
 
 
 def start(directory: Path, handoff: Handoff) -> int:
-    """Start a supervisor for a directory of this process, and return its process number.
+    """Start a supervisor for a directory of this process, and return its process ID.
 
     Raises `UserError` if it cannot be started, and deletes the directory then.
     """
@@ -197,7 +197,7 @@ def supervise(
             reason = relay_messages(evcxr, directory, handoff, events, output)
     finally:
         if reason is not None:
-            directories.leave_reason(handoff.launcher, reason)
+            directories.store_start_error(handoff.launcher, reason)
         elif handoff is not None:
             # For Jupyter, the end of the launcher is the end of the kernel.
             with suppress(ProcessLookupError):
