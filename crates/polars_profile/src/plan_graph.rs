@@ -41,6 +41,10 @@ pub struct Node {
 }
 
 /// How the streaming engine runs a node, in the order of memory use.
+///
+/// polars states this only by the node's colour, which a test compares with polars' legend. It is not a
+/// measurement: polars 0.55.2 colours a sort as memory-intensive, but does not state how much memory it
+/// needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Execution {
     /// Batch by batch.
