@@ -3,7 +3,7 @@
 #     docker build --tag wearable_demo .
 #     docker run --rm --init -p 127.0.0.1:8888:8888 wearable_demo
 #
-# An offline bundle in the clone (`./justw offline-bundle --toolchain`) saves half an hour of compiling.
+# An offline bundle in the clone (`./justw offline-bundle --toolchain`) saves 20 minutes of compiling.
 ARG BASE=debian:trixie-slim@sha256:a29215f6a35e51e22adffa17f89e9d2ef06214e64a2bad10d765c46aea49f11f
 
 # Only the files that determine the compiled dependencies: sources are emptied, and timestamps fixed.

@@ -442,7 +442,7 @@ def make_dependencies() -> None:
         return
     print(
         "Compiling polars and about 300 other packages: once for this machine, "
-        "about 18 minutes on 2 cores",
+        "about 13 minutes on 2 cores",
         flush=True,
     )
     names = packages()
