@@ -36,7 +36,9 @@ def test_query_without_a_cluster_reports_how_to_start_one(logs):
         commands.query([])
 
 
-@pytest.mark.parametrize("process", [1, os.getpid(), -1, "1", None])
+@pytest.mark.parametrize(
+    "process", [1, os.getpid(), -1, "1", None], ids=["init", "own", "negative", "text", "none"]
+)
 def test_stale_state_file_with_a_reused_process_number_is_ignored(logs, process):
     write_state(logs, "sail", process, since=1.5)
     assert commands.find_running("sail") is None
