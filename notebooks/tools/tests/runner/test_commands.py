@@ -221,6 +221,8 @@ def test_signal_ends_a_command_with_one_line(command, number, times, write, outp
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # Under `nohup`, the tests ignore SIGHUP, and so would this command.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not (pid.is_file() and pid.read_text()):
