@@ -20,6 +20,8 @@ WALKTHROUGH = paths.NOTEBOOKS / "02a_lazy_join.ipynb"
 # Names that the file browser does not list: the project's own next to the notebooks, and those that
 # Jupyter hides by default. A file with such a name still opens by its path.
 HIDDEN = ("tools", "expected", "__pycache__", "*.pyc", "*.pyo", ".DS_Store", "*~")
+# Other names of the option `--ServerApp.root_dir`.
+ROOT_ALIASES = {"--notebook-dir", "--ServerApp.notebook_dir"}
 
 
 def opened(caller: Path, options: list[str]) -> tuple[Path, list[str]]:
@@ -35,6 +37,14 @@ def opened(caller: Path, options: list[str]) -> tuple[Path, list[str]]:
     return path, options[1:]
 
 
+def without_overridden(settings: list[str], options: list[str]) -> list[str]:
+    """The settings that no option sets, because Jupyter rejects two values of one setting."""
+    given = {option.partition("=")[0] for option in options}
+    if given & ROOT_ALIASES:
+        given.add("--ServerApp.root_dir")
+    return [setting for setting in settings if setting.partition("=")[0] not in given]
+
+
 def main(caller: Path, options: list[str]) -> None:
     """Replace this process by JupyterLab's server, and start a prewarmed kernel."""
     notebook, options = opened(caller, options)
@@ -47,7 +57,7 @@ def main(caller: Path, options: list[str]) -> None:
     # Jupyter refuses to run as root without this option. Containers often have no other user.
     command += ["--allow-root"] if os.geteuid() == 0 else []
     # The default page, so that the address in the terminal opens the walkthrough too.
-    command += [
+    settings = [
         f"--ServerApp.root_dir={root}",
         # Offer only this project's kernel, found by its path and not by JUPYTER_PATH. Otherwise
         # JupyterLab shows a list of kernels if you click before the kernel has started.
@@ -57,7 +67,7 @@ def main(caller: Path, options: list[str]) -> None:
         *(f"--ContentsManager.hide_globs={name}" for name in HIDDEN),
     ]
     os.chdir(root)
-    command += options  # last, because later options take precedence
+    command += without_overridden(settings, options) + options
     server = os.getpid()  # exec keeps the process ID
     if prewarmed.enable(server):
         prewarmed.start(server)

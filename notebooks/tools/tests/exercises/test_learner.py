@@ -79,3 +79,13 @@ def test_lab_opens_a_notebook_of_the_learner(tmp_path):
     assert lab.WALKTHROUGH.is_file()
     with pytest.raises(errors.UserError, match=r"File not found: .*other\.ipynb"):
         lab.opened(tmp_path, ["other.ipynb"])
+
+
+def test_option_replaces_the_setting_of_lab():
+    """Jupyter rejects two values of one setting."""
+    settings = ["--ServerApp.root_dir=/a", "--LabApp.default_url=/lab", "--C.hide=x", "--C.hide=y"]
+    assert lab.without_overridden(settings, ["--no-browser"]) == settings
+    options = ["--LabApp.default_url=/tree", "--port=1"]
+    assert lab.without_overridden(settings, options) == [settings[0], *settings[2:]]
+    for option in ("--notebook-dir=/b", "--ServerApp.root_dir=/b"):
+        assert lab.without_overridden(settings, [option]) == settings[1:]
