@@ -186,7 +186,7 @@ fn html_rows(frame: &DataFrame, rows: &[usize], all: usize, note: &str) -> Strin
 }
 
 /// The number and the noun, in the singular or the plural.
-fn counted(number: usize, noun: &str) -> String {
+pub(crate) fn counted(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 

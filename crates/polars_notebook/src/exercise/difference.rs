@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use polars::prelude::*;
 
 use crate::compare::{compatible_types, equal_across_engines};
+use crate::display::counted;
 
 /// The first difference, or None if the results are equal.
 ///
@@ -103,7 +104,11 @@ fn row_difference(
     let counts = match answer.height() == expected.height() {
         true => String::new(),
         false => {
-            format!("The result has {}, expected {}. ", rows(answer.height()), expected.height())
+            format!(
+                "The result has {}, expected {}. ",
+                counted(answer.height(), "row"),
+                expected.height()
+            )
         }
     };
     let missing = theirs.labels.iter().find(|label| !found.contains_key(label.as_str()));
@@ -117,7 +122,7 @@ fn row_difference(
         (true, ..) => None,
         (_, Some(label), ..) => Some(format!(
             "{} for {label}, expected {}.",
-            rows(found[label.as_str()].1),
+            counted(found[label.as_str()].1, "row"),
             wanted[label.as_str()].1
         )),
         (_, _, Some(label), _) => Some(format!("No row for {label}.")),
@@ -146,10 +151,6 @@ fn row_difference(
         }
     }
     Ok(None)
-}
-
-fn rows(count: usize) -> String {
-    if count == 1 { "1 row".to_owned() } else { format!("{count} rows") }
 }
 
 /// A value in a message, with six digits.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from jupyter_client.manager import start_new_kernel
 
-from wearable_jupyter.kernel import prune_metadata
+from wearable_jupyter.kernel import analysis_home, prune_metadata
 from wearable_jupyter.setup import paths, toolchain
 
 LOAD = (
@@ -111,13 +111,13 @@ def test_the_standard_library_has_every_folder_that_its_crates_include():
             assert (paths.ANALYSIS_LIBRARY / file).is_file(), f"{crate} includes {file}"
     # The links follow an update of the toolchain.
     assert (paths.ANALYSIS_LIBRARY / "core").resolve() == (source / "core").resolve()
-    assert len((paths.ANALYSIS_LIBRARY / prune_metadata.INTRINSICS).read_text()) < 100
+    assert len((paths.ANALYSIS_LIBRARY / analysis_home.INTRINSICS).read_text()) < 100
 
 
 def test_links_to_another_toolchain_are_replaced(tmp_path):
     for name in ("old", "new"):
         (tmp_path / name / "core").mkdir(parents=True)
-        prune_metadata.make_library(tmp_path / "library", tmp_path / name)
+        analysis_home.make_library(tmp_path / "library", tmp_path / name)
     assert (tmp_path / "library" / "core").resolve() == tmp_path / "new" / "core"
     assert not list((tmp_path / "library").glob("*.part-*"))
 

@@ -27,6 +27,7 @@ import yaml
 from wearable_jupyter import command_line
 from wearable_jupyter.kernel import template
 from wearable_jupyter.setup import (
+    bundle_transfer,
     caches,
     dataset,
     entry_point,
@@ -353,7 +354,7 @@ def test_connections_for_one_download_are_limited(start, provide, installed):
     server.cuts = [1000] * 100
     printed = provide(server.url)
     assert is_one_reason(printed) and "the connection to 127.0.0.1 failed" in printed
-    assert len(server.ranges_of_bundle()) == release_download.ATTEMPTS
+    assert len(server.ranges_of_bundle()) == bundle_transfer.ATTEMPTS
 
 
 def test_server_without_ranges_sends_the_whole_file(start, provide, installed, machine):
@@ -411,7 +412,7 @@ def test_stalled_connection_ends(start, provide, installed):
     printed = provide(server.url, timeout=0.3)
     assert is_one_reason(printed) and "timed out" in printed
     assert not installed
-    with release_download.client(httpx.URL(server.url), 0.3) as client:
+    with bundle_transfer.client(httpx.URL(server.url), 0.3) as client:
         assert client.timeout == httpx.Timeout(0.3)
 
 
@@ -426,7 +427,7 @@ def test_slow_connection_ends(start, provide, installed):
 def test_connection_that_is_quick_enough_continues(start, provide, installed):
     """A period ends after each block, because no time is needed for it."""
     blocks = [b"1234"] * 3
-    assert list(release_download.at_speed(iter(blocks), 0, 0)) == blocks
+    assert list(bundle_transfer.at_speed(iter(blocks), 0, 0)) == blocks
 
 
 def test_missing_network_is_reported(start, provide, installed, monkeypatch):

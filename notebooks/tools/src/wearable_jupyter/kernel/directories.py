@@ -39,7 +39,7 @@ from ..setup import caches, paths, toolchain
 from ..setup.build import prerequisites
 from ..setup.errors import UserError
 from ..setup.links import is_rewritten, link, link_tree
-from . import prune_metadata, rustc_call, template
+from . import analysis_home, rustc_call, template
 
 MODULE = __spec__.name if __spec__ else __name__
 CONNECTION, EVCXR, HANDOFF, PREWARMED = "connection.json", "evcxr", "handoff", "prewarmed"
@@ -151,10 +151,10 @@ def prepare() -> None:
     try:
         remove_stale()
         template.build()
-        prune_metadata.make_home(
+        analysis_home.make_home(
             paths.ANALYSIS_HOME, paths.CRATE, toolchain.cargo(), toolchain.cargo_home()
         )
-        prune_metadata.make_library(paths.ANALYSIS_LIBRARY, toolchain.standard_library())
+        analysis_home.make_library(paths.ANALYSIS_LIBRARY, toolchain.standard_library())
     except OSError as error:
         raise not_written(error) from error
 

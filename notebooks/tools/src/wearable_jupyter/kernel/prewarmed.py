@@ -1,6 +1,6 @@
 """Prewarmed kernels: started before a notebook needs one.
 
-A new kernel takes nine seconds to its first result, mostly because rust-analyzer reads polars. So
+A new kernel takes seven seconds to its first result, mostly because rust-analyzer reads polars. So
 `./justw lab` prewarms a kernel while JupyterLab starts, and a supervisor prewarms the next one when
 no cell runs. The launcher takes a prewarmed kernel that equals a new one: with the current library,
 in the same working directory, for the same server. It needs about 0.6 GB of memory, so a clone has

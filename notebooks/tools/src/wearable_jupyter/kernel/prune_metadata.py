@@ -1,24 +1,17 @@
-"""Reduces what the kernel's rust-analyzer reads: fewer packages, and less of the standard library.
+"""Prunes `cargo metadata` so that the kernel's rust-analyzer reads fewer packages.
 
     python prune_metadata.py CRATE CARGO ARGUMENT…    `cargo metadata` with fewer packages
 
 evcxr uses rust-analyzer for the types of `let`, for completions and for hovers. rust-analyzer reads
 all 325 packages of the graph before its first reply. Cells cannot name most of them, such as an
 HTTP stack, cryptography and procedural macros. rust-analyzer lists packages by `cargo metadata`,
-and prefers the cargo in `$CARGO_HOME/bin`. `make_home` creates such a home, whose cargo omits
-packages that cells cannot use. Compilation does not change, because the kernel's start-up commands
-make evcxr build with the real cargo.
-
-rust-analyzer also loads every file of the standard library's source: 60 MB, of which 27 MB are
-stdarch's intrinsics. `make_library` creates a folder with links to the crates that it needs. evcxr
-gets the folder in `RUST_SRC_PATH`.
+and prefers the cargo in `$CARGO_HOME/bin`: the one of `analysis_home.py`, which runs this module.
 
 Uses the standard library only, because it runs for every kernel before its first cell.
 """
 
 import json
 import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -30,7 +23,7 @@ READ = (
     *("polars_notebook", "polars_profile", "spark_stages", "wearable_datagen"),
 )
 READ_FAMILY = "polars-"
-# Crates of this family that run queries. No other crate exposes them.
+# Crates of this family that run queries or define file formats. No other crate exposes them.
 INNER = (
     *("polars-arrow-format", "polars-expr", "polars-mem-engine", "polars-ooc"),
     *("polars-parquet-format", "polars-stream"),
@@ -39,64 +32,6 @@ INNER = (
 LOCK_FILE = "CARGO_RESOLVER_LOCKFILE_PATH"
 # The crates to read of the standard library's workspace, which contains more.
 READ_STD = ("alloc", "core", "std")
-# Folders that these crates include, next to their own.
-INCLUDED = ("backtrace", "portable-simd")
-# The module of `core` with stdarch's intrinsics, and a replacement without them.
-INTRINSICS = Path("stdarch", "crates", "core_arch", "src", "mod.rs")
-NO_INTRINSICS = "pub mod arch {}\n"
-
-
-def make_home(home: Path, library: str, cargo: Path, real_home: Path) -> None:
-    """Create a cargo home whose cargo runs this module, with the sources of `real_home`.
-
-    Below the crate `library`, only packages that cells can name are kept.
-    """
-    (home / "bin").mkdir(parents=True, exist_ok=True)
-    registry = home / "registry"
-    if not registry.is_symlink():
-        registry.symlink_to(real_home / "registry", target_is_directory=True)
-    real = shlex.quote(str(cargo))
-    rustc = cargo.with_name("rustc")
-    filtering = " ".join(
-        map(shlex.quote, (sys.executable, "-I", "-S", "-X", "utf8", __file__, library))
-    )
-    script = (
-        "#!/bin/sh\n"
-        f"export CARGO_HOME={shlex.quote(str(real_home))}\n"
-        # Not the one of a configuration file.
-        f"export RUSTC={shlex.quote(str(rustc))}\n"
-        'case " $* " in\n'
-        f'*" --no-deps "*) exec {real} "$@" ;;\n'
-        f'*" metadata "*) exec {filtering} {real} "$@" ;;\n'
-        f'*) exec {real} "$@" ;;\n'
-        "esac\n"
-    )
-    program = home / "bin" / "cargo"
-    if not program.is_file() or program.read_text() != script:
-        part = program.with_name(f"cargo.part-{os.getpid()}")
-        part.write_text(script)
-        part.chmod(0o755)
-        part.replace(program)
-
-
-def make_library(folder: Path, library: Path) -> None:
-    """Create a folder with the parts of `library`, the standard library's source, to be read.
-
-    Links to directories follow an update of the toolchain, and cost nothing to create.
-    """
-    for name in (*READ_STD, *INCLUDED, "Cargo.toml", "Cargo.lock"):
-        link = folder / name
-        if not link.is_symlink() or os.readlink(link) != str(library / name):
-            link.parent.mkdir(parents=True, exist_ok=True)
-            part = link.with_name(f"{name}.part-{os.getpid()}")
-            part.symlink_to(library / name)
-            part.replace(link)
-    module = folder / INTRINSICS
-    if not module.is_file():
-        module.parent.mkdir(parents=True, exist_ok=True)
-        part = module.with_name(f"{module.name}.part-{os.getpid()}")
-        part.write_text(NO_INTRINSICS)
-        part.replace(module)
 
 
 def prune(metadata: dict, library: str) -> dict:
@@ -172,6 +107,7 @@ def lock_file(path: str) -> str:
 def manifest(command: Sequence[str]) -> str:
     """The path of the manifest in a cargo command, or an empty text."""
     words = iter(command)
+    # `in` advances the iterator to the word after the option.
     return next(words, "") if "--manifest-path" in words else ""
 
 
@@ -185,7 +121,7 @@ def main(library: str, *command: str) -> int:
     if LOCK_FILE in os.environ:
         os.environ[LOCK_FILE] = lock_file(os.environ[LOCK_FILE])
     given = manifest(command)
-    linked = os.path.islink(given)  # in the folder of `make_library`
+    linked = os.path.islink(given)  # in the folder of `analysis_home.make_library`
     real = os.path.realpath(given)
     if linked:
         command = tuple(real if word == given else word for word in command)

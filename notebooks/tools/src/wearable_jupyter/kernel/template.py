@@ -231,7 +231,7 @@ def prepare_dependencies(download: bool = True) -> None:
 
 def download_bundle() -> None:
     """Download and install a bundle if something would have to be compiled."""
-    # Imports an HTTP client, and each launch of a kernel imports this module.
+    # Each launch of a kernel imports this module, and none needs a bundle.
     from ..setup import release_download
 
     release_download.provide()

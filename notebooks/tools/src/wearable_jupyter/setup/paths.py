@@ -22,7 +22,7 @@ TARGET = ROOT / "target"
 # The compiled Cargo project that kernels start from, and the directories of running kernels.
 TEMPLATE = TARGET / "kernel-template"
 KERNELS = TARGET / "kernels"
-# The cargo home of the kernels' rust-analyzer; see prune_metadata.py.
+# The cargo home of the kernels' rust-analyzer; see analysis_home.py.
 ANALYSIS_HOME = TARGET / "kernel-cargo-home"
 # What it reads of the standard library.
 ANALYSIS_LIBRARY = TARGET / "kernel-standard-library"
