@@ -1,19 +1,14 @@
 //! The operating system's part: owners of files, and syncing to the disk.
 //!
-//! | mechanism | Linux | other systems, such as macOS |
-//! | --- | --- | --- |
-//! | this user | `geteuid` | the owner of a new temporary file |
-//! | syncing to the disk | `fsync` | on Apple's systems, the disk also flushes its cache; a disk that cannot is accepted |
-//!
+//! On Apple's systems, a sync also makes the disk flush its cache; a disk that cannot is accepted.
 //! Systems without owners, such as Windows, treat all files as this user's.
 
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind};
-use std::path::Path;
 
-/// Whether a file belongs to this user. In `folder`, which is the file's, a temporary file may be created.
-pub(crate) fn is_own(metadata: &Metadata, folder: &Path) -> bool {
-    is_owned_by(owner(metadata), effective_user().or_else(|| owner_of_new_file(folder)))
+/// Whether a file belongs to this user.
+pub(crate) fn is_own(metadata: &Metadata) -> bool {
+    is_owned_by(owner(metadata), effective_user())
 }
 
 fn is_owned_by(owner: Option<u32>, user: Option<u32>) -> bool {
@@ -31,20 +26,15 @@ fn owner(_metadata: &Metadata) -> Option<u32> {
     None
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 fn effective_user() -> Option<u32> {
     // SAFETY: geteuid has no preconditions.
     Some(unsafe { libc::geteuid() })
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(unix))]
 fn effective_user() -> Option<u32> {
     None
-}
-
-/// The owner of new files in `folder`. None if this user cannot create one there, or without owners.
-fn owner_of_new_file(folder: &Path) -> Option<u32> {
-    owner(&tempfile::tempfile_in(folder).ok()?.metadata().ok()?)
 }
 
 /// Syncs a file to the disk.
@@ -84,15 +74,10 @@ mod tests {
         assert!(is_owned_by(None, None), "a system without owners");
     }
 
-    #[cfg(unix)]
     #[test]
-    fn owner_of_a_new_file_is_this_user() {
-        let folder = tempfile::tempdir().unwrap();
-        let user = owner_of_new_file(folder.path());
-        assert!(user.is_some() && user == owner(&folder.path().metadata().unwrap()));
-        assert!(effective_user().is_none_or(|effective| user == Some(effective)));
-        assert_eq!(folder.path().read_dir().unwrap().count(), 0, "no file remains");
-        assert_eq!(owner_of_new_file(&folder.path().join("missing")), None);
+    fn new_file_is_own() {
+        let file = tempfile::tempfile().unwrap();
+        assert!(is_own(&file.metadata().unwrap()));
     }
 
     #[test]

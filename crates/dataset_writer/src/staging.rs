@@ -113,7 +113,7 @@ fn remove_stale(parent: &Path) -> Result<()> {
         let is_staging = entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes());
         let stale = entry.path();
         let Ok(metadata) = stale.symlink_metadata() else { continue };
-        if !is_staging || !metadata.is_dir() || !is_own(&metadata, parent) {
+        if !is_staging || !metadata.is_dir() || !is_own(&metadata) {
             continue;
         }
         let Ok(handle) = File::open(&stale) else { continue };

@@ -1,9 +1,9 @@
 //! The operating system's part: signals that end a program.
 //!
-//! | signal | Linux | other systems, such as macOS |
+//! | signal | Unix | Windows |
 //! | --- | --- | --- |
 //! | SIGINT (Ctrl+C) | interrupts | the same, in polars |
-//! | SIGTERM, SIGHUP | interrupt | end the program without clean-up; the next write to the same place removes the unfinished files |
+//! | SIGTERM, SIGHUP | interrupt | do not exist |
 
 pub use signals::{interrupt_on_termination, terminated_by};
 
@@ -16,7 +16,7 @@ pub fn interrupted_status(signal: Option<i32>) -> u8 {
     128 + signal.and_then(|signal| u8::try_from(signal).ok()).unwrap_or(SIGINT)
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 mod signals {
     use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -25,9 +25,6 @@ mod signals {
     /// Lets SIGTERM and SIGHUP interrupt [`interruptible`](crate::interrupt::interruptible) like SIGINT, so
     /// that a program cleans up before it ends. Signals that the process was started to ignore (`nohup`)
     /// stay ignored.
-    ///
-    /// Only on Linux. On other systems, these signals end the program at once, and unfinished files are
-    /// removed by the next write to the same place.
     pub fn interrupt_on_termination() {
         extern "C" fn interrupt(signal: libc::c_int) {
             TERMINATED_BY.store(signal, Ordering::Relaxed);
@@ -51,10 +48,9 @@ mod signals {
     }
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(unix))]
 mod signals {
-    /// Does nothing on this system: SIGTERM and SIGHUP end the program at once, and unfinished files are
-    /// removed by the next write to the same place.
+    /// Does nothing on this system, which has neither SIGTERM nor SIGHUP.
     pub fn interrupt_on_termination() {}
 
     /// The signal that [`interrupt_on_termination`] turned into an interrupt: on this system, none.

@@ -5,11 +5,11 @@
 //! | peak memory of a query | the peak after a reset (`VmHWM`) | the growth of the process's peak (`getrusage`): too low by the memory that was free in the process before |
 //! | memory limit | the system refuses memory (`RLIMIT_DATA`) | a thread ends the process, up to some milliseconds late; pages of mapped files count, too |
 //! | end of a worker whose parent ended | at once (`PR_SET_PDEATHSIG`) | after up to [`PARENT_INTERVAL`] |
-//! | path of the loaded library | `dladdr` | unknown, so the worker is searched in the project |
 //!
 //! Other systems report no peak and have no limit. A function whose name ends with `_on` has the system
 //! as its first parameter, so tests on Linux run the other branch.
 
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 use std::{fs, io, thread};
@@ -113,22 +113,13 @@ fn status_kb(field: &str) -> Option<u64> {
 /// The peak of this process's resident memory since its start, in bytes.
 #[cfg(unix)]
 fn resource_peak() -> Option<u64> {
-    /// `struct rusage`. Both times have 16 bytes on all 64-bit systems.
-    #[repr(C)]
-    struct Usage {
-        times: [u64; 4],
-        maxrss: i64,
-        others: [i64; 13],
-    }
-    unsafe extern "C" {
-        fn getrusage(who: i32, usage: *mut Usage) -> i32;
-    }
-    const SELF: i32 = 0;
-    let mut usage = Usage { times: [0; 4], maxrss: 0, others: [0; 13] };
-    // SAFETY: getrusage fills in the whole struct, which has its size.
-    match unsafe { getrusage(SELF, &mut usage) } {
-        0 => Some(maxrss_bytes(cfg!(target_vendor = "apple"), usage.maxrss.cast_unsigned())),
-        _ => None,
+    // SAFETY: all fields may be zero, and getrusage fills in the whole struct.
+    unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        match libc::getrusage(libc::RUSAGE_SELF, &mut usage) {
+            0 => Some(maxrss_bytes(cfg!(target_vendor = "apple"), usage.ru_maxrss.cast_unsigned())),
+            _ => None,
+        }
     }
 }
 
@@ -184,8 +175,7 @@ fn parent_id() -> Option<u32> {
 #[cfg(unix)]
 pub(crate) fn was_killed(status: ExitStatus) -> bool {
     use std::os::unix::process::ExitStatusExt;
-    const SIGKILL: i32 = 9;
-    status.signal() == Some(SIGKILL)
+    status.signal() == Some(libc::SIGKILL)
 }
 
 #[cfg(not(unix))]
@@ -193,16 +183,38 @@ pub(crate) fn was_killed(_status: ExitStatus) -> bool {
     false
 }
 
-pub(crate) use calls::library;
+/// The file that this code was loaded from, a shared library or a program, if the system reports it.
+#[cfg(unix)]
+pub(crate) fn library() -> Option<PathBuf> {
+    use std::ffi::{CStr, OsStr};
+    use std::os::unix::ffi::OsStrExt;
+    use std::path::Path;
+
+    // SAFETY: all fields may be zero, and dladdr fills them. The name that it returns belongs to
+    // the loaded library, which is never unloaded while its own code runs.
+    unsafe {
+        let mut info: libc::Dl_info = std::mem::zeroed();
+        let function: fn() -> Option<PathBuf> = library;
+        if libc::dladdr(function as *const libc::c_void, &mut info) == 0 || info.dli_fname.is_null()
+        {
+            return None;
+        }
+        let name = OsStr::from_bytes(CStr::from_ptr(info.dli_fname).to_bytes());
+        Path::new(name).canonicalize().ok()
+    }
+}
+
+#[cfg(not(unix))]
+pub(crate) fn library() -> Option<PathBuf> {
+    None
+}
+
 use calls::{limit_data, release_free_memory, request_signal_at_end_of_parent};
 
 /// System calls that only Linux has.
 #[cfg(target_os = "linux")]
 mod calls {
-    use std::ffi::{CStr, OsStr};
     use std::io;
-    use std::os::unix::ffi::OsStrExt;
-    use std::path::{Path, PathBuf};
 
     pub(super) fn release_free_memory() {
         #[cfg(target_env = "gnu")]
@@ -227,30 +239,12 @@ mod calls {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         }
     }
-
-    /// The file that this code was loaded from, a shared library or a program, if the system reports it.
-    pub(crate) fn library() -> Option<PathBuf> {
-        // SAFETY: all fields may be zero, and dladdr fills them. The name that it returns belongs to
-        // the loaded library, which is never unloaded while its own code runs.
-        unsafe {
-            let mut info: libc::Dl_info = std::mem::zeroed();
-            let function: fn() -> Option<PathBuf> = library;
-            if libc::dladdr(function as *const libc::c_void, &mut info) == 0
-                || info.dli_fname.is_null()
-            {
-                return None;
-            }
-            let name = OsStr::from_bytes(CStr::from_ptr(info.dli_fname).to_bytes());
-            Path::new(name).canonicalize().ok()
-        }
-    }
 }
 
-/// The functions above call none of these except `library`.
+/// The functions above call none of these.
 #[cfg(not(target_os = "linux"))]
 mod calls {
     use std::io;
-    use std::path::PathBuf;
 
     pub(super) fn release_free_memory() {}
 
@@ -259,11 +253,6 @@ mod calls {
     }
 
     pub(super) fn request_signal_at_end_of_parent() {}
-
-    /// The file that this code was loaded from, a shared library or a program, if the system reports it.
-    pub(crate) fn library() -> Option<PathBuf> {
-        None
-    }
 }
 
 #[cfg(test)]
@@ -292,7 +281,7 @@ mod tests {
         drop(std::hint::black_box(vec![1u8; mb * 1_000_000]));
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(unix)]
     #[test]
     fn path_of_the_library_is_absolute() {
         assert!(library().unwrap().is_absolute());

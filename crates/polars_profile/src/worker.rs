@@ -309,8 +309,8 @@ impl Drop for Running {
 
 /// The path of the worker program, independent of the working directory.
 ///
-/// cargo puts the program next to the library that a test or a program loads. A kernel loads a copy
-/// of the library from its own directory, so the project that compiled the library is searched, too.
+/// cargo puts the program next to the library that a test or a program loads. A kernel loads a copy of
+/// the library from a directory of its own, so the kernel sets the variable.
 fn program() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os(PROGRAM_VARIABLE).filter(|path| !path.is_empty()) {
         let path = PathBuf::from(path);
@@ -322,7 +322,7 @@ fn program() -> Result<PathBuf> {
     find_program(platform::library())
 }
 
-/// The worker program near `library`, the file that this code was loaded from, or in the project.
+/// The worker program near `library`, the file that this code was loaded from, or near this program.
 fn find_program(library: Option<PathBuf>) -> Result<PathBuf> {
     let name = format!("{PROGRAM}{}", std::env::consts::EXE_SUFFIX);
     let mut searched = Vec::new();
@@ -330,13 +330,7 @@ fn find_program(library: Option<PathBuf>) -> Result<PathBuf> {
         // The library is in `debug` or in `debug/deps`.
         searched.extend(loaded.ancestors().skip(1).take(2).map(|folder| folder.join(&name)));
     }
-    let project = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2);
-    let target = project.unwrap_or(Path::new("/")).join("target");
-    searched.push(target.join("debug").join(&name));
-    // With an explicit target, cargo adds a folder with the platform's name.
-    let platforms = fs::read_dir(&target).into_iter().flatten().flatten();
-    searched.extend(platforms.map(|platform| platform.path().join("debug").join(&name)));
-    searched.iter().find(|path| path.is_file()).cloned().ok_or_else(|| no_worker(&[target]))
+    searched.iter().find(|path| path.is_file()).cloned().ok_or_else(|| no_worker(&searched))
 }
 
 fn no_worker(searched: &[PathBuf]) -> Error {
@@ -538,7 +532,7 @@ mod tests {
         assert!(program().unwrap().is_file());
     }
 
-    /// Other systems than Linux do not report the library's path.
+    /// Not every system reports the library's path.
     #[test]
     fn program_is_found_without_the_librarys_path() {
         assert!(find_program(None).unwrap().is_file());

@@ -87,17 +87,12 @@ def median_run(runs: list[Run]) -> Run:
     return sorted(runs, key=lambda run: run.seconds)[len(runs) // 2]
 
 
-def program(name: str) -> Path:
-    """Return the path of a program of this workspace."""
-    return paths.TARGET / toolchain.host() / "debug" / name
-
-
 def rust_run(rows: int, threads: int | None = None) -> Run:
     """Run the Rust generator once."""
     options = ["--quiet", "--rows", str(rows)]
     if threads is not None:
         options += ["--threads", str(threads)]
-    return measured([program("generate_demo_data"), *options, "--output-dir"], rows)
+    return measured([toolchain.program("generate_demo_data"), *options, "--output-dir"], rows)
 
 
 # A child process starts with its parent's peak memory, and this process's peak is large. So a small
@@ -136,6 +131,6 @@ def measured(command: list, rows: int) -> Run:
 
 def steps() -> list[dict]:
     """Run the example `time_steps`: time and bytes per row of each generation step, on one core."""
-    example = program("examples/time_steps")
+    example = toolchain.program("examples/time_steps")
     result = subprocess.run([example], capture_output=True, text=True, check=True)
     return [json.loads(line) for line in result.stdout.splitlines()]

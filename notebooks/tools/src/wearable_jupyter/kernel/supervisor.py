@@ -30,6 +30,8 @@ from . import directories, prewarmed
 from .events import Events
 from .handoff import POLL_SECONDS, Handoff, hand_off, wait_for_handoff, watch
 
+# The variable in which polars_profile looks for its worker program.
+WORKER = "PROFILE_WORKER"
 # The next kernel is prewarmed after this time without a running cell.
 QUIET_SECONDS = 10.0
 # How long clients have to read the last reply before the kernel ends.
@@ -107,6 +109,8 @@ def start_evcxr(directory: Path, events: Events) -> subprocess.Popen:
         "EVCXR_CONFIG_DIR": str(directory / "config"),
         "CARGO_HOME": str(paths.ANALYSIS_HOME),
         "RUST_SRC_PATH": str(paths.ANALYSIS_LIBRARY),
+        # The kernel's own copy of the library has no worker next to it.
+        WORKER: os.environ.get(WORKER) or str(toolchain.program("profile_worker")),
         # evcxr's allocator would otherwise use huge pages, of which many stay half empty.
         "MIMALLOC_ALLOW_THP": "0",
         "PATH": f"{directory / 'bin'}{os.pathsep}{os.environ['PATH']}",

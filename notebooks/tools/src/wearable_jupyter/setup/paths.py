@@ -5,8 +5,11 @@ The project writes only to the repository and to one folder in the user's cache 
 
 import json
 import os
+import shlex
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 from .errors import UserError
 
@@ -60,6 +63,18 @@ def sensor_files() -> list[Path]:
 def display_path(path: Path) -> Path:
     """A path for messages: relative to the repository's root if it is inside."""
     return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """The content of a TOML file. Raises `UserError` if it is missing or not valid."""
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(
+            f"{file} could not be read: {reason}. Fix the file, or restore the committed one: "
+            f"git checkout {shlex.quote(str(file))}"
+        ) from error
 
 
 def toml_string(path: Path) -> str:

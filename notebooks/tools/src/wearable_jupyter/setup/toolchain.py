@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import tomllib
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ def cargo_home() -> Path:
 @cache
 def pinned() -> dict[str, Any]:
     """The content of `rust-toolchain.toml`: channel, profile and components."""
-    return tomllib.loads((paths.ROOT / "rust-toolchain.toml").read_text())["toolchain"]
+    return paths.read_toml(paths.ROOT / "rust-toolchain.toml")["toolchain"]
 
 
 def toolchain() -> Path:
@@ -111,7 +110,7 @@ def cargo_settings() -> dict[str, str]:
 @cache
 def development_profile() -> dict[str, Any]:
     """`[profile.dev]` of the workspace."""
-    return tomllib.loads((paths.ROOT / "Cargo.toml").read_text())["profile"]["dev"]
+    return paths.read_toml(paths.ROOT / "Cargo.toml")["profile"]["dev"]
 
 
 def with_standard_library() -> dict[str, str]:
@@ -137,3 +136,8 @@ def host() -> str:
         for line in rustc_version().splitlines()
         if line.startswith("host: ")
     )
+
+
+def program(name: str, folder: str = "") -> Path:
+    """The path at which cargo compiles a program of the workspace; `folder` may be `examples`."""
+    return paths.TARGET / host() / "debug" / folder / name
