@@ -49,9 +49,21 @@ static THREAD: OnceLock<ThreadId> = OnceLock::new();
 /// The event fields of the last panic in this thread, without the message.
 static PANIC: Mutex<Option<String>> = Mutex::new(None);
 
+/// The kernel's directory, which contains the file of this compiled cell. It is not taken from the
+/// environment, because a cell may change or remove every variable.
+fn directory() -> &'static Path {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    DIRECTORY.get_or_init(|| {
+        let file = object(directory as fn() -> &'static Path as usize).map(|object| object.file);
+        let file = file.unwrap_or_default();
+        let found = Path::new(&file).ancestors().find(|folder| folder.join("events").exists());
+        found.map(Path::to_owned).unwrap_or_default()
+    })
+}
+
 /// A file in the kernel's directory.
 fn file(name: &str) -> PathBuf {
-    PathBuf::from(::std::env::var_os("EVCXR_SHIM_DIRECTORY").unwrap_or_default()).join(name)
+    directory().join(name)
 }
 
 fn send(event: &str) {
@@ -80,7 +92,7 @@ fn write_end_marker(number: u32) {
     if !file("ready").exists() {
         return;
     }
-    let marker = ::std::env::var("EVCXR_SHIM_MARKER").unwrap_or_default();
+    let marker = ::std::fs::read_to_string(file("marker")).unwrap_or_default();
     let line = ::std::format!("{marker}{number}\n");
     let _ = ::std::io::stdout().lock().write_all(line.as_bytes());
     let _ = ::std::io::stderr().lock().write_all(line.as_bytes());
@@ -142,8 +154,27 @@ fn wants_backtrace() -> bool {
     ::std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0")
 }
 
-#[repr(C)]
+/// A program or shared library that is loaded, and where.
 struct Object {
+    file: String,
+    base: usize,
+}
+
+/// The object that contains an address.
+fn object(address: usize) -> Option<Object> {
+    let mut info = ObjectInfo { name: ::std::ptr::null(), base: 0, _symbol: [0; 2] };
+    // SAFETY: dladdr fills in the struct with a name that lives as long as the object, or returns 0.
+    if unsafe { dladdr(address, &mut info) } == 0 || info.name.is_null() {
+        return None;
+    }
+    // SAFETY: as above.
+    let file = unsafe { CStr::from_ptr(info.name) }.to_string_lossy().into_owned();
+    Some(Object { file, base: info.base })
+}
+
+/// `Dl_info`.
+#[repr(C)]
+struct ObjectInfo {
     name: *const c_char,
     base: usize,
     _symbol: [usize; 2],
@@ -155,7 +186,7 @@ unsafe extern "C" {
         all: *mut c_void,
     ) -> i32;
     fn _Unwind_GetIP(frame: *mut c_void) -> usize;
-    fn dladdr(address: usize, object: *mut Object) -> i32;
+    fn dladdr(address: usize, object: *mut ObjectInfo) -> i32;
     fn signal(number: i32, handler: usize) -> usize;
     fn dup2(from: i32, to: i32) -> i32;
     fn fork() -> i32;
@@ -172,20 +203,14 @@ extern "C" fn push_address(frame: *mut c_void, all: *mut c_void) -> i32 {
 /// library cannot resolve them to lines, because it lists shared libraries only once, before cells are
 /// loaded.
 fn calls_in_cell() -> String {
-    let (directory, mut all, mut fields) = (file(""), Vec::<usize>::new(), String::new());
+    let (mut all, mut fields) = (Vec::<usize>::new(), String::new());
     // SAFETY: the vector outlives the call.
     unsafe { _Unwind_Backtrace(push_address, (&raw mut all).cast()) };
     for address in all {
-        let mut object = Object { name: ::std::ptr::null(), base: 0, _symbol: [0; 2] };
-        // SAFETY: dladdr fills in the object with a static name, or returns 0.
-        if unsafe { dladdr(address, &mut object) } == 0 || object.name.is_null() {
-            continue;
-        }
-        // SAFETY: as above.
-        let name = unsafe { CStr::from_ptr(object.name) }.to_string_lossy();
-        if Path::new(&*name).starts_with(&directory) {
+        let Some(object) = object(address) else { continue };
+        if Path::new(&object.file).starts_with(directory()) {
             if fields.is_empty() {
-                fields = ::std::format!("{name}{FIELD_SEPARATOR}");
+                fields = ::std::format!("{}{FIELD_SEPARATOR}", object.file);
             }
             // The call is before its return address.
             fields += &::std::format!("{:x} ", address - object.base - 1);

@@ -111,8 +111,8 @@ fn directory() -> io::Result<PathBuf> {
 }
 
 fn filter_output() -> io::Result<ExitCode> {
-    let marker = env::var("EVCXR_SHIM_MARKER").unwrap_or_default();
-    let ready = directory()?.join("ready");
+    let directory = directory()?;
+    let (marker, ready) = (fs::read_to_string(directory.join("marker"))?, directory.join("ready"));
     output::filter(io::stdin().lock(), io::stdout().lock(), &marker, &ready)?;
     Ok(ExitCode::SUCCESS)
 }

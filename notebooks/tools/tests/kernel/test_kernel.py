@@ -170,6 +170,18 @@ def test_dependency_that_does_not_compile_is_reported(notebook):
     assert result.failure.count("./justw setup") == 1 and "Traceback" not in result.failure
 
 
+def test_cell_may_remove_all_environment_variables(notebook):
+    remove = "unsafe { std::env::remove_var(name) }"
+    path = notebook(
+        f"for (name, _) in std::env::vars_os() {{ {remove} }}",
+        'println!("{}", std::env::vars_os().count());',
+        'panic!("seen")',
+    )
+    result = strict_run.run(path)
+    assert list(result.failures) == [2] and "seen" in result.failure
+    assert output_tags.stream(result.executed.cells[1], "stdout") == "0\n"
+
+
 def test_edit_of_the_library_reaches_the_next_kernel_only():
     source = paths.LIBRARY / "src" / "lib.rs"
     committed = source.read_text()

@@ -9,6 +9,7 @@ Two evcxr kernels in one directory run each other's code, so each gets its own. 
     bin/, calls/       the kernel's cargo, and the calls of rustc that it repeats; see rustc_call.py
     alive              locked by the owner until it ends
     events             a pipe for events of cells; see events.py
+    marker             the line that ends a cell's output
     ready              exists when evcxr has started and its output is read
     interrupted        exists when the cell that is being compiled was interrupted
     connection.json    evcxr's connection file; Jupyter's is another, see proxy.py

@@ -9,7 +9,7 @@ import secrets
 from pathlib import Path
 
 FIELD, RECORD = "\x1f", "\x1e"
-NAME = "events"
+NAME, MARKER = "events", "marker"
 
 
 class Events:
@@ -21,9 +21,9 @@ class Events:
         # Open for writing too, so that the pipe never reaches its end.
         self.pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK)
         self.marker = f"\x02{secrets.token_hex(8)}:"
+        (directory / MARKER).write_text(self.marker)
         self.environment = {
             "EVCXR_SHIM_DIRECTORY": str(directory),
-            "EVCXR_SHIM_MARKER": self.marker,
             # evcxr sets RUST_BACKTRACE itself; the first cell restores the user's value.
             "EVCXR_SHIM_BACKTRACE": os.environ.get("RUST_BACKTRACE", ""),
         }
