@@ -132,6 +132,17 @@ fn no_crate_includes_a_file_of_another() {
     }
 }
 
+/// A bundle contains the compiled crates, and they are used in clones with other paths.
+#[test]
+fn no_bundled_crate_contains_the_path_of_its_clone() {
+    for (name, _) in MAY_DEPEND_ON.iter().filter(|(name, _)| *name != "wearable_demo") {
+        let src = crates().join(name).join("src");
+        for (path, text) in files(name).into_iter().filter(|(path, _)| path.starts_with(&src)) {
+            assert!(!text.contains("CARGO_MANIFEST_DIR"), "{}", path.display());
+        }
+    }
+}
+
 /// Otherwise code could depend on Linux without a defined behaviour elsewhere.
 #[test]
 fn only_platform_modules_distinguish_operating_systems() {

@@ -19,7 +19,7 @@ from wearable_jupyter.setup import caches, paths, toolchain
 
 MANIFEST = """\
 [workspace]
-members = ["crates/evcxr_shim", "crates/wearable_demo"]
+members = ["crates/evcxr_shim", "crates/generic", "crates/wearable_demo"]
 exclude = ["target"]
 resolver = "3"
 
@@ -56,7 +56,9 @@ crate-type = ["rlib", "dylib"]
 
 [dependencies]
 dependency = {{ path = "{dependency}" }}
+generic = {{ path = "../generic" }}
 """
+GENERIC = '[package]\nname = "generic"\nversion = "0.1.0"\nedition = "2024"\n'
 DEPENDENCY = '[package]\nname = "dependency"\nversion = "1.0.0"\nedition = "2024"\n'
 # Replaces `crates/evcxr_shim/src/main.rs`, which takes most of a setup's time, by a program that
 # runs the real one. It keeps a dependency with a build script in cargo's home.
@@ -114,10 +116,15 @@ class Clone:
             with (root / ".cargo/config.toml").open("a") as config:
                 config.write(NEW_LAYOUT)
         (root / "Cargo.toml").write_text(MANIFEST)
-        library = root / "crates/wearable_demo"
-        (library / "src").mkdir(parents=True)
+        library, generic = root / "crates/wearable_demo", root / "crates/generic"
+        for crate in (library, generic):
+            (crate / "src").mkdir(parents=True)
+        (generic / "Cargo.toml").write_text(GENERIC)
+        (generic / "src/lib.rs").write_text("pub fn twice(x: u32) -> u32 { 2 * x }\n")
         (library / "Cargo.toml").write_text(LIBRARY.format(dependency=dependency))
-        (library / "src/lib.rs").write_text("pub use dependency::answer;\n")
+        (library / "src/lib.rs").write_text(
+            "pub use dependency::answer;\npub fn double() -> u32 { generic::twice(answer()) }\n"
+        )
         # Tests with the names of files that cargo keeps of a build script, and of a dependency.
         (library / "tests").mkdir()
         for name in ("dependency", "out", "output", "root-output", "stderr"):
@@ -287,13 +294,76 @@ def test_kernel_starts_from_compiled_dependencies(clone):
     report = dict(line.split(" ", 1) for line in result.stdout.splitlines())
     cell = Path(report["cell"])
     assert cell.stat().st_size and cell.is_relative_to(one.root / "target/kernels")
-    assert report["fresh"] == "dependency wearable_demo" and report["compiled"] == "ctx"
+    assert report["fresh"] == "dependency generic wearable_demo" and report["compiled"] == "ctx"
     # The kernel has its own copy of the library, which an edit does not change.
     kept = next((one.root / "target/kernels").glob("*/library/libwearable_demo.so"))
     before = kept.read_bytes()
     (one.root / "crates/wearable_demo/src/lib.rs").write_text("pub fn other() {}\n")
     one.setup()
     assert kept.read_bytes() == before
+
+
+def own(clone, pattern: str) -> Path:
+    """A compiled library of the workspace itself, not of the kernels' template."""
+    (found,) = {
+        file.resolve() for file in clone.compiled(pattern) if file.parent.name in ("deps", "out")
+    }
+    return found
+
+
+def test_kernels_link_the_libraries_of_the_workspace(clone):
+    """An edit of the library is compiled once, in the workspace."""
+    one = clone("one")
+    one.setup()
+    template = one.root / "target/kernel-template/target"
+    for edited in ("libgeneric-*.rlib", "libwearable_demo.rlib", "libwearable_demo.so"):
+        (linked,) = {file.stat().st_ino for file in below(template, edited)}
+        assert linked == own(one, edited).stat().st_ino, edited
+    # Cells are compiled without the wrapper that linked the libraries.
+    assert "rustc_from_cache" not in (template.parent / "call").read_text()
+    source = one.root / "crates/generic/src/lib.rs"
+    source.write_text(source.read_text().replace("2 * x", "x + x + 7000"))
+    one.setup()
+    (linked,) = {file.stat().st_ino for file in below(template, "libgeneric-*.rlib")}
+    assert linked == own(one, "libgeneric-*.rlib").stat().st_ino
+    # The error of the compiler is shown.
+    source.write_text("pub fn twice(x: u32) -> u32 { missing(x) }\n")
+    failed = subprocess.run(**one.command(), capture_output=True, text=True)
+    assert failed.returncode == 1 and "cannot find function `missing`" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+# Adds the workspace's libraries to the compiled dependencies, as `offline-bundle` does.
+BUNDLE = """\
+from pathlib import Path
+from wearable_jupyter.setup import caches, own_libraries
+from wearable_jupyter.setup.build import cargo
+own_libraries.bundle(cargo, caches.compiled_dependencies() / own_libraries.BUNDLED)
+"""
+
+
+@pytest.mark.parametrize("same_home, edited", [(True, False), (False, False), (False, True)])
+def test_libraries_in_a_bundle_are_used_if_their_sources_are_unchanged(
+    clone, tmp_path, same_home, edited
+):
+    one = clone("one")
+    one.setup()
+    command = one.command() | {"args": [sys.executable, "-c", BUNDLE]}
+    subprocess.run(**command, check=True)
+    bundled = one.used() / "own/link"
+    # The library contains the path of its clone, so it is never in a bundle.
+    assert {file.name for file in bundled.iterdir()} >= {"generic.rlib", "generic.rmeta"}
+    assert not list(bundled.glob("*wearable_demo*"))
+
+    two = clone("two") if same_home else another_user(clone, tmp_path)
+    if edited:
+        source = two.root / "crates/generic/src/lib.rs"
+        source.write_text(source.read_text().replace("2 * x", "x + x"))
+        os.utime(source, (0, 0))
+    two.setup()
+    linked = own(two, "libgeneric-*.rlib").samefile(bundled / "generic.rlib")
+    assert linked != edited
+    assert "Compiling" not in two.setup()
 
 
 def test_killed_setup_leaves_no_incomplete_cache(clone):

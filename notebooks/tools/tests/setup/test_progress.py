@@ -1,5 +1,6 @@
 """The progress of cargo, from its messages."""
 
+import itertools
 import json
 import threading
 import time
@@ -7,7 +8,7 @@ import time
 import pytest
 
 from wearable_jupyter.kernel import template
-from wearable_jupyter.setup import build, progress
+from wearable_jupyter.setup import build, errors, progress
 
 INDEX = "registry+https://github.com/rust-lang/crates.io-index"
 
@@ -67,17 +68,55 @@ def test_estimate_uses_the_speed_of_this_machine(seconds):
     assert not progress.running
 
 
-def test_kernel_and_dependencies_are_compiled_concurrently_on_four_cores(monkeypatch):
+def test_kernel_and_dependencies_are_compiled_concurrently(monkeypatch):
     both = threading.Barrier(2)
-    monkeypatch.setattr(build, "install_kernel", lambda: both.wait(10))
-    monkeypatch.setattr(build.os, "cpu_count", lambda: 4)
-    build.compile_all(lambda: both.wait(10))
+    monkeypatch.setattr(build, "install_kernel", lambda jobs: both.wait(10))
+    build.compile_all(lambda jobs: both.wait(10))
 
+    def fail(jobs):
+        raise errors.UserError("no compiler")
+
+    # The other one still ends.
     done = []
-    monkeypatch.setattr(build, "install_kernel", lambda: time.sleep(0.1) or done.append("kernel"))
-    monkeypatch.setattr(build.os, "cpu_count", lambda: 2)
-    build.compile_all(lambda: done.append("workspace"))
-    assert done == ["kernel", "workspace"]
+    monkeypatch.setattr(build, "install_kernel", fail)
+    with pytest.raises(errors.UserError, match="no compiler"):
+        build.compile_all(lambda jobs: time.sleep(0.1) or done.append("workspace"))
+    assert done == ["workspace"]
+
+
+@pytest.mark.parametrize("programs, cores, most", [(2, 2, 1), (1, 2, 2), (2, 4, 3)])
+def test_cargo_runs_only_as_many_compilers_as_it_may(
+    programs, cores, most, tmp_path, monkeypatch, capfd
+):
+    """While another program compiles, cargo leaves it a core."""
+    names = [f"p{number}" for number in range(6)]
+    (tmp_path / "Cargo.toml").write_text(f"[workspace]\nresolver = '3'\nmembers = {names}\n")
+    for name in names:
+        (tmp_path / name / "src").mkdir(parents=True)
+        (tmp_path / name / "src/lib.rs").touch()
+        (tmp_path / name / "Cargo.toml").write_text(f'[package]\nname = "{name}"\n')
+    wrapper, log = tmp_path / "wrapper.sh", tmp_path / "log"
+    wrapper.write_text(
+        '#!/bin/sh\ncase "$*" in *--crate-name\\ p*) ;; *) exec "$@" ;; esac\n'
+        f'echo 1 >> "{log}"; sleep 0.4; "$@"; result=$?; echo -1 >> "{log}"; exit $result\n'
+    )
+    wrapper.chmod(0o755)
+    monkeypatch.setattr(build.os, "cpu_count", lambda: cores)
+    jobs = build.Jobs(programs)
+    try:
+        build.run_with_progress(
+            progress.Task("test", len(names), 1.0),
+            jobs,
+            "build",
+            cwd=tmp_path,
+            RUSTC_WRAPPER=str(wrapper),
+            CARGO_TARGET_DIR=str(tmp_path / "target"),
+        )
+    finally:
+        jobs.close()
+    running = list(itertools.accumulate(map(int, log.read_text().split())))
+    assert len(running) == 2 * len(names) and max(running) == most
+    assert "jobserver" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

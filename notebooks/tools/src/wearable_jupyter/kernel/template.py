@@ -5,9 +5,10 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import NamedTuple
 
-from ..setup import caches, links, paths, toolchain
+from ..setup import caches, links, own_libraries, paths, toolchain
 from ..setup.build import (
     DEPENDENCIES,
     cargo,
@@ -67,10 +68,7 @@ def own_in(folder: Path) -> list[Path]:
 
 
 def own_crates(messages: str) -> list[Path]:
-    """The artifacts of local crates, from cargo's `messages`.
-
-    Their names contain a hash of the crate's path, so each clone compiles its own.
-    """
+    """The artifacts of local crates, from cargo's `messages`."""
     artifacts = []
     for message in map(parse_message, messages.splitlines()):
         if not message.get("package_id", "").startswith("path+file:"):
@@ -100,6 +98,16 @@ class Project(NamedTuple):
         (self.folder / "src" / "lib.rs").write_text(source)
         (self.folder / "Cargo.toml").write_text(self.manifest)
 
+    def build(self, *options: str, **environment: str) -> CompletedProcess[str]:
+        """Run `cargo build` in this project."""
+        return run_cargo(
+            *("build", "--offline", "--target", toolchain.host(), *options),
+            cwd=self.folder,
+            quiet=True,
+            CARGO_TARGET_DIR="target",
+            **environment,
+        )
+
     def compile(self) -> None:
         """Compile changes, and store the artifacts of local crates and the call of rustc."""
         call = self.folder / "call"
@@ -107,13 +115,7 @@ class Project(NamedTuple):
             (
                 self.folder / "src" / "lib.rs"
             ).touch()  # so that cargo compiles it and prints the call
-        result = run_cargo(
-            *("build", "--offline", "-vv", "--target", toolchain.host()),
-            "--message-format=json-render-diagnostics",
-            cwd=self.folder,
-            quiet=True,
-            CARGO_TARGET_DIR="target",
-        )
+        result = self.build("-vv", "--message-format=json-render-diagnostics")
         if (
             call_text := rustc_call.call_from_output(program(), cell_library(), result.stderr)
         ) is not None:
@@ -196,18 +198,25 @@ def seed() -> None:
 def build() -> None:
     """Compile the template with the current library.
 
-    Dependencies are linked from the cache. The library is compiled if its source changed, which
-    takes seconds.
+    Dependencies are linked from the cache. If the library's source changed, it is compiled in the
+    workspace, which takes seconds, and linked from there.
     """
+    sources = paths.TEMPLATE / "sources"
     with locked():
         seed()
-        sources, now = paths.TEMPLATE / "sources", state()
-        if sources.is_file() and sources.read_text() == now:
-            return
-        build_program()
-        TEMPLATE.compile()
-        BARE.compile()
-        sources.write_text(now)
+        while not sources.is_file() or sources.read_text() != state():
+            now = state()
+            build_program()
+            with own_libraries.linked(cargo) as environment:
+                TEMPLATE.build(**environment)
+            TEMPLATE.compile()
+            BARE.compile()
+            if state() == now:
+                sources.write_text(now)
+            else:
+                # The template would keep the library as it was compiled before this edit.
+                shutil.rmtree(paths.TEMPLATE)
+                seed()
 
 
 def prepare(download: bool = True) -> None:

@@ -15,9 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import caches, paths, toolchain
+from . import caches, own_libraries, paths, toolchain
 
-HERE = Path(__file__).parent
 # A file in a folder of compiled dependencies, with the paths of the machine that compiled them.
 ORIGIN = "origin.json"
 
@@ -49,8 +48,8 @@ def wrapper_environment(cached: Path) -> Iterator[dict[str, str]]:
         dep_info.write_bytes(os.fsencode(translate_dep_info(moved)))
         output.write_bytes(os.fsencode(translate(moved)))
         yield {
-            "RUSTC_WRAPPER": str(HERE / "rustc_from_cache.sh"),
-            "WEARABLE_BUILD_SCRIPT": str(HERE / "replay_build_script.sh"),
+            "RUSTC_WRAPPER": str(own_libraries.WRAPPER),
+            "WEARABLE_BUILD_SCRIPT": str(Path(__file__).with_name("replay_build_script.sh")),
             "WEARABLE_ARTIFACT_CACHE": str(cached),
             "WEARABLE_TARGET_DIR": str(paths.TARGET),
             "WEARABLE_DEP_INFO_SED": str(dep_info),

@@ -14,7 +14,6 @@ import shlex
 import shutil
 import subprocess
 import time
-import tomllib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -22,13 +21,13 @@ from pathlib import Path
 
 from ..bootstrap import command_environment, platform, trust
 from ..bootstrap.venv import is_shared
-from . import artifact_cache, caches, cargo_configuration, paths, progress, toolchain
+from . import artifact_cache, caches, cargo_configuration, own_libraries, paths, progress, toolchain
 from .errors import UserError
 from .links import is_rewritten, link_tree
 from .progress import Task, reporting
 
-# The number of cores from which evcxr and the dependencies are compiled concurrently.
-CORES_FOR_BOTH = 4
+# Optimises only the parts of evcxr that need it.
+EVCXR_PROFILE = Path(__file__).with_name("evcxr_profile.toml")
 # Compiled dependencies that no clone used for this time are deleted.
 KEEP_DAYS = 30
 
@@ -227,19 +226,48 @@ def start_fault(binary: Path) -> str | None:
     return "; ".join(ran.stderr.strip().splitlines()[-1:]) or f"exit status {ran.returncode}"
 
 
+class Jobs:
+    """Limits how many compilers concurrent cargos run together: a jobserver as in GNU make.
+
+    Each cargo may always run one compiler. For each further one, it takes a byte from the pipe.
+    """
+
+    def __init__(self, programs: int) -> None:
+        self.pipe = os.pipe()
+        for _ in range((os.cpu_count() or 1) - programs):
+            self.end_program()
+
+    def end_program(self) -> None:
+        """Give the compiler of a cargo that has ended to the others."""
+        os.write(self.pipe[1], b"+")
+
+    def variables(self) -> dict[str, str]:
+        """Variables for a cargo that inherits the pipe."""
+        reading, writing = self.pipe
+        return {"CARGO_MAKEFLAGS": f"-j --jobserver-auth={reading},{writing}"}
+
+    def close(self) -> None:
+        for end in self.pipe:
+            os.close(end)
+
+
 def run_with_progress(
-    task: Task, *arguments: str, cwd: Path = paths.ROOT, **environment: str
+    task: Task, jobs: Jobs | None, *arguments: str, cwd: Path = paths.ROOT, **environment: str
 ) -> None:
-    """Run cargo and report its progress as `task`. Raises `UserError` if cargo fails."""
+    """Run cargo and report its progress as `task`. Raises `UserError` if cargo fails.
+
+    Without `jobs`, cargo uses all cores.
+    """
     # The first argument is cargo's command. Diagnostics still go to the terminal.
     command, *options = arguments
     messages = ("--quiet", "--message-format=json-render-diagnostics")
     running = subprocess.Popen(
         ["cargo", command, *messages, *options],
         cwd=cwd,
-        env=cargo_variables(environment),
+        env=cargo_variables(environment | (jobs.variables() if jobs else {})),
         stdout=subprocess.PIPE,
         text=True,
+        pass_fds=jobs.pipe if jobs else (),
     )
     with running, reporting(task):
         for line in running.stdout:
@@ -248,15 +276,14 @@ def run_with_progress(
         raise UserError(f"`cargo {' '.join(arguments)}` failed; see above")
 
 
-def install_kernel() -> None:
+def install_kernel(jobs: Jobs | None = None) -> None:
     """Compile evcxr_jupyter into the cache, unless a working binary exists."""
     with locked("evcxr"):
         if starts(caches.evcxr()):
             return
         binary = caches.own_evcxr()
         print(
-            f"Compiling the kernel, evcxr_jupyter {caches.EVCXR_VERSION}: "
-            "once for this machine, about 7 minutes on 2 cores",
+            f"Compiling the kernel, evcxr_jupyter {caches.EVCXR_VERSION}: once for this machine",
             flush=True,
         )
         with staging("evcxr") as build:
@@ -265,7 +292,9 @@ def install_kernel() -> None:
             # would need the toolchain's libraries in its search path.
             run_with_progress(
                 task,
+                jobs,
                 *("install", "--locked", "--version", caches.EVCXR_VERSION, "evcxr_jupyter"),
+                *("--config", str(EVCXR_PROFILE)),
                 *("--root", str(build / "root"), "--target-dir", str(build / "target")),
                 cwd=caches.cache_directory(),
                 RUSTFLAGS="",
@@ -303,7 +332,7 @@ def own_names() -> set[str]:
     members = json.loads(listed)["packages"]
     packages = {member["name"] for member in members}
     targets = {target["name"].replace("-", "_") for m in members for target in m["targets"]}
-    locked = tomllib.loads((paths.ROOT / "Cargo.lock").read_text())["package"]
+    locked = paths.read_toml(paths.ROOT / "Cargo.lock")["package"]
     others = {package["name"].replace("-", "_") for package in locked} - packages
     return packages | (targets - others) | {"ctx", "incremental", "examples"}
 
@@ -340,7 +369,7 @@ def fetch() -> None:
         cargo("fetch", "--locked", "--quiet")
 
 
-def build_workspace() -> None:
+def build_workspace(jobs: Jobs | None = None) -> None:
     """Compile the workspace, and its dependencies first if they are not compiled."""
     compiled = caches.compiled_dependencies()
     if has_dependencies() and compiled.is_dir():
@@ -351,12 +380,13 @@ def build_workspace() -> None:
         delete_unused(compiled)
     else:
         with locked("dependencies"):
-            provide_dependencies()
+            provide_dependencies(jobs)
+        link_bundled(compiled)
     # cargo compiles this clone's own code without the lock, so that other clones do not wait.
     cargo("build", "--workspace", "--locked", "--quiet")
 
 
-def only_dependencies() -> None:
+def only_dependencies(jobs: Jobs | None = None) -> None:
     """Compile the dependencies, and delete what was compiled of the workspace.
 
     A container image copies the sources after this step. If cargo found artifacts of the workspace
@@ -365,11 +395,11 @@ def only_dependencies() -> None:
     with locked("dependencies"):
         if has_dependencies():
             return
-        provide_dependencies()
+        provide_dependencies(jobs)
         for part in compiled_parts():
             shutil.rmtree(paths.TARGET / part)
         (paths.TARGET / DEPENDENCIES).unlink()
-        provide_dependencies()
+        provide_dependencies(jobs)
 
 
 def compiled_parts() -> tuple[str, str]:
@@ -388,13 +418,13 @@ def has_dependencies() -> bool:
     return dependencies_in(paths.TARGET) == caches.compiled_dependencies().name
 
 
-def provide_dependencies() -> None:
+def provide_dependencies(jobs: Jobs | None = None) -> None:
     """Put the dependencies into the cache and into `target/`. The caller must hold their lock."""
     compiled = caches.compiled_dependencies()
     fetch()
     if not compiled.is_dir():
         if not has_dependencies():
-            make_dependencies()
+            make_dependencies(jobs)
         publish(compiled)
     elif not has_dependencies():
         print("Linking the compiled dependencies from the cache", flush=True)
@@ -421,14 +451,28 @@ def link_compiled(compiled: Path, destination: Path) -> None:
     """
     check_compiled(compiled)
     try:
-        link_tree(compiled, destination, copy=is_rewritten)
+        link_tree(
+            compiled,
+            destination,
+            copy=is_rewritten,
+            skip=lambda path: path.name == own_libraries.BUNDLED and path.parent == compiled,
+        )
     except FileNotFoundError as error:
         raise UserError(
             f"Another process deleted {error.filename} during setup. Run: ./justw setup"
         ) from error
 
 
-def make_dependencies() -> None:
+def link_bundled(compiled: Path, **environment: str) -> None:
+    """Build the workspace with those libraries of a bundle whose sources are unchanged."""
+    with own_libraries.from_bundle(cargo, compiled) as bundled:
+        if not (environment or bundled):
+            return
+        for command in ("build", "check"):
+            cargo(command, *ALL_DEPENDENCIES, "--quiet", **(environment | bundled))
+
+
+def make_dependencies(jobs: Jobs | None) -> None:
     """Compile the dependencies in `target/`, or link them from a compatible cache.
 
     `cargo check` creates the dependencies' metadata, which a build does not create. evcxr needs it
@@ -437,8 +481,7 @@ def make_dependencies() -> None:
     if (others := artifact_cache.find_compatible()) is not None:
         print(f"Linking the compiled dependencies from {others.parent}", flush=True)
         with artifact_cache.wrapper_environment(others) as environment:
-            for command in ("build", "check"):
-                cargo(command, *ALL_DEPENDENCIES, "--quiet", **environment)
+            link_bundled(others, **environment)
         return
     print(
         "Compiling polars and about 300 other packages: once for this machine, "
@@ -447,17 +490,31 @@ def make_dependencies() -> None:
     )
     names = packages()
     task = Task("dependencies", len(names), sum(map(progress.weight, names)))
-    run_with_progress(task, "build", *ALL_DEPENDENCIES)
+    run_with_progress(task, jobs, "build", *ALL_DEPENDENCIES)
     print(f"{task.compiled} packages compiled", flush=True)
     cargo("check", *ALL_DEPENDENCIES, "--quiet")
 
 
-def compile_all(workspace: Callable[[], None] = build_workspace) -> None:
-    """Compile evcxr and the `workspace`, concurrently if there are enough cores."""
-    cores = os.cpu_count() or 1
-    with ThreadPoolExecutor(max_workers=2 if cores >= CORES_FOR_BOTH else 1) as pool:
-        for work in [pool.submit(install_kernel), pool.submit(workspace)]:
-            work.result()
+def compile_all(workspace: Callable[[Jobs], None] = build_workspace) -> None:
+    """Compile evcxr and the `workspace` concurrently.
+
+    Each has phases in which only one compiler can run, so the other uses the free core.
+    """
+    programs = (install_kernel, workspace)
+    jobs = Jobs(len(programs))
+
+    def compile_(program: Callable[[Jobs], None]) -> None:
+        try:
+            program(jobs)
+        finally:
+            jobs.end_program()
+
+    try:
+        with ThreadPoolExecutor(max_workers=len(programs)) as pool:
+            for work in [pool.submit(compile_, program) for program in programs]:
+                work.result()
+    finally:
+        jobs.close()
 
 
 def run_binary(name: str, *arguments: str, example: bool = False, **environment: str) -> None:
@@ -465,8 +522,7 @@ def run_binary(name: str, *arguments: str, example: bool = False, **environment:
 
     Raises `UserError` if it fails; its own message is on stderr.
     """
-    folder = paths.TARGET / toolchain.host() / "debug"
-    binary = folder / "examples" / name if example else folder / name
+    binary = toolchain.program(name, "examples" if example else "")
     if not binary.is_file():
         raise UserError(f"{binary} does not exist. Run: ./justw setup")
     given = command_environment.user_environment() | toolchain.with_standard_library() | environment

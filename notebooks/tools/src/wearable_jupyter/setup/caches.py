@@ -1,6 +1,7 @@
 """Caches of compiled code: this user's, and shared ones that are only read."""
 
 import hashlib
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -90,15 +91,11 @@ def dependencies_key(rustc: str | None = None) -> str:
     digest = hashlib.sha256(
         f"{CONTENT_VERSION}{rustc or toolchain.rustc_version()}{toolchain.RUSTFLAGS}".encode()
     )
-    for file in (
-        paths.ROOT / "Cargo.lock",
-        paths.ROOT / "Cargo.toml",
-        paths.ROOT / ".cargo" / "config.toml",
-        *sorted(
-            manifest for manifest in paths.ROOT.glob("crates/*/Cargo.toml") if is_member(manifest)
-        ),
-    ):
-        digest.update(file.read_bytes())
+    manifests = sorted(filter(is_member, paths.ROOT.glob("crates/*/Cargo.toml")))
+    configuration = paths.ROOT / ".cargo" / "config.toml"
+    for file in (paths.ROOT / "Cargo.lock", paths.ROOT / "Cargo.toml", configuration, *manifests):
+        # Without comments, which change nothing.
+        digest.update(json.dumps(paths.read_toml(file), sort_keys=True).encode())
     return digest.hexdigest()[:16]
 
 

@@ -16,15 +16,14 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..bootstrap import platform, trust
 from ..bootstrap.venv import REQUIREMENTS, TOOLS, WHEEL_INDEX, is_shared, python_version, wheels
-from . import caches, entry_point, paths, toolchain
-from .build import compile_all, locked, move_into_cache, prerequisites, staging
+from . import caches, entry_point, own_libraries, paths, toolchain
+from .build import cargo, compile_all, locked, move_into_cache, prerequisites, staging
 from .errors import UserError
 
 # The first file of the archive, which describes the others.
@@ -64,9 +63,14 @@ def create(with_toolchain: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="bundle-", dir=paths.TARGET) as folder:
         downloaded = Path(folder) / wheels().name
         pythons = download_wheels(downloaded)
+        compiled = caches.trusted(caches.compiled_dependencies())
+        # Named as it will be in the cache.
+        own = Path(folder) / compiled.name / own_libraries.BUNDLED
+        own_libraries.bundle(cargo, own)
         files = {
             **tree(caches.evcxr().parent.parent),
-            **tree(caches.trusted(caches.compiled_dependencies())),
+            **tree(compiled),
+            **tree(own.parent),
             **sources(),
             **tree(downloaded),
             **(rust() if with_toolchain else {}),
@@ -120,7 +124,7 @@ def sources() -> dict[str, Path]:
     """
     registry = toolchain.cargo_home() / "registry"
     standard = toolchain.standard_library() / "Cargo.lock"
-    locks = [tomllib.loads(lock.read_text()) for lock in (paths.ROOT / "Cargo.lock", standard)]
+    locks = map(paths.read_toml, (paths.ROOT / "Cargo.lock", standard))
     packages = [p for lock in locks for p in lock["package"] if "source" in p]
     crates = {f"{package['name']}-{package['version']}.crate" for package in packages}
     names = {package["name"] for package in packages}
