@@ -2,14 +2,13 @@
 
 import os
 import re
-import sys
 import time
 from pathlib import Path
 
 import nbformat
-import psutil
 import pytest
 import walkthrough_copy
+from own_kernels import is_of_others, kernel_processes
 from xdist.scheduler import LoadScopeScheduling
 
 from wearable_jupyter.bench import browser
@@ -17,8 +16,8 @@ from wearable_jupyter.kernel import template
 from wearable_jupyter.runner import clean
 from wearable_jupyter.setup import build, errors, paths, release_download
 
-# Files whose tests can run next to all others, in a second process. They use no real kernel and no
-# compiled file of this clone, and have their own ports and files. The slowest file comes first.
+# The tests of these files run in a second process, next to all others. They use no real kernel and
+# no compiled file of this clone, and have their own ports and files. The slowest file comes first.
 INDEPENDENT = (
     "setup/test_build.py",
     "bootstrap/test_venv.py",
@@ -49,13 +48,37 @@ INDEPENDENT = (
     "test_development.py",
     "test_import_layers.py",
 )
+# Files that run notebooks, most of them the same executed walkthrough. They follow in the second
+# process. They edit no sources, and look at no kernels but their own.
+NOTEBOOKS = (
+    "exercises/test_answers.py",
+    "exercises/test_learner.py",
+    "exercises/test_nbgrader.py",
+    "export/test_html.py",
+    "results/test_cluster_notebook.py",
+    "results/test_engine.py",
+    "results/test_files.py",
+    "results/test_oracle.py",
+    "results/test_other_datasets.py",
+    "results/test_walkthrough.py",
+    "runner/test_report.py",
+)
+# Files with tests that edit the library. They come first, before the second process runs notebooks.
+EDITING = ("kernel/test_kernel.py", "kernel/test_prewarmed.py")
 # Fixtures that independent tests must not use.
 SHARED = {"notebook", "nothing_left", "small_data", "walkthrough"}
 
 
 def rank(nodeid: str) -> int:
-    """The position of a test's file in `INDEPENDENT`; -1 for all other files."""
+    """The position of a test's file in `INDEPENDENT`; the number of these files for `NOTEBOOKS`.
+
+    -2 for `EDITING`, and -1 for all other files, which run in the first process.
+    """
     file = nodeid.split("::")[0].removeprefix("tests/")
+    if file in NOTEBOOKS:
+        return len(INDEPENDENT)
+    if file in EDITING:
+        return -2
     return INDEPENDENT.index(file) if file in INDEPENDENT else -1
 
 
@@ -63,7 +86,7 @@ class Scheduling(LoadScopeScheduling):
     """Assigns the tests of equal rank to the same process, and begins with the lowest rank."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return str(rank(nodeid))
+        return str(max(rank(nodeid), -1))
 
 
 def pytest_xdist_make_scheduler(config, log):
@@ -89,7 +112,7 @@ def pytest_collection_modifyitems(config, items):
 def independence(request):
     """Fail if an independent test uses a fixture that others share."""
     used = SHARED.intersection(request.fixturenames)
-    if used and rank(request.node.nodeid) >= 0:
+    if used and 0 <= rank(request.node.nodeid) < len(INDEPENDENT):
         pytest.fail(
             f"The test uses {', '.join(sorted(used))}, so it cannot run next to other tests. "
             "Remove its file from INDEPENDENT in tests/conftest.py"
@@ -149,23 +172,6 @@ def assert_tooltip():
     return check
 
 
-def kernel_processes() -> list[psutil.Process]:
-    """This clone's kernel processes: in the kernels' directories, and their supervisors."""
-    modules = ("launcher", "supervisor", "prewarm")
-    carers = tuple(f"wearable_jupyter.kernel.{module}" for module in modules)
-    found = []
-    for process in psutil.process_iter():
-        try:
-            command = process.cmdline()
-            ours = command[:1] == [sys.executable] and any(part in carers for part in command)
-            directory = process.environ().get("EVCXR_TMPDIR", "")
-            if ours or directory.startswith(str(paths.KERNELS)):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
-
-
 @pytest.fixture
 def nothing_left():
     """After the test, no kernel, child process or directory of a kernel is left."""
@@ -175,7 +181,8 @@ def nothing_left():
     deadline = time.monotonic() + 60
     while True:
         left = [p for p in kernel_processes() if p.pid not in before]
-        left += [d for d in paths.KERNELS.glob("*") if d not in directories]
+        new = set(paths.KERNELS.glob("*")) - directories
+        left += [directory for directory in new if not is_of_others(directory)]
         if not left or time.monotonic() > deadline:
             break
         time.sleep(0.2)

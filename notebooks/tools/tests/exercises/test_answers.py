@@ -14,6 +14,8 @@ from wearable_jupyter.runner import output_tags, strict_run
 from wearable_jupyter.setup import build, paths
 
 TASKS = sources.tasks()
+# Each takes more than a minute.
+SEEDS = [42, pytest.param(7, marks=pytest.mark.long)]
 
 
 def variants():
@@ -33,7 +35,7 @@ def variants():
         yield f"solution-{task.number}", f"exercise({task.number})?.solution()", shown
 
 
-@pytest.fixture(scope="module", params=[42, 7], ids="seed-{}".format)
+@pytest.fixture(scope="module", params=SEEDS, ids="seed-{}".format)
 def executed(request, tmp_path_factory):
     """The text that each variant shows on a small dataset with this seed, by the cell's id."""
     folder = tmp_path_factory.mktemp("answers")

@@ -172,7 +172,7 @@ def test_kernels_are_prewarmed_for_enabled_servers_only(monkeypatch):
 
 
 def test_no_kernel_is_prewarmed_if_memory_is_short(monkeypatch):
-    before = set(directories.list_kernels())
+    before = prewarmed_kernels()
     monkeypatch.setattr(prewarm, "MIN_AVAILABLE", psutil.virtual_memory().total)
     prewarm.prewarm(os.getpid())
-    assert set(directories.list_kernels()) == before
+    assert prewarmed_kernels() == before
