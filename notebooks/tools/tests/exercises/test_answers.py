@@ -1,7 +1,7 @@
-"""Starters, wrong answers and solutions of all exercises, in real kernels on two datasets.
+"""Starters, wrong answers and solutions of all exercises, in real kernels.
 
-All variants of a dataset run in one kernel: the given code of a task, then the code and the check
-of each variant in a cell.
+All variants run in one kernel: the given code of a task, then the code and the check of each
+variant in a cell.
 """
 
 import re
@@ -14,7 +14,7 @@ from wearable_jupyter.runner import output_tags, strict_run
 from wearable_jupyter.setup import build, paths
 
 TASKS = sources.tasks()
-# Each takes more than a minute.
+# Seeds of the datasets. Each takes more than a minute.
 SEEDS = [42, pytest.param(7, marks=pytest.mark.long)]
 
 

@@ -1,7 +1,8 @@
 """An offline bundle: one file that sets up another machine without compiling or a network.
 
 `create` packs the part of this user's cache and of cargo's registry that the clone needs: compiled
-dependencies, the evcxr binary, the sources that cargo and rust-analyzer read, and Python wheels.
+dependencies, the evcxr binary, the sources that cargo and rust-analyzer read, and Python wheels. It
+adds the workspace's libraries (`own_libraries.py`).
 `install` unpacks it into another user's cache, where an ordinary setup finds it
 (`artifact_cache.py`).
 """
