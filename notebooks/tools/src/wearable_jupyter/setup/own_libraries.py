@@ -78,8 +78,9 @@ def from_bundle(cargo: Cargo, dependencies: Path) -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix=".own-", dir=paths.TARGET) as folder:
         for file in bundled.glob("*/*"):
             if file.stem in unchanged:
-                (Path(folder) / file.parent.name).mkdir(exist_ok=True)
-                (Path(folder) / file.parent.name / file.name).symlink_to(file)
+                place = Path(folder, file.parent.name)
+                place.mkdir(exist_ok=True)
+                link(file, place / file.name)
         yield {"RUSTC_WRAPPER": str(WRAPPER), FOLDER_VARIABLE: folder}
 
 
