@@ -68,6 +68,22 @@ def test_estimate_uses_the_speed_of_this_machine(seconds):
     assert not progress.running
 
 
+def test_estimate_is_for_concurrent_tasks_together(seconds):
+    """Each of two tasks has half of the cores, until one of them ends."""
+    first, second = (progress.Task(name, total=9, work=100.0) for name in ("first", "second"))
+    with progress.reporting(second):
+        with progress.reporting(first):
+            for task in (first, second):
+                task.started = time.monotonic() - 60
+                task.read_message(artifact(f"{INDEX}#serde@1.0.228"))
+            # 18 of 200 seconds of work took 60 s, so 182 take ten minutes.
+            assert progress.status_line().endswith("about 10 min left")
+        # 91 seconds of work are left.
+        assert progress.status_line() == "second: 1 of 9 packages; about 5 min left"
+    with progress.reporting(progress.Task("third", total=9, work=100.0)):
+        assert progress.status_line() == "third: 0 of 9 packages"
+
+
 def test_kernel_and_dependencies_are_compiled_concurrently(monkeypatch):
     both = threading.Barrier(2)
     monkeypatch.setattr(build, "install_kernel", lambda jobs: both.wait(10))

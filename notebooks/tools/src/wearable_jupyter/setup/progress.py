@@ -58,12 +58,16 @@ class Task:
     def seconds_left(self) -> float | None:
         """An estimate from the speed until the last message; None if too little is done.
 
-        Between two messages, which can be minutes for a large package, it counts down.
+        Concurrent tasks share the cores, so the estimate is for all of them together. Between two
+        messages, which can be minutes for a large package, it counts down.
         """
-        if self.work_done < MIN_DONE * (self.work_done + self.work_left):
+        tasks = concurrent if self in concurrent else [self]
+        done, left = (sum(getattr(t, name) for t in tasks) for name in ("work_done", "work_left"))
+        if done < MIN_DONE * (done + left):
             return None
-        total = self.work_left * (self.last_artifact - self.started) / self.work_done
-        return max(0.0, total - (time.monotonic() - self.last_artifact))
+        last = max(task.last_artifact for task in tasks)
+        total = left * (last - min(task.started for task in tasks)) / done
+        return max(0.0, total - (time.monotonic() - last))
 
     def __str__(self) -> str:
         return f"{self.name}: {len(self.done)} of {self.total} packages"
@@ -76,8 +80,10 @@ class Reported(Protocol):
         """An estimate of the remaining seconds, or None."""
 
 
-# Concurrent tasks, and the condition that wakes the reporting thread.
+# Tasks that run, and the condition that wakes the reporting thread.
 running: list[Reported] = []
+# Those of cargo that run at the same time, also if they have ended meanwhile.
+concurrent: list[Task] = []
 changed = threading.Condition()
 
 
@@ -85,6 +91,10 @@ changed = threading.Condition()
 def reporting(task: Reported) -> Iterator[Reported]:
     """Report the progress of a task while it runs, in one line with concurrent tasks."""
     with changed:
+        if not running:
+            concurrent.clear()
+        if isinstance(task, Task):
+            concurrent.append(task)
         running.append(task)
         if len(running) == 1:
             threading.Thread(target=report_progress, daemon=True).start()
@@ -93,6 +103,8 @@ def reporting(task: Reported) -> Iterator[Reported]:
     finally:
         with changed:
             running.remove(task)
+            if isinstance(task, Task):
+                task.work_left = 0.0
             changed.notify_all()
 
 
