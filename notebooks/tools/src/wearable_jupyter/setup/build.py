@@ -485,7 +485,7 @@ def make_dependencies(jobs: Jobs | None) -> None:
         return
     print(
         "Compiling polars and about 300 other packages: once for this machine, "
-        "about 13 minutes on 2 cores",
+        "about 20 minutes on 2 cores",
         flush=True,
     )
     names = packages()
