@@ -1,5 +1,6 @@
 """Fixtures: the result of `./justw setup`, notebooks, a dataset and an executed walkthrough."""
 
+import fcntl
 import os
 import re
 import time
@@ -49,7 +50,7 @@ INDEPENDENT = (
     "test_import_layers.py",
 )
 # Files that run notebooks, most of them the same executed walkthrough. They follow in the second
-# process. They edit no sources, and look at no kernels but their own.
+# process. They look at no kernels but their own.
 NOTEBOOKS = (
     "exercises/test_answers.py",
     "exercises/test_learner.py",
@@ -63,10 +64,22 @@ NOTEBOOKS = (
     "results/test_walkthrough.py",
     "runner/test_report.py",
 )
-# Files with tests that edit the library. They come first, before the second process runs notebooks.
-EDITING = ("kernel/test_kernel.py", "kernel/test_prewarmed.py")
+# Files with tests that edit the library or a notebook. They come first, and no test of `READING`
+# runs meanwhile.
+EDITING = ("lab/test_lab.py", "kernel/test_kernel.py", "kernel/test_prewarmed.py")
+READING = (
+    *NOTEBOOKS,
+    "exercises/test_exercise_notebooks.py",
+    "runner/test_notebooks.py",
+    "runner/test_structure.py",
+)
 # Fixtures that independent tests must not use.
 SHARED = {"notebook", "nothing_left", "small_data", "walkthrough"}
+
+
+def file_of(nodeid: str) -> str:
+    """A test's file, relative to `tests/`."""
+    return nodeid.split("::")[0].removeprefix("tests/")
 
 
 def rank(nodeid: str) -> int:
@@ -74,7 +87,7 @@ def rank(nodeid: str) -> int:
 
     -2 for `EDITING`, and -1 for all other files, which run in the first process.
     """
-    file = nodeid.split("::")[0].removeprefix("tests/")
+    file = file_of(nodeid)
     if file in NOTEBOOKS:
         return len(INDEPENDENT)
     if file in EDITING:
@@ -106,6 +119,18 @@ def pytest_collection_modifyitems(config, items):
         long = [item for item in items if item.get_closest_marker("long")]
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in long]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Run no test that reads notebooks and the library next to one that edits them."""
+    file = file_of(item.nodeid)
+    if file not in EDITING + READING:
+        return (yield)
+    paths.TARGET.mkdir(exist_ok=True)
+    with (paths.TARGET / ".tests.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if file in EDITING else fcntl.LOCK_SH)
+        return (yield)
 
 
 @pytest.fixture(autouse=True)

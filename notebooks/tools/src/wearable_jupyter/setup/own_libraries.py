@@ -38,7 +38,7 @@ def linked(cargo: Cargo) -> Iterator[dict[str, str]]:
 
 
 def collect(cargo: Cargo, command: str, folder: Path, *, shared: bool = True) -> None:
-    """Run `cargo build` or `check`, and link each library as `COMMAND/CRATE.rlib`, `.rmeta`, `.so`.
+    """Run `cargo build` or `check`, and link the files of each library as `KIND/CRATE.EXTENSION`.
 
     Without `shared`, leave out crates that are also compiled to a shared library.
     """
