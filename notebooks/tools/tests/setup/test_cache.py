@@ -347,3 +347,28 @@ def test_unwritable_home_is_reported(home):
     assert (
         "could not be created: Permission denied" in output and "set WEARABLE_CACHE_DIR" in output
     )
+
+
+def test_comments_do_not_change_the_key(tmp_path, monkeypatch):
+    for file in ("Cargo.lock", "Cargo.toml", ".cargo/config.toml", "crates/a/Cargo.toml"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text("[profile.dev]\nopt-level = 2\n")
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    key = caches.dependencies_key.__wrapped__("1.95.0")
+    for file in ("Cargo.toml", ".cargo/config.toml", "crates/a/Cargo.toml"):
+        (tmp_path / file).write_text("# Fast.\n[profile.dev]\nopt-level = 2  # enough\n")
+        assert caches.dependencies_key.__wrapped__("1.95.0") == key
+        (tmp_path / file).write_text("[profile.dev]\nopt-level = 3\n")
+        assert caches.dependencies_key.__wrapped__("1.95.0") != key
+        (tmp_path / file).write_text("[profile.dev]\nopt-level = 2\n")
+
+
+@pytest.mark.parametrize("content", [b"opt-level = ", b"\xff", None])
+def test_broken_manifest_is_reported_with_a_fix(tmp_path, content):
+    file = tmp_path / "a b" / "Cargo.toml"
+    file.parent.mkdir()
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(UserError, match=r"Cargo\.toml could not be read: .*: git checkout '") as e:
+        paths.read_toml(file)
+    assert "\n" not in str(e.value)
