@@ -205,3 +205,28 @@ def test_no_other_module_distinguishes_operating_systems():
     package = Path(wearable_jupyter.__file__).parent
     found = {file.name for file in package.rglob("*.py") if re.search(names, file.read_text())}
     assert found == {"platform.py"}
+
+
+def test_cores_are_those_that_a_container_allows(tmp_path, monkeypatch):
+    own, groups = tmp_path / "own", tmp_path / "groups"
+    (groups / "a" / "b").mkdir(parents=True)
+    own.write_text("0::/a/b\n")
+    (groups / "a" / "b" / "cpu.max").write_text("max 100000\n")
+    assert platform.quotas(groups, own) == [float("inf")]
+    (groups / "a" / "cpu.max").write_text("250000 100000\n")
+    assert min(platform.quotas(groups, own)) == 2.5
+    own.write_text("1:cpu:/\n")
+    (groups / "cpu").mkdir()
+    for name, number in (("quota", 300000), ("period", 100000)):
+        (groups / "cpu" / f"cpu.cfs_{name}_us").write_text(f"{number}\n")
+    assert min(platform.quotas(groups, own)) == 3.0
+    (groups / "cpu" / "cpu.cfs_quota_us").write_text("-1\n")
+    assert min(platform.quotas(groups, own)) == float("inf")
+
+    monkeypatch.setattr(platform.os, "sched_getaffinity", lambda _: set(range(64)))
+    for allowed, cores in (([2.5], 2), ([0.5], 1), ([float("inf")], 64)):
+        monkeypatch.setattr(platform, "quotas", lambda allowed=allowed: allowed)
+        assert platform.cores() == cores
+    monkeypatch.setattr(platform, "SYSTEM", platform.MACOS)
+    monkeypatch.setattr(platform.os, "cpu_count", lambda: 8)
+    assert platform.cores() == 8

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import threading
 import time
 
@@ -117,7 +118,8 @@ def test_cargo_runs_only_as_many_compilers_as_it_may(
         f'echo 1 >> "{log}"; sleep 0.4; "$@"; result=$?; echo -1 >> "{log}"; exit $result\n'
     )
     wrapper.chmod(0o755)
-    monkeypatch.setattr(build.os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(build.platform, "cores", lambda: cores)
+    monkeypatch.setattr(build.cargo_configuration, "jobs", lambda *_: None)
     jobs = build.Jobs(programs)
     try:
         build.run_with_progress(
@@ -133,6 +135,20 @@ def test_cargo_runs_only_as_many_compilers_as_it_may(
     running = list(itertools.accumulate(map(int, log.read_text().split())))
     assert len(running) == 2 * len(names) and max(running) == most
     assert "jobserver" not in capfd.readouterr().err
+
+
+def test_users_limit_for_compilers_is_kept(tmp_path, monkeypatch):
+    """On a machine with little memory, for example."""
+    monkeypatch.setenv("CARGO_HOME", str(tmp_path))
+    monkeypatch.setattr(build.platform, "cores", lambda: 8)
+    for setting, tokens in (("", 6), ("jobs = 3", 1), ("jobs = 1", 0), ('jobs = "default"', 6)):
+        (tmp_path / "config.toml").write_text(f"[build]\n{setting}\n")
+        jobs = build.Jobs(2)
+        os.set_blocking(jobs.pipe[0], False)
+        try:
+            assert len(os.read(jobs.pipe[0], 100) if tokens else b"") == tokens, setting
+        finally:
+            jobs.close()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@
 | a cluster's process ends with its parent | always, by `setpriv` | unless the parent is killed |
 | address for evcxr's ports | a random loopback address | 127.0.0.1, which Jupyter also uses |
 | minimum glibc of an offline bundle | compared | not compared |
+| cores for compilers | the process's, and a container's quota | the machine's |
 | line of a panic outside a cell's code | from ELF files, by `line_table.py` | none |
 
 `SYSTEM` selects the column; tests replace it. Uses the standard library only, and no syntax that
@@ -171,6 +172,33 @@ def end_with_parent() -> tuple[str, ...]:
         return ()
     script = '[ "$PPID" = "$0" ] && exec "$@"'
     return ("setpriv", "--pdeathsig", "KILL", "sh", "-c", script, str(os.getpid()))
+
+
+def cores() -> int:
+    """The number of cores that this process may use, at least 1; cargo counts the same."""
+    if SYSTEM != LINUX:
+        return os.cpu_count() or 1
+    return max(1, int(min(len(os.sched_getaffinity(0)), *quotas())))
+
+
+def quotas(
+    groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
+) -> list[float]:
+    """The cores that the control groups of this process allow, as a list; see cgroups(7)."""
+    listed = own.read_text().splitlines() if own.is_file() else []
+    # Version 2 has one line, with the path of the group. A container sees its group at the top.
+    path = next((line[4:] for line in listed if line.startswith("0::/")), "")
+    found = [float("inf")]
+    for folder in (groups / path, *(groups / path).parents):
+        with suppress(OSError, ValueError):
+            quota, period = map(int, (folder / "cpu.max").read_text().split())
+            found.append(quota / period)
+    with suppress(OSError, ValueError):
+        quota, period = (
+            int((groups / "cpu" / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period")
+        )
+        found += [quota / period] if quota > 0 else []
+    return found
 
 
 def peak_memory(maxrss: int) -> int:

@@ -234,7 +234,9 @@ class Jobs:
 
     def __init__(self, programs: int) -> None:
         self.pipe = os.pipe()
-        for _ in range((os.cpu_count() or 1) - programs):
+        # cargo ignores the user's setting if it inherits a jobserver.
+        limit = cargo_configuration.jobs(paths.ROOT, toolchain.cargo_home()) or platform.cores()
+        for _ in range(limit - programs):
             self.end_program()
 
     def end_program(self) -> None:
@@ -381,7 +383,7 @@ def build_workspace(jobs: Jobs | None = None) -> None:
     else:
         with locked("dependencies"):
             provide_dependencies(jobs)
-        link_bundled(compiled)
+        build_linked(compiled)
     # cargo compiles this clone's own code without the lock, so that other clones do not wait.
     cargo("build", "--workspace", "--locked", "--quiet")
 
@@ -463,8 +465,8 @@ def link_compiled(compiled: Path, destination: Path) -> None:
         ) from error
 
 
-def link_bundled(compiled: Path, **environment: str) -> None:
-    """Build the workspace with those libraries of a bundle whose sources are unchanged."""
+def build_linked(compiled: Path, **environment: str) -> None:
+    """Build the workspace; link what `environment` says, and unchanged libraries of a bundle."""
     with own_libraries.from_bundle(cargo, compiled) as bundled:
         if not (environment or bundled):
             return
@@ -481,7 +483,7 @@ def make_dependencies(jobs: Jobs | None) -> None:
     if (others := artifact_cache.find_compatible()) is not None:
         print(f"Linking the compiled dependencies from {others.parent}", flush=True)
         with artifact_cache.wrapper_environment(others) as environment:
-            link_bundled(others, **environment)
+            build_linked(others, **environment)
         return
     print(
         "Compiling polars and about 300 other packages: once for this machine, "
@@ -522,7 +524,7 @@ def run_binary(name: str, *arguments: str, example: bool = False, **environment:
 
     Raises `UserError` if it fails; its own message is on stderr.
     """
-    binary = toolchain.program(name, "examples" if example else "")
+    binary = toolchain.program(f"examples/{name}" if example else name)
     if not binary.is_file():
         raise UserError(f"{binary} does not exist. Run: ./justw setup")
     given = command_environment.user_environment() | toolchain.with_standard_library() | environment

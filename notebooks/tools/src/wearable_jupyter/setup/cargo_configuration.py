@@ -47,6 +47,16 @@ def linkers(root: Path, cargo_home: Path) -> list[str]:
     return configured
 
 
+def jobs(root: Path, cargo_home: Path) -> int | None:
+    """The user's limit for concurrent compilers, `build.jobs`, if it is a positive number."""
+    for file in files(root, cargo_home):
+        with suppress(OSError, ValueError):
+            limit = value(tomllib.loads(file.read_text()), ("build", "jobs"))
+            if isinstance(limit, int) and limit > 0:
+                return limit
+    return None
+
+
 def files(root: Path, cargo_home: Path) -> Iterator[Path]:
     """The configuration files that cargo reads for the clone, except the clone's own."""
     folders = [*(folder / ".cargo" for folder in root.parents), cargo_home]

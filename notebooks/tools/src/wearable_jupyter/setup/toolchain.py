@@ -138,6 +138,6 @@ def host() -> str:
     )
 
 
-def program(name: str, folder: str = "") -> Path:
-    """The path at which cargo compiles a program of the workspace; `folder` may be `examples`."""
-    return paths.TARGET / host() / "debug" / folder / name
+def program(name: str) -> Path:
+    """The path at which cargo compiles a program or `examples/NAME` of the workspace."""
+    return paths.TARGET / host() / "debug" / name
